@@ -1,0 +1,89 @@
+/*
+ * What runs the commands: our isolator (backend_isolate.c) or an Engine (backend_docker.c).
+ * The dialects call these verbs and nothing below them. A backend lives in a worker.
+ */
+#ifndef CGIBOX_BACKEND_H
+#define CGIBOX_BACKEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "isolate/conf.h"
+#include "isolate/err.h"
+#include "isolate/result.h"
+
+enum { SESSION_ID_LEN = 36, IMAGE_REF_MAX = 255 }; /* id: a random UUID, version 4, in text */
+
+struct session_spec {
+	char image[IMAGE_REF_MAX + 1];
+	bool ephemeral, extract_patch, network, stop_on_idle;
+	int64_t memory_bytes; /* 0 = none */
+	double cpus;          /* 0 = none */
+	const char *env;      /* NAME=value, each with its NUL, one after the other; borrowed */
+	size_t env_bytes;
+};
+
+struct command_spec {
+	const char *command; /* for bash -o pipefail -c, or sh -c */
+	const char *workdir; /* relative to /repo, checked; NULL = /repo */
+	int64_t timeout_ms;  /* > 0 */
+	int64_t output_max_bytes;
+	int output_fd;       /* borrowed, O_RDWR and empty: receives the merged output */
+};
+
+/* What session_open() tells about the session. */
+struct session_info {
+	bool extract_patch;
+	bool has_baseline;
+};
+
+struct backend;
+struct session_call; /* one request's hold on one session: lock, sandbox, processes */
+
+struct backend_ops {
+	const char *name;
+	struct backend *(*new)(const struct conf *c, struct err *e);
+	void (*free)(struct backend *b);
+
+	/* 0 when the backend can serve; else ERR_BUSY with the reason. */
+	int (*health)(struct backend *b, struct err *e);
+
+	/*
+	 * Makes a session; id gets the text and a NUL. ERR_NOTFOUND: no such image (message says
+	 * what to type), ERR_REQUEST: a bad spec, ERR_LIMIT: this host cannot enforce a limit that
+	 * was asked for, ERR_BUSY: admission.
+	 */
+	int (*create)(struct backend *b, const struct session_spec *s,
+		char id[SESSION_ID_LEN + 1], struct err *e);
+
+	/* Whether the session exists: 0, or ERR_NOTFOUND. Takes no lock. */
+	int (*exists)(struct backend *b, const char *id, struct err *e);
+
+	/*
+	 * Locks the session (waiting as configured, then ERR_BUSY), takes the archive in (-1:
+	 * none; borrowed) and starts its sandbox. ERR_NOTFOUND, ERR_REQUEST and ERR_LIMIT for the
+	 * archive, ERR_SETUP. NULL on error. ERR_BUSY carries errnum EWOULDBLOCK for the lock (409)
+	 * and any other errnum for admission (EUSERS, say; not EAGAIN, which is the same number)
+	 * or for a keeper that restarts (ECONNREFUSED, EPIPE, ECONNRESET): 503.
+	 */
+	struct session_call *(*open)(struct backend *b, const char *id, int archive_fd,
+		struct session_info *info, struct err *e);
+
+	/* Runs one command to its verdict. -1: it could not be started or followed. After a
+	 * timeout every process of the sandbox is dead and no further command may be run. */
+	int (*exec)(struct session_call *c, const struct command_spec *s, struct result *out,
+		struct err *e);
+
+	/* Ends all processes, then writes the patch; *bytes = 0 when nothing changed. */
+	int (*patch)(struct session_call *c, int out_fd, uint64_t *bytes, struct err *e);
+
+	/* Ends all processes and unlocks. NULL is fine. */
+	void (*close)(struct session_call *c);
+
+	/* Deletes the session and its files; an unknown id is not an error. Waits for the lock. */
+	int (*destroy)(struct backend *b, const char *id, struct err *e);
+};
+
+extern const struct backend_ops backend_isolate;
+
+#endif

@@ -1,0 +1,234 @@
+/* The backend on our own isolator, a worker's side: messages to the keeper, commands to pid 1. */
+#include "fcgi/backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "fcgi/fdmsg.h"
+#include "fcgi/keeper.h"
+#include "fcgi/keeper_proto.h"
+#include "isolate/client.h"
+#include "isolate/own.h"
+
+struct backend {
+	const struct conf *conf;
+};
+
+struct session_call {
+	int keeper; /* this request's connection: its end ends everything */
+	int client; /* pid 1 */
+	char *env;
+	size_t env_bytes;
+	uint32_t next_run;
+};
+
+static struct backend *isolate_new(const struct conf *c, struct err *e)
+{
+	struct backend *b = calloc(1, sizeof *b);
+
+	if (!b)
+		err_set(e, ERR_SETUP, ENOMEM, "backend");
+	else
+		b->conf = c;
+	return b;
+}
+
+static void isolate_free(struct backend *b)
+{
+	free(b);
+}
+
+/* Sends one request and waits for its answer; descriptors of the answer go to out. */
+static int ask(int sock, struct keeper_request *rq, int fd, struct keeper_reply *rp, int out[2],
+	struct err *e)
+{
+	unsigned n = 0;
+
+	rq->magic = KEEPER_MAGIC;
+	if (fdmsg_send(sock, rq, sizeof *rq, &fd, fd >= 0, 0) < 0 ||
+		fdmsg_receive(sock, rp, sizeof *rp, out, 2, &n, 0) != 1)
+		return err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting");
+	rp->err.msg[sizeof rp->err.msg - 1] = '\0';
+	rp->id[SESSION_ID_LEN] = '\0';
+	if (rp->err.kind == ERR_NONE && n == (rq->op == KEEPER_OPEN ? 2 : 0))
+		return 0;
+	for (unsigned i = 0; i < n; i++)
+		own_close(&out[i]);
+	if (rp->err.kind == ERR_NONE)
+		return err_set(e, ERR_BUG, 0, "the keeper's answer is out of shape");
+	*e = rp->err;
+	return -1;
+}
+
+/* One question on a connection of its own. */
+static int ask_once(struct backend *b, struct keeper_request *rq, int fd, struct keeper_reply *rp,
+	struct err *e)
+{
+	OWN_FD sock = keeper_connect(b->conf->state_dir, e);
+	int none[2];
+
+	return sock < 0 ? -1 : ask(sock, rq, fd, rp, none, e);
+}
+
+static int isolate_health(struct backend *b, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_HEALTH};
+	struct keeper_reply rp;
+
+	return ask_once(b, &rq, -1, &rp, e);
+}
+
+static int isolate_create(struct backend *b, const struct session_spec *s,
+	char id[SESSION_ID_LEN + 1], struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_CREATE, .ephemeral = s->ephemeral,
+		.extract_patch = s->extract_patch, .network = s->network,
+		.env_bytes = (uint32_t)s->env_bytes, .memory_bytes = s->memory_bytes,
+		.cpus = s->cpus};
+	struct keeper_reply rp;
+	OWN_FD env = s->env_bytes ? memfd_create("env", MFD_CLOEXEC) : -1;
+
+	snprintf(rq.image, sizeof rq.image, "%s", s->image);
+	if (s->env_bytes && (env < 0 || write(env, s->env, s->env_bytes) != (ssize_t)s->env_bytes))
+		return err_set(e, ERR_SETUP, errno, "write the environment");
+	if (ask_once(b, &rq, env, &rp, e) < 0)
+		return -1;
+	memcpy(id, rp.id, sizeof rp.id);
+	return 0;
+}
+
+static int isolate_exists(struct backend *b, const char *id, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_EXISTS};
+	struct keeper_reply rp;
+
+	snprintf(rq.id, sizeof rq.id, "%s", id);
+	return ask_once(b, &rq, -1, &rp, e);
+}
+
+static void isolate_close(struct session_call *c)
+{
+	if (!c)
+		return;
+	own_close(&c->client);
+	own_close(&c->keeper);
+	free(c->env);
+	free(c);
+}
+
+static int read_env(struct session_call *c, int fd, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || st.st_size < 0 || st.st_size > PROTO_BLOB_MAX)
+		return err_set(e, ERR_SETUP, errno, "look at the session's environment");
+	c->env_bytes = (size_t)st.st_size;
+	c->env = malloc(c->env_bytes + 1);
+	if (!c->env || pread(fd, c->env, c->env_bytes, 0) != st.st_size)
+		return err_set(e, ERR_SETUP, errno, "read the session's environment");
+	return 0;
+}
+
+static struct session_call *isolate_open(struct backend *b, const char *id, int archive_fd,
+	struct session_info *info, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_OPEN, .has_archive = archive_fd >= 0};
+	struct session_call *c = calloc(1, sizeof *c);
+	struct keeper_reply rp;
+	int fds[2] = {-1, -1};
+	OWN_FD env = -1;
+	int ret;
+
+	if (!c) {
+		err_set(e, ERR_SETUP, ENOMEM, "session");
+		return NULL;
+	}
+	snprintf(rq.id, sizeof rq.id, "%s", id);
+	c->client = -1;
+	c->keeper = keeper_connect(b->conf->state_dir, e);
+	ret = c->keeper < 0 ? -1 : ask(c->keeper, &rq, archive_fd, &rp, fds, e);
+	c->client = fds[0];
+	env = fds[1];
+	if (ret < 0 || read_env(c, env, e) < 0) {
+		isolate_close(c);
+		return NULL;
+	}
+	info->extract_patch = rp.extract_patch;
+	info->has_baseline = rp.has_baseline;
+	return c;
+}
+
+/* "src" -> "/repo/src". */
+static int command_dir(const struct command_spec *s, char *out, size_t size, struct err *e)
+{
+	const char *sub = s->workdir && *s->workdir && strcmp(s->workdir, ".") ? s->workdir : NULL;
+	int n = snprintf(out, size, "/repo%s%s", sub ? "/" : "", sub ? sub : "");
+
+	return n > 0 && (size_t)n < size ? 0
+					 : err_set(e, ERR_REQUEST, ENAMETOOLONG, "workdir");
+}
+
+static int isolate_exec(struct session_call *c, const struct command_spec *s, struct result *out,
+	struct err *e)
+{
+	const char *argv[] = {s->command, NULL};
+	char dir[4096];
+	struct client_exec x = {.run = ++c->next_run, .flags = PROTO_SHELL, .dir = dir,
+		.argv = argv, .env = c->env, .env_bytes = c->env_bytes,
+		.timeout_ms = (uint64_t)s->timeout_ms,
+		.output_max_bytes = (uint64_t)s->output_max_bytes, .fds = {s->output_fd, -1, -1}};
+	struct proto_reply rp;
+
+	if (command_dir(s, dir, sizeof dir, e) < 0 || client_send_exec(c->client, &x, e) < 0)
+		return -1;
+	do {
+		if (client_receive(c->client, &rp, e) < 0) {
+			if (e->kind == ERR_BUSY && e->errnum == EINTR)
+				continue;
+			return -1;
+		}
+	} while (rp.op != PROTO_DONE || rp.run != x.run);
+	*out = rp.result;
+	return 0;
+}
+
+static int isolate_patch(struct session_call *c, int out_fd, uint64_t *bytes, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_PATCH};
+	struct keeper_reply rp;
+	int none[2];
+
+	own_close(&c->client);
+	if (ask(c->keeper, &rq, out_fd, &rp, none, e) < 0)
+		return -1;
+	*bytes = rp.patch_bytes;
+	return 0;
+}
+
+static int isolate_destroy(struct backend *b, const char *id, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_DESTROY};
+	struct keeper_reply rp;
+
+	snprintf(rq.id, sizeof rq.id, "%s", id);
+	return ask_once(b, &rq, -1, &rp, e);
+}
+
+const struct backend_ops backend_isolate = {
+	.name = "isolate",
+	.new = isolate_new,
+	.free = isolate_free,
+	.health = isolate_health,
+	.create = isolate_create,
+	.exists = isolate_exists,
+	.open = isolate_open,
+	.exec = isolate_exec,
+	.patch = isolate_patch,
+	.close = isolate_close,
+	.destroy = isolate_destroy,
+};

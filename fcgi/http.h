@@ -1,0 +1,58 @@
+/*
+ * One request and its answer, as the worker's FastCGI side hands them to the application and
+ * back. Nothing of libfcgi is visible here; nothing of routes or JSON in the FastCGI side.
+ */
+#ifndef CGIBOX_HTTP_H
+#define CGIBOX_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "isolate/buf.h"
+#include "isolate/err.h"
+
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_PATCH, HTTP_OPTIONS,
+	HTTP_OTHER };
+
+struct http_request {
+	enum http_method method;
+	const char *uri;          /* REQUEST_URI as sent: path and query, still encoded */
+	const char *content_type; /* NULL when absent */
+	int64_t content_length;   /* -1 when absent; already checked to be a number >= 0 */
+	const char *api_key;      /* X-API-Key, NULL when absent */
+	const char *remote_addr;
+	const char *request_id;   /* ours, 16 hex digits */
+
+	/*
+	 * Reads up to n bytes of the body. > 0 bytes, 0 at the end, -1 with e: the client or web
+	 * server went away, was too slow, sent fewer or more bytes than content_length
+	 * (ERR_REQUEST), or passed body_max_bytes (ERR_LIMIT: answer 413).
+	 */
+	long (*read)(struct http_request *r, void *to, size_t n, struct err *e);
+	void *read_arg;
+};
+
+struct http_response {
+	int status;               /* 0 until set */
+	const char *content_type; /* static string; NULL when there is no body */
+	const char *allow;        /* static string or NULL: Allow of a 405 */
+	int retry_after_s;        /* 0: none */
+	char location[1024];      /* "" : none */
+	struct buf body;          /* owned; set .max before use; freed by the caller of app_handle */
+};
+
+struct app; /* the application of one worker: configuration, backend, tables */
+
+/* fcgi/app.c. Called once in each worker before it locks itself down; conf is borrowed. */
+struct conf;
+struct app *app_new(const struct conf *c, struct err *e);
+void app_free(struct app *a);
+
+/*
+ * Answers one request; always leaves a complete response. -1 only when the client is gone and
+ * no answer can be delivered. Reads the body to its end or says why it did not.
+ */
+int app_handle(struct app *a, struct http_request *rq, struct http_response *rs);
+
+#endif

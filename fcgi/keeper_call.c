@@ -1,0 +1,480 @@
+/* One request of a worker: its states, from the message to the answer. See keeper_int.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "fcgi/fdmsg.h"
+#include "fcgi/keeper_int.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+
+static void call_next(struct keeper *k, struct call *c);
+
+static void close_fds(struct call *c)
+{
+	for (int i = 0; i < KEEPER_FDS_MAX; i++)
+		own_close(&c->fd[i]);
+}
+
+/* Sends the answer; the call is idle again, whatever the worker makes of it. */
+static void answer(struct call *c, struct keeper_reply *rp, const int *fds, unsigned nfds)
+{
+	rp->magic = KEEPER_MAGIC;
+	rp->op = c->rq.op;
+	c->state = CALL_IDLE;
+	c->deadline_ms = 0;
+	close_fds(c);
+	if (!c->gone && fdmsg_send(c->sock.fd, rp, sizeof *rp, fds, nfds, MSG_DONTWAIT) < 0)
+		log_line(LOG_WARN, "answer to a worker: %s", strerror(errno));
+}
+
+/* Lets go of everything; the memory goes after this round of events. */
+static void finish(struct keeper *k, struct call *c)
+{
+	if (c->over)
+		return;
+	c->over = true;
+	keeper_unwatch(k, &c->sock);
+	close_fds(c);
+	own_close(&c->pull_out);
+	session_record_clear(&c->record);
+	lock_release(k, c);
+}
+
+void call_stopped(struct keeper *k, struct call *c)
+{
+	struct keeper_reply rp = {.err = c->failure};
+
+	if (c->gone) {
+		finish(k, c);
+		return;
+	}
+	if (c->failure.kind != ERR_NONE) {
+		c->failure.kind = ERR_NONE;
+		answer(c, &rp, NULL, 0);
+		lock_release(k, c);
+		return;
+	}
+	call_next(k, c);
+}
+
+void call_fail(struct keeper *k, struct call *c, const struct err *e)
+{
+	c->failure = *e;
+	if (!stop_sandbox(k, c))
+		call_stopped(k, c);
+}
+
+/* The worker hung up: end what it had, wait for what cannot be ended. */
+static void hang_up(struct keeper *k, struct call *c)
+{
+	c->gone = true;
+	keeper_unwatch(k, &c->sock);
+	switch (c->state) {
+	case CALL_LOCK:
+		lock_give_up(k, c);
+		finish(k, c);
+		break;
+	case CALL_JOB:  /* bounded by its own time limit; the lock stays until it ends */
+	case CALL_PULL: /* useful to the next who asks */
+	case CALL_STOP:
+		break;
+	case CALL_IDLE:
+	case CALL_START:
+		if (!stop_sandbox(k, c))
+			finish(k, c);
+		break;
+	}
+}
+
+static void job_limits(const struct conf *conf, struct tree_job *j)
+{
+	j->time_max_s = (uint64_t)conf->archive_time_max_s;
+	j->memory_max_bytes = (uint64_t)conf->archive_memory_max_bytes;
+	j->limits = (struct ws_limits){
+		.archive_max_bytes = conf->archive_max_bytes,
+		.archive_unpacked_max_bytes = conf->archive_unpacked_max_bytes,
+		.archive_entries_max = conf->archive_entries_max,
+		.archive_ratio_max = conf->archive_ratio_max,
+		.plain_entries_max = conf->plain_entries_max,
+		.plain_max_bytes = conf->plain_max_bytes,
+		.patch_max_bytes = conf->patch_max_bytes,
+	};
+}
+
+static void created(struct keeper *k, struct call *c, const struct tree_result *r)
+{
+	struct keeper_reply rp = {.op = KEEPER_CREATE};
+	struct err e;
+
+	if (session_dir_commit(&k->dirs, c->new_id, &r->layout, &e) < 0) {
+		call_fail(k, c, &e);
+		return;
+	}
+	k->nsessions++;
+	memcpy(rp.id, c->new_id, sizeof rp.id);
+	if (c->rq.memory_bytes > 0)
+		rp.unenforced |= KEEPER_UNENFORCED_MEMORY;
+	if (c->rq.cpus > 0)
+		rp.unenforced |= KEEPER_UNENFORCED_CPUS;
+	answer(c, &rp, NULL, 0);
+}
+
+static void added(struct keeper *k, struct call *c, const struct tree_result *r)
+{
+	struct err e;
+
+	c->layout = r->layout;
+	if (session_dir_save_layout(&k->dirs, c->held->id, &c->layout, &e) < 0 ||
+		start_sandbox(k, c, &e) < 0)
+		call_fail(k, c, &e);
+}
+
+static void patched(struct call *c, const struct tree_result *r)
+{
+	struct keeper_reply rp = {.patch_bytes = r->patch_bytes};
+
+	answer(c, &rp, NULL, 0);
+}
+
+static void job_done(struct keeper *k, struct source *s)
+{
+	struct call *c = s->call;
+	struct tree_result r;
+	struct err e = {0};
+
+	if (tree_finish(s->fd, &r, &e) == 0)
+		e = r.err;
+	keeper_unwatch(k, s);
+	if (e.kind != ERR_NONE) {
+		/* a failed archive may have changed the workspace; the helper says to what */
+		if (c->rq.op == KEEPER_OPEN && c->held && ws_layout_valid(&r.layout)) {
+			struct err worse;
+
+			if (session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &worse) < 0)
+				log_err(LOG_ERROR, &worse, "session %s", c->held->id);
+		}
+		call_fail(k, c, &e);
+		return;
+	}
+	if (c->gone) {
+		if (c->rq.op == KEEPER_OPEN)
+			session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &e);
+		finish(k, c);
+		return;
+	}
+	if (c->rq.op == KEEPER_CREATE)
+		created(k, c, &r);
+	else if (c->rq.op == KEEPER_OPEN)
+		added(k, c, &r);
+	else
+		patched(c, &r);
+}
+
+static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
+{
+	OWN_MEM struct tree_job *j = calloc(1, sizeof *j);
+	struct err e = {0};
+	int fd;
+
+	if (!j) {
+		err_set(&e, ERR_SETUP, ENOMEM, "tree helper");
+		call_fail(k, c, &e);
+		return;
+	}
+	j->op = op;
+	j->ephemeral = c->record.ephemeral;
+	j->layout = c->layout;
+	job_limits(k->conf, j);
+	c->job.ready = job_done;
+	fd = tree_start(k->tree, j, dir, data, &e);
+	if (fd < 0 || keeper_watch(k, &c->job, fd, &e) < 0) {
+		call_fail(k, c, &e);
+		return;
+	}
+	c->state = CALL_JOB;
+}
+
+/* --- the messages --- */
+
+static int check_limits(const struct keeper *k, const struct call *c, struct err *e)
+{
+	bool refuse = k->conf->unenforceable_limits == UNENFORCEABLE_REFUSE;
+
+	if (c->rq.memory_bytes > 0 && refuse)
+		return err_set(e, ERR_LIMIT, 0, "memory_bytes: this host cannot limit the memory of "
+			"a whole sandbox (no delegated cgroup v2); ask for none, or set "
+			"unenforceable_limits = report");
+	if (c->rq.cpus > 0 && refuse)
+		return err_set(e, ERR_LIMIT, 0, "cpus: this host cannot limit the processors of a "
+			"sandbox (no delegated cgroup v2); ask for none, or set "
+			"unenforceable_limits = report");
+	if (c->rq.network && k->conf->network != NETWORK_HOST)
+		return err_set(e, ERR_LIMIT, 0,
+			"network_enabled: sandbox.conf does not allow it (network = none)");
+	if (k->nsessions >= (size_t)k->conf->sessions_max)
+		return err_set(e, ERR_BUSY, EAGAIN, "%zu sessions exist already", k->nsessions);
+	return 0;
+}
+
+static int make_session(struct keeper *k, struct call *c, const struct image *im, struct err *e)
+{
+	OWN_BUF env = BUF_INIT((size_t)k->conf->environment_max_bytes + 65536);
+	OWN_FD ws = -1;
+
+	if (make_environment(k, im, c, &env, e) < 0 || session_id_make(c->new_id, e) < 0)
+		return -1;
+	ws = session_dir_prepare(&k->dirs, c->new_id, im, &c->rq, env.p, env.len,
+		k->conf->run_home, e);
+	if (ws < 0)
+		return -1;
+	memset(&c->layout, 0, sizeof c->layout);
+	job_start(k, c, TREE_CREATE, ws, -1);
+	return 0;
+}
+
+static void do_create(struct keeper *k, struct call *c)
+{
+	struct image im = {0};
+	struct err e = {0};
+	int ret;
+
+	ret = check_limits(k, c, &e);
+	if (ret == 0)
+		ret = store_resolve(k->store, c->rq.image, &im, &e);
+	if (ret == 0)
+		ret = make_session(k, c, &im, &e);
+	else if (e.kind == ERR_NOTFOUND && k->conf->pull == PULL_MISSING && !c->pulled)
+		ret = pull_start(k, c, &e);
+	image_clear(&im);
+	if (ret < 0)
+		call_fail(k, c, &e);
+}
+
+void call_pulled(struct keeper *k, struct call *c, const struct err *e)
+{
+	c->pulled = true;
+	if (c->gone)
+		finish(k, c);
+	else if (e->kind != ERR_NONE)
+		call_fail(k, c, e);
+	else
+		do_create(k, c);
+}
+
+static void do_exists(struct keeper *k, struct call *c)
+{
+	struct keeper_reply rp = {.op = KEEPER_EXISTS};
+
+	if (!session_dir_exists(&k->dirs, c->rq.id))
+		err_set(&rp.err, ERR_NOTFOUND, 0, "no such session");
+	answer(c, &rp, NULL, 0);
+}
+
+static void do_open(struct keeper *k, struct call *c)
+{
+	OWN_FD ws = -1;
+	struct err e = {0};
+
+	session_record_clear(&c->record);
+	if (session_dir_load(&k->dirs, c->held->id, &c->record, &c->layout, &e) < 0) {
+		call_fail(k, c, &e);
+		return;
+	}
+	session_dir_touch(&k->dirs, c->held->id);
+	if (!c->rq.has_archive) {
+		if (start_sandbox(k, c, &e) < 0)
+			call_fail(k, c, &e);
+		return;
+	}
+	ws = session_dir_open(&k->dirs, c->held->id, "ws", O_RDONLY | O_DIRECTORY);
+	if (ws < 0) {
+		err_set(&e, ERR_SETUP, errno, "open the workspace");
+		call_fail(k, c, &e);
+		return;
+	}
+	job_start(k, c, TREE_ADD, ws, c->fd[0]);
+}
+
+void call_ready(struct keeper *k, struct call *c)
+{
+	struct keeper_reply rp = {.extract_patch = c->record.extract_patch,
+		.has_baseline = c->rq.has_archive && c->layout.has_baseline};
+	OWN_FD env = session_dir_open(&k->dirs, c->held->id, "env", O_RDONLY);
+	int fds[2] = {c->client, env};
+	struct err e;
+
+	if (env < 0) {
+		err_set(&e, ERR_SETUP, errno, "open the session's environment");
+		call_fail(k, c, &e);
+		return;
+	}
+	answer(c, &rp, fds, 2);
+	own_close(&c->client);
+}
+
+static void do_patch(struct keeper *k, struct call *c)
+{
+	struct err e = {0};
+	OWN_FD ws = -1;
+
+	if (!c->held || c->fd[0] < 0) {
+		err_set(&e, ERR_BUG, 0, "a patch of no session");
+		call_fail(k, c, &e);
+		return;
+	}
+	if (stop_sandbox(k, c))
+		return; /* comes back when no process is left */
+	ws = session_dir_open(&k->dirs, c->held->id, "ws", O_RDONLY | O_DIRECTORY);
+	if (ws < 0) {
+		err_set(&e, ERR_SETUP, errno, "open the workspace");
+		call_fail(k, c, &e);
+		return;
+	}
+	job_start(k, c, TREE_PATCH, ws, c->fd[0]);
+}
+
+static void do_destroy(struct keeper *k, struct call *c)
+{
+	struct keeper_reply rp = {.op = KEEPER_DESTROY};
+	bool there = session_dir_exists(&k->dirs, c->held->id);
+
+	if (session_dir_discard(&k->dirs, c->held->id, &rp.err) == 0 && there && k->nsessions > 0)
+		k->nsessions--;
+	answer(c, &rp, NULL, 0);
+	lock_release(k, c);
+	trash_work(k);
+}
+
+/* Goes on with the message in c->rq, once whatever it waited for is there. */
+static void call_next(struct keeper *k, struct call *c)
+{
+	struct keeper_reply rp = {.op = KEEPER_HEALTH};
+
+	switch ((enum keeper_op)c->rq.op) {
+	case KEEPER_HEALTH:
+		answer(c, &rp, NULL, 0);
+		return;
+	case KEEPER_CREATE:
+		do_create(k, c);
+		return;
+	case KEEPER_EXISTS:
+		do_exists(k, c);
+		return;
+	case KEEPER_OPEN:
+		do_open(k, c);
+		return;
+	case KEEPER_PATCH:
+		do_patch(k, c);
+		return;
+	case KEEPER_DESTROY:
+		do_destroy(k, c);
+		return;
+	case KEEPER_OP_MAX:
+		break;
+	}
+}
+
+void call_locked(struct keeper *k, struct call *c)
+{
+	call_next(k, c);
+}
+
+static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
+{
+	const struct keeper_request *rq = &c->rq;
+	bool names_session = rq->op == KEEPER_EXISTS || rq->op == KEEPER_OPEN ||
+		rq->op == KEEPER_DESTROY;
+	unsigned want = (rq->op == KEEPER_CREATE && rq->env_bytes > 0) ||
+		(rq->op == KEEPER_OPEN && rq->has_archive) || rq->op == KEEPER_PATCH;
+
+	if (rq->magic != KEEPER_MAGIC || rq->op == 0 || rq->op >= KEEPER_OP_MAX || nfds != want)
+		return false;
+	if (names_session && !session_id_valid(rq->id))
+		return false;
+	if (rq->op == KEEPER_CREATE && (!memchr(rq->image, '\0', sizeof rq->image) ||
+		rq->env_bytes > k->conf->environment_max_bytes + 65536))
+		return false;
+	/* one session a connection, opened once */
+	return rq->op != KEEPER_OPEN || (!c->held && c->box.pid <= 0);
+}
+
+static void call_message(struct keeper *k, struct source *s)
+{
+	struct call *c = s->call;
+	struct err e = {0};
+	unsigned nfds;
+	int got;
+
+	if (c->state != CALL_IDLE) {
+		hang_up(k, c); /* a worker waits for its answer: all it can have sent is its end */
+		return;
+	}
+	close_fds(c);
+	got = fdmsg_receive(s->fd, &c->rq, sizeof c->rq, c->fd, KEEPER_FDS_MAX, &nfds, MSG_DONTWAIT);
+	if (got <= 0 || !request_ok(k, c, nfds)) {
+		if (got > 0)
+			log_line(LOG_ERROR, "a worker's message is out of range");
+		hang_up(k, c);
+		return;
+	}
+	if ((c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY) && !c->held) {
+		int held = lock_take(k, c, c->rq.id, &e);
+
+		if (held < 0)
+			call_fail(k, c, &e);
+		if (held <= 0)
+			return;
+	}
+	call_next(k, c);
+}
+
+void call_accept(struct keeper *k, int fd)
+{
+	struct call *c = calloc(1, sizeof *c);
+	struct err e;
+
+	if (!c || k->ncalls >= CALLS_MAX) {
+		free(c);
+		close(fd);
+		return;
+	}
+	for (int i = 0; i < KEEPER_FDS_MAX; i++)
+		c->fd[i] = -1;
+	c->client = c->pull_out = -1;
+	c->job.fd = c->ctl.fd = c->exit.fd = -1;
+	c->box = (struct sandbox){.pid = -1, .pidfd = -1, .ctl = -1};
+	c->sock = (struct source){.fd = -1, .ready = call_message, .call = c};
+	c->job.call = c->ctl.call = c->exit.call = c;
+	LIST_INSERT_HEAD(&k->calls, c, link);
+	k->ncalls++;
+	if (keeper_watch(k, &c->sock, fd, &e) < 0)
+		finish(k, c);
+}
+
+int call_deadline(struct keeper *k)
+{
+	uint64_t now = keeper_now_ms(), next = now + 60000;
+	struct call *c;
+	struct err e;
+
+	LIST_FOREACH(c, &k->calls, link) {
+		if (!c->deadline_ms)
+			continue;
+		if (c->deadline_ms > now) {
+			next = c->deadline_ms < next ? c->deadline_ms : next;
+			continue;
+		}
+		if (c->state == CALL_LOCK) {
+			lock_give_up(k, c);
+			err_set(&e, ERR_BUSY, EWOULDBLOCK, "session is busy");
+		} else {
+			err_set(&e, ERR_SETUP, ETIMEDOUT, "the sandbox did not become ready");
+		}
+		c->deadline_ms = 0;
+		call_fail(k, c, &e);
+	}
+	return (int)(next - now) + 1;
+}

@@ -1,0 +1,128 @@
+/* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
+ * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox),
+ * keeper_trash.c (expiry, removal), keeper_pull.c (images). */
+#ifndef CGIBOX_KEEPER_INT_H
+#define CGIBOX_KEEPER_INT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "fcgi/keeper_proto.h"
+#include "fcgi/session_dir.h"
+#include "fcgi/tree.h"
+#include "images/store.h"
+#include "isolate/buf.h"
+#include "isolate/conf.h"
+#include "isolate/launch.h"
+
+enum { CALLS_MAX = 4096, TRASH_JOBS = 2, START_TIMEOUT_MS = 30000 };
+
+struct call;
+struct keeper;
+
+/* Something epoll watches; fd -1 = not watched. */
+struct source {
+	int fd;
+	void (*ready)(struct keeper *k, struct source *s);
+	struct call *call;
+};
+
+enum call_state {
+	CALL_IDLE, /* waits for a message; may hold a session and its sandbox */
+	CALL_LOCK, /* waits for the session */
+	CALL_PULL, /* waits for the puller */
+	CALL_JOB,  /* waits for a tree helper */
+	CALL_START, /* waits for pid 1 */
+	CALL_STOP, /* waits for the end of the sandbox */
+};
+
+/* One connection of a worker. */
+struct call {
+	LIST_ENTRY(call) link;
+	TAILQ_ENTRY(call) waiting; /* in session->waiters while CALL_LOCK */
+	enum call_state state;
+	bool gone; /* the worker hung up */
+	bool over; /* to be freed after this round of events */
+	struct source sock, job, ctl, exit; /* exit: the pidfd of sandbox or puller */
+	struct keeper_request rq;           /* the one being served */
+	int fd[KEEPER_FDS_MAX];             /* that came with it */
+	uint64_t deadline_ms;               /* monotonic; 0 = none */
+	struct session *held;
+	struct session *wanted; /* while CALL_LOCK */
+	struct session_record record;
+	struct ws_layout layout;
+	struct sandbox box; /* pid -1 = none */
+	int client;         /* our end for the worker until READY */
+	char new_id[SESSION_ID_LEN + 1];
+	struct err failure; /* to be answered once the sandbox is gone; ERR_NONE = none */
+	bool pulled;        /* one try a request */
+	int pull_out;       /* what the puller says */
+	int pull_pid;
+};
+
+/* A session that somebody holds or waits for. */
+struct session {
+	LIST_ENTRY(session) link;
+	char id[SESSION_ID_LEN + 1];
+	struct call *holder;
+	TAILQ_HEAD(, call) waiters;
+	unsigned nwaiters;
+};
+
+struct trash_job {
+	struct source job;
+	char name[64];
+};
+
+struct keeper {
+	const struct conf *conf;
+	struct session_dirs dirs;
+	struct store *store;
+	struct tree_server *tree;
+	struct launcher launcher;
+	int epoll, lock;
+	struct source listen, lifeline;
+	bool on_demand, stop;
+	LIST_HEAD(, call) calls;
+	LIST_HEAD(, session) sessions;
+	unsigned ncalls, nboxes;
+	size_t nsessions; /* on disk */
+	struct trash_job trash[TRASH_JOBS];
+	bool trash_stuck; /* a removal failed: wait for the next tick */
+	uint64_t next_tick_ms, idle_since_ms;
+};
+
+uint64_t keeper_now_ms(void);
+int keeper_watch(struct keeper *k, struct source *s, int fd, struct err *e);
+void keeper_unwatch(struct keeper *k, struct source *s); /* closes, too */
+
+/* keeper_call.c */
+void call_accept(struct keeper *k, int fd);
+void call_locked(struct keeper *k, struct call *c);      /* the lock came */
+void call_fail(struct keeper *k, struct call *c, const struct err *e);
+void call_ready(struct keeper *k, struct call *c);       /* pid 1 is ready */
+void call_stopped(struct keeper *k, struct call *c);     /* its sandbox is gone */
+void call_pulled(struct keeper *k, struct call *c, const struct err *e);
+int call_deadline(struct keeper *k);                     /* serves those that passed; ms to the next */
+
+/* keeper_lock.c */
+struct session *lock_find(struct keeper *k, const char *id); /* NULL: neither held nor wanted */
+int lock_take(struct keeper *k, struct call *c, const char *id, struct err *e); /* 1 held, 0 waits */
+void lock_give_up(struct keeper *k, struct call *c);
+void lock_release(struct keeper *k, struct call *c);
+
+/* keeper_start.c */
+int start_sandbox(struct keeper *k, struct call *c, struct err *e);
+bool stop_sandbox(struct keeper *k, struct call *c); /* true: call_stopped() follows later */
+int make_environment(struct keeper *k, const struct image *im, const struct call *c,
+	struct buf *out, struct err *e);
+
+/* keeper_trash.c */
+void trash_work(struct keeper *k);
+void trash_expire(struct keeper *k);
+
+/* keeper_pull.c */
+int pull_start(struct keeper *k, struct call *c, struct err *e);
+
+#endif

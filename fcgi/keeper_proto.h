@@ -1,0 +1,49 @@
+/*
+ * Messages between a worker and the keeper: SOCK_SEQPACKET on STATE/keeper.sock, one connection
+ * a request. Fixed size, range-checked by the keeper; text that may be long (the environment)
+ * and bytes (archive, patch) travel as descriptors. The end of the connection ends everything
+ * the request holds: lock, sandbox, processes.
+ */
+#ifndef CGIBOX_KEEPER_PROTO_H
+#define CGIBOX_KEEPER_PROTO_H
+
+#include <stdint.h>
+
+#include "fcgi/backend.h"
+#include "isolate/err.h"
+
+enum { KEEPER_MAGIC = 0x63676b31, KEEPER_FDS_MAX = 2 };
+#define KEEPER_SOCKET "keeper.sock"
+
+enum keeper_op {
+	KEEPER_HEALTH = 1, /* answers when the keeper's loop turns */
+	KEEPER_CREATE,     /* image, flags, limits; fd: environment */
+	KEEPER_EXISTS,     /* id */
+	KEEPER_OPEN,       /* id; fd: archive, if has_archive. Answer: fds client socket, environment */
+	KEEPER_PATCH,      /* fd: output */
+	KEEPER_DESTROY,    /* id */
+	KEEPER_OP_MAX,
+};
+
+struct keeper_request {
+	uint32_t magic, op;
+	char id[SESSION_ID_LEN + 1];
+	char image[IMAGE_REF_MAX + 1];
+	uint32_t ephemeral, extract_patch, network, has_archive;
+	uint32_t env_bytes;
+	int64_t memory_bytes;
+	double cpus;
+};
+
+/* Limits that were asked for and are not held here (unenforceable_limits = report). */
+enum { KEEPER_UNENFORCED_MEMORY = 1 << 0, KEEPER_UNENFORCED_CPUS = 1 << 1 };
+
+struct keeper_reply {
+	uint32_t magic, op; /* of the request */
+	struct err err;     /* ERR_NONE on success */
+	char id[SESSION_ID_LEN + 1];
+	uint32_t extract_patch, has_baseline, unenforced;
+	uint64_t patch_bytes;
+};
+
+#endif

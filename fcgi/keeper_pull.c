@@ -1,0 +1,135 @@
+/* Pulling an image that a session asked for: the program `image`, as its own process. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "fcgi/keeper_int.h"
+#include "isolate/buf.h"
+#include "isolate/own.h"
+#include "isolate/sys.h"
+
+/* libexec/image beside us in a build tree, ../libexec/cgibox/image when installed. */
+static int find_program(char *path, size_t size, struct err *e)
+{
+	static const char *const places[] = {"libexec/image", "../libexec/cgibox/image"};
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	char *slash;
+
+	if (n < 0)
+		return err_set(e, ERR_SETUP, errno, "find our own program");
+	self[n] = '\0';
+	slash = strrchr(self, '/');
+	for (size_t i = 0; slash && i < NELEM(places); i++) {
+		snprintf(path, size, "%.*s/%s", (int)(slash - self), self, places[i]);
+		if (access(path, X_OK) == 0)
+			return 0;
+	}
+	return err_set(e, ERR_SETUP, ENOENT, "find the program that pulls images");
+}
+
+/* The last line the puller wrote is its error. */
+static void last_line(int fd, char *out, size_t size)
+{
+	char text[2048];
+	off_t end = lseek(fd, 0, SEEK_END);
+	off_t from = end > (off_t)sizeof text - 1 ? end - (off_t)sizeof text + 1 : 0;
+	ssize_t n = pread(fd, text, sizeof text - 1, from);
+	char *line;
+
+	while (n > 0 && text[n - 1] == '\n')
+		n--;
+	text[n > 0 ? n : 0] = '\0';
+	line = strrchr(text, '\n');
+	snprintf(out, size, "%.*s", (int)size - 1, line ? line + 1 : text);
+}
+
+static void pull_done(struct keeper *k, struct source *s)
+{
+	struct call *c = s->call;
+	struct err e = {0};
+	char why[200];
+	int status = 0;
+
+	waitpid(c->pull_pid, &status, 0);
+	keeper_unwatch(k, s);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+		last_line(c->pull_out, why, sizeof why);
+		err_set(&e, ERR_NOTFOUND, 0, "%s", *why ? why : "the puller died");
+	}
+	own_close(&c->pull_out);
+	call_pulled(k, c, &e);
+}
+
+/* The puller's environment: what it needs of ours, and the settings it must share. */
+static int make_env(const struct keeper *k, struct buf *out, char **env, size_t max, struct err *e)
+{
+	static const char *const pass[] = {"HOME", "https_proxy", "http_proxy", "no_proxy",
+		"HTTPS_PROXY", "NO_PROXY"};
+	size_t n = 0;
+
+	buf_addf(out, "PATH=/usr/bin:/bin%c", 0);
+	buf_addf(out, "CGIBOX_PULL_TIMEOUT_S=%lld%c", (long long)k->conf->pull_timeout_s, 0);
+	buf_addf(out, "CGIBOX_INSECURE_REGISTRIES=%s%c", k->conf->insecure_registries, 0);
+	for (size_t i = 0; i < NELEM(pass); i++)
+		if (getenv(pass[i]))
+			buf_addf(out, "%s=%s%c", pass[i], getenv(pass[i]), 0);
+	if (!buf_ok(out))
+		return err_set(e, ERR_LIMIT, 0, "the puller's environment is over %zu bytes", out->max);
+	for (size_t at = 0; at < out->len && n + 1 < max; at += strlen(out->p + at) + 1)
+		env[n++] = out->p + at;
+	env[n] = NULL;
+	return 0;
+}
+
+static int spawn(struct keeper *k, struct call *c, char *program, struct err *e)
+{
+	char state[] = "--state", pull[] = "pull", end[] = "--";
+	char *const argv[] = {program, state, k->dirs.path, pull, end, c->rq.image, NULL};
+	OWN_BUF text = BUF_INIT(65536);
+	posix_spawn_file_actions_t fa;
+	char *env[16];
+	int ret;
+
+	if (make_env(k, &text, env, NELEM(env), e) < 0)
+		return -1;
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDWR, 0);
+	posix_spawn_file_actions_adddup2(&fa, c->pull_out, 1);
+	posix_spawn_file_actions_adddup2(&fa, c->pull_out, 2);
+	ret = posix_spawn(&c->pull_pid, program, &fa, NULL, argv, env);
+	posix_spawn_file_actions_destroy(&fa);
+	return ret ? err_set(e, ERR_SETUP, ret, "start the puller") : 0;
+}
+
+int pull_start(struct keeper *k, struct call *c, struct err *e)
+{
+	char program[PATH_MAX + 32];
+	OWN_FD pidfd = -1;
+
+	if (find_program(program, sizeof program, e) < 0)
+		return -1;
+	c->pull_out = memfd_create("pull", MFD_CLOEXEC);
+	if (c->pull_out < 0)
+		return err_set(e, ERR_SETUP, errno, "make a file for the puller's output");
+	if (spawn(k, c, program, e) < 0)
+		return -1;
+	pidfd = sys_pidfd_open(c->pull_pid, 0);
+	fcntl(pidfd, F_SETFD, FD_CLOEXEC);
+	c->exit.ready = pull_done;
+	if (pidfd < 0 || keeper_watch(k, &c->exit, pidfd, e) < 0) {
+		kill(c->pull_pid, SIGKILL);
+		waitpid(c->pull_pid, NULL, 0);
+		return err_set(e, ERR_SETUP, errno, "watch the puller");
+	}
+	take_fd(&pidfd);
+	c->state = CALL_PULL;
+	return 0;
+}

@@ -1,0 +1,431 @@
+#include "fcgi/session_dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "isolate/buf.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+
+enum { RECORD_MAX = 1 << 20, NAME_MAX_LEN = SESSION_ID_LEN + 8 };
+
+static int make_open(int at, const char *name, struct err *e)
+{
+	int fd;
+
+	if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
+		return err_set(e, ERR_SETUP, errno, "make the directory %s", name);
+	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "open the directory %s", name);
+}
+
+int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err *e)
+{
+	OWN_FD mnt = -1;
+
+	*d = (struct session_dirs){.state = -1, .sessions = -1, .trash = -1, .tmp = -1};
+	d->path = strdup(state_dir);
+	if (!d->path || strchr(state_dir, '\n'))
+		return err_set(e, ERR_CONF, d->path ? 0 : ENOMEM, "state directory");
+	d->state = make_open(AT_FDCWD, state_dir, e);
+	d->sessions = d->state < 0 ? -1 : make_open(d->state, "sessions", e);
+	d->trash = d->sessions < 0 ? -1 : make_open(d->state, "trash", e);
+	d->tmp = d->trash < 0 ? -1 : make_open(d->state, "tmp", e);
+	mnt = d->tmp < 0 ? -1 : make_open(d->state, "mnt", e);
+	if (mnt < 0) {
+		session_dirs_close(d);
+		return err_in(e, "state directory %s", state_dir);
+	}
+	return 0;
+}
+
+void session_dirs_close(struct session_dirs *d)
+{
+	free(d->path);
+	d->path = NULL;
+	own_close(&d->state);
+	own_close(&d->sessions);
+	own_close(&d->trash);
+	own_close(&d->tmp);
+}
+
+/* Calls fn for each name but "." and "..", on a descriptor of its own. */
+static int each_name(int dir, int (*fn)(struct session_dirs *, const char *, void *),
+	struct session_dirs *d, void *arg)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *h = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	if (!h) {
+		own_close(&fd);
+		return -1;
+	}
+	while ((de = readdir(h)))
+		if (strcmp(de->d_name, ".") && strcmp(de->d_name, "..") &&
+			fn(d, de->d_name, arg) < 0)
+			break;
+	closedir(h);
+	return 0;
+}
+
+static int sweep_session(struct session_dirs *d, const char *name, void *arg)
+{
+	(void)arg;
+	if (!strncmp(name, ".new-", 5) && renameat(d->sessions, name, d->trash, name) < 0)
+		log_line(LOG_WARN, "unfinished session %.40s stays: %s", name, strerror(errno));
+	return 0;
+}
+
+static int sweep_tmp(struct session_dirs *d, const char *name, void *arg)
+{
+	(void)arg;
+	unlinkat(d->tmp, name, 0); /* files only: what workers left; others are not ours to judge */
+	return 0;
+}
+
+int session_dirs_sweep(struct session_dirs *d, struct err *e)
+{
+	if (each_name(d->sessions, sweep_session, d, NULL) < 0 ||
+		each_name(d->tmp, sweep_tmp, d, NULL) < 0)
+		return err_set(e, ERR_SETUP, errno, "sweep the state directory");
+	return 0;
+}
+
+bool session_id_valid(const char *id)
+{
+	static const char form[] = "xxxxxxxx-xxxx-4xxx-vxxx-xxxxxxxxxxxx";
+
+	for (size_t i = 0; i < SESSION_ID_LEN; i++) {
+		const char *set = form[i] == 'x' ? "0123456789abcdef" : form[i] == 'v' ? "89ab" : NULL;
+
+		if (!id[i] || (set ? !strchr(set, id[i]) : id[i] != form[i]))
+			return false;
+	}
+	return id[SESSION_ID_LEN] == '\0';
+}
+
+int session_id_make(char id[SESSION_ID_LEN + 1], struct err *e)
+{
+	unsigned char r[16];
+
+	if (getrandom(r, sizeof r, 0) != (ssize_t)sizeof r)
+		return err_set(e, ERR_SETUP, errno, "get random bytes");
+	r[6] = (unsigned char)(0x40 | (r[6] & 0x0f)); /* RFC 9562: version 4, variant 10 */
+	r[8] = (unsigned char)(0x80 | (r[8] & 0x3f));
+	for (size_t i = 0, o = 0; i < sizeof r; i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			id[o++] = '-';
+		snprintf(id + o, 3, "%02x", r[i]);
+		o += 2;
+	}
+	return 0;
+}
+
+static int write_file(int at, const char *name, const void *p, size_t n, struct err *e)
+{
+	OWN_FD fd = openat(at, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0 || write(fd, p, n) != (ssize_t)n)
+		return err_set(e, ERR_SETUP, errno, "write %s", name);
+	return 0;
+}
+
+static int write_record(int at, const struct image *im, const struct keeper_request *rq,
+	struct err *e)
+{
+	OWN_BUF b = BUF_INIT(RECORD_MAX);
+
+	buf_addf(&b, "image %s\n", im->id);
+	for (size_t i = 0; i < im->nlowers; i++)
+		buf_addf(&b, "lower %s\n", im->lowers[i]);
+	for (size_t i = 0; i < im->nhost_binds; i++)
+		buf_addf(&b, "bind %s\n", im->host_binds[i]);
+	buf_addf(&b, "ephemeral %u\nextract_patch %u\nnetwork %u\nend\n", rq->ephemeral,
+		rq->extract_patch, rq->network);
+	if (!buf_ok(&b))
+		return err_set(e, ERR_LIMIT, 0, "the session's record is over %d bytes", RECORD_MAX);
+	return write_file(at, "record", b.p, b.len, e);
+}
+
+/* Makes the directories of path (absolute, below upper) one by one. */
+static int make_path(int upper, const char *path, mode_t mode, struct err *e)
+{
+	OWN_MEM char *copy = strdup(path);
+	char *at = copy;
+
+	while (copy && at) {
+		at = strchr(at + 1, '/');
+		if (at)
+			*at = '\0';
+		if (mkdirat(upper, copy + 1, at ? 0755 : mode) < 0 && errno != EEXIST)
+			return err_set(e, ERR_SETUP, errno, "make %s in the upper layer", copy);
+		if (at)
+			*at = '/';
+	}
+	/* mkdir(2) heeds the umask; the sticky bit of /tmp must not depend on it */
+	if (!copy || fchmodat(upper, path + 1, mode, 0) < 0)
+		return err_set(e, ERR_SETUP, errno, "make %s in the upper layer", path);
+	return 0;
+}
+
+static int prepare_root(int dir, const char *home, struct err *e)
+{
+	OWN_FD root = make_open(dir, "root", e);
+	OWN_FD upper = root < 0 ? -1 : make_open(root, "upper", e);
+	OWN_FD work = upper < 0 ? -1 : make_open(root, "work", e);
+
+	if (work < 0 || fchmod(upper, 0755) < 0)
+		return -1;
+	return make_path(upper, "/tmp", 01777, e) < 0 || make_path(upper, "/repo", 0755, e) < 0 ||
+			make_path(upper, "/workdir", 0755, e) < 0 ||
+			make_path(upper, home, 0755, e) < 0
+		? -1
+		: 0;
+}
+
+int session_dir_prepare(struct session_dirs *d, const char *id, const struct image *im,
+	const struct keeper_request *rq, const char *env, size_t env_bytes, const char *home,
+	struct err *e)
+{
+	char name[NAME_MAX_LEN];
+	OWN_FD dir = -1, ws = -1;
+
+	snprintf(name, sizeof name, ".new-%s", id);
+	dir = make_open(d->sessions, name, e);
+	if (dir >= 0 && write_record(dir, im, rq, e) == 0 &&
+		write_file(dir, "env", env, env_bytes, e) == 0 &&
+		write_file(dir, "used", "", 0, e) == 0 && prepare_root(dir, home, e) == 0)
+		ws = make_open(dir, "ws", e);
+	if (ws < 0 && dir >= 0)
+		renameat(d->sessions, name, d->trash, name);
+	return take_fd(&ws);
+}
+
+static int save_layout(int dir, const struct ws_layout *lay, struct err *e)
+{
+	OWN_BUF b = BUF_INIT(65536);
+
+	buf_addf(&b, "%u %u %u %llu %llu", lay->form, lay->top, lay->nlowers,
+		(unsigned long long)lay->entries, (unsigned long long)lay->bytes);
+	for (uint32_t i = 0; i < lay->nlowers; i++)
+		buf_addf(&b, " %d", lay->lower[i]);
+	buf_adds(&b, "\n");
+	if (write_file(dir, "layout.new", b.p, b.len, e) < 0)
+		return -1;
+	if (renameat(dir, "layout.new", dir, "layout") < 0)
+		return err_set(e, ERR_SETUP, errno, "replace the layout");
+	return 0;
+}
+
+int session_dir_commit(struct session_dirs *d, const char *id, const struct ws_layout *lay,
+	struct err *e)
+{
+	char name[NAME_MAX_LEN];
+	OWN_FD dir = -1;
+
+	snprintf(name, sizeof name, ".new-%s", id);
+	dir = openat(d->sessions, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return err_set(e, ERR_SETUP, errno, "open the new session");
+	if (save_layout(dir, lay, e) < 0)
+		return -1;
+	if (renameat(d->sessions, name, d->sessions, id) < 0)
+		return err_set(e, ERR_SETUP, errno, "name the new session");
+	return 0;
+}
+
+bool session_dir_exists(struct session_dirs *d, const char *id)
+{
+	struct stat st;
+
+	return fstatat(d->sessions, id, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int session_dir_open(struct session_dirs *d, const char *id, const char *name, int flags)
+{
+	char path[NAME_MAX_LEN + 32];
+
+	snprintf(path, sizeof path, "%s/%s", id, name);
+	return openat(d->sessions, path, flags | O_CLOEXEC | O_NOFOLLOW);
+}
+
+static int read_text(int fd, struct buf *b, struct err *e)
+{
+	for (;;) {
+		char *to = buf_room(b, 8192);
+		ssize_t n = to ? read(fd, to, 8192) : -1;
+
+		if (n < 0)
+			return err_set(e, ERR_SETUP, to ? errno : 0, "read a file of the session");
+		if (n == 0)
+			break;
+		b->len += (size_t)n;
+	}
+	return buf_add(b, "", 0);
+}
+
+static int add_path(char ***list, size_t *n, const char *value)
+{
+	char **more = realloc(*list, (*n + 1) * sizeof **list);
+
+	if (!more)
+		return -1;
+	*list = more;
+	more[*n] = strdup(value);
+	return more[*n] ? (int)(++*n, 0) : -1;
+}
+
+static int record_line(struct session_record *r, const char *key, const char *value)
+{
+	if (!strcmp(key, "image"))
+		return (r->image = strdup(value)) ? 0 : -1;
+	if (!strcmp(key, "lower") && *value == '/')
+		return add_path(&r->lowers, &r->nlowers, value);
+	if (!strcmp(key, "bind") && *value == '/')
+		return add_path(&r->binds, &r->nbinds, value);
+	if (!strcmp(key, "ephemeral"))
+		return (r->ephemeral = *value == '1', 0);
+	if (!strcmp(key, "extract_patch"))
+		return (r->extract_patch = *value == '1', 0);
+	if (!strcmp(key, "network"))
+		return (r->network = *value == '1', 0);
+	return -1;
+}
+
+/* "end" is the last line: a record cut short by a crash is not taken for a whole one. */
+static int parse_record(char *text, struct session_record *r, struct err *e)
+{
+	char *save, *line = strtok_r(text, "\n", &save);
+
+	for (; line && strcmp(line, "end"); line = strtok_r(NULL, "\n", &save)) {
+		char *value = strchr(line, ' ');
+
+		if (!value || (*value++ = '\0', record_line(r, line, value) < 0))
+			return err_set(e, ERR_SETUP, 0, "the session's record is damaged");
+	}
+	return line && r->nlowers ? 0
+				  : err_set(e, ERR_SETUP, 0, "the session's record is incomplete");
+}
+
+static int parse_layout(const char *text, struct ws_layout *lay, struct err *e)
+{
+	unsigned long long entries, bytes;
+	int used = 0;
+
+	memset(lay, 0, sizeof *lay);
+	if (sscanf(text, "%u %u %u %llu %llu%n", &lay->form, &lay->top, &lay->nlowers, &entries,
+		    &bytes, &used) != 5 || lay->nlowers > 2 * WS_LAYERS_MAX)
+		return err_set(e, ERR_SETUP, 0, "the session's layout is damaged");
+	lay->entries = entries;
+	lay->bytes = bytes;
+	for (uint32_t i = 0; i < lay->nlowers; i++) {
+		int n = 0;
+
+		text += used;
+		if (sscanf(text, " %d%n", &lay->lower[i], &n) != 1)
+			return err_set(e, ERR_SETUP, 0, "the session's layout is damaged");
+		used = n;
+	}
+	return ws_layout_valid(lay) ? 0
+				    : err_set(e, ERR_SETUP, 0, "the session's layout is inconsistent");
+}
+
+static int load_text(struct session_dirs *d, const char *id, const char *name, struct buf *b,
+	struct err *e)
+{
+	OWN_FD fd = session_dir_open(d, id, name, O_RDONLY);
+
+	if (fd < 0)
+		return err_set(e, errno == ENOENT ? ERR_NOTFOUND : ERR_SETUP, errno,
+			"open the session's %s", name);
+	return read_text(fd, b, e);
+}
+
+int session_dir_load(struct session_dirs *d, const char *id, struct session_record *r,
+	struct ws_layout *lay, struct err *e)
+{
+	OWN_BUF record = BUF_INIT(RECORD_MAX), layout = BUF_INIT(65536);
+
+	memset(r, 0, sizeof *r);
+	if (load_text(d, id, "record", &record, e) < 0 ||
+		load_text(d, id, "layout", &layout, e) < 0 ||
+		parse_record(record.p, r, e) < 0 || parse_layout(layout.p, lay, e) < 0) {
+		session_record_clear(r);
+		return -1;
+	}
+	return 0;
+}
+
+void session_record_clear(struct session_record *r)
+{
+	for (size_t i = 0; i < r->nlowers; i++)
+		free(r->lowers[i]);
+	for (size_t i = 0; i < r->nbinds; i++)
+		free(r->binds[i]);
+	free(r->lowers);
+	free(r->binds);
+	free(r->image);
+	memset(r, 0, sizeof *r);
+}
+
+int session_dir_save_layout(struct session_dirs *d, const char *id, const struct ws_layout *lay,
+	struct err *e)
+{
+	OWN_FD dir = session_dir_open(d, id, ".", O_RDONLY | O_DIRECTORY);
+
+	if (dir < 0)
+		return err_set(e, ERR_SETUP, errno, "open the session");
+	return save_layout(dir, lay, e);
+}
+
+void session_dir_touch(struct session_dirs *d, const char *id)
+{
+	OWN_FD fd = session_dir_open(d, id, "used", O_WRONLY);
+
+	if (fd >= 0 && futimens(fd, NULL) < 0)
+		log_line(LOG_WARN, "session %s: touch: %s", id, strerror(errno));
+}
+
+int session_dir_discard(struct session_dirs *d, const char *id, struct err *e)
+{
+	if (renameat(d->sessions, id, d->trash, id) < 0 && errno != ENOENT)
+		return err_set(e, ERR_SETUP, errno, "discard the session");
+	return 0;
+}
+
+struct each {
+	bool (*fn)(void *arg, const char *id, time_t used);
+	void *arg;
+	size_t count;
+};
+
+static int each_session(struct session_dirs *d, const char *name, void *arg)
+{
+	struct each *each = arg;
+	char path[NAME_MAX_LEN + 32];
+	struct stat st;
+
+	if (!session_id_valid(name))
+		return 0;
+	each->count++;
+	snprintf(path, sizeof path, "%s/used", name);
+	if (!each->fn || fstatat(d->sessions, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	return each->fn(each->arg, name, st.st_mtime) ? 0 : -1;
+}
+
+size_t session_dir_each(struct session_dirs *d,
+	bool (*fn)(void *arg, const char *id, time_t used), void *arg)
+{
+	struct each each = {fn, arg, 0};
+
+	each_name(d->sessions, each_session, d, &each);
+	return each.count;
+}

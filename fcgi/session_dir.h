@@ -1,0 +1,92 @@
+/*
+ * Sessions on disk, the keeper's side. Files are the truth: a session is STATE/sessions/<id>/
+ *
+ *	record        what it was made with: "key value" lines (spec below)
+ *	env           its environment, NAME=value, each with its NUL
+ *	layout        struct ws_layout as numbers; replaced by rename
+ *	used          its mtime is the last use
+ *	root/upper, root/work    the writable layer of the root
+ *	ws/           the workspace (workspace.h)
+ *
+ * It is made as .new-<id> and renamed when complete; it dies by a rename into STATE/trash.
+ */
+#ifndef CGIBOX_SESSION_DIR_H
+#define CGIBOX_SESSION_DIR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "fcgi/keeper_proto.h"
+#include "fcgi/workspace.h"
+#include "images/store.h"
+#include "isolate/err.h"
+
+struct session_dirs {
+	char *path;  /* STATE, absolute */
+	int state, sessions, trash, tmp; /* directory descriptors */
+};
+
+/* The parts of a record. Strings and arrays are heap memory of the record. */
+struct session_record {
+	char *image;   /* id */
+	char **lowers; /* layers of the root, topmost first */
+	size_t nlowers;
+	char **binds; /* host directories shown read-only (image "host") */
+	size_t nbinds;
+	bool ephemeral, extract_patch, network;
+};
+
+/* Opens STATE and makes what is missing, mode 0700. */
+int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err *e);
+void session_dirs_close(struct session_dirs *d);
+
+/* Removes unfinished sessions into the trash and empties tmp/. Keeper at start, before it serves. */
+int session_dirs_sweep(struct session_dirs *d, struct err *e);
+
+/* Whether id is the text of a version 4 UUID: the only names ever joined to a path. Pure. */
+bool session_id_valid(const char *id);
+
+/* A fresh random id. */
+int session_id_make(char id[SESSION_ID_LEN + 1], struct err *e);
+
+/*
+ * Makes .new-<id> with everything but the layout. home: made in the upper layer, as are /tmp,
+ * /repo and /workdir. Returns the descriptor of its ws/ directory, or -1 with nothing left.
+ */
+int session_dir_prepare(struct session_dirs *d, const char *id, const struct image *im,
+	const struct keeper_request *rq, const char *env, size_t env_bytes, const char *home,
+	struct err *e);
+
+/* Writes the layout and gives .new-<id> its name. */
+int session_dir_commit(struct session_dirs *d, const char *id, const struct ws_layout *lay,
+	struct err *e);
+
+bool session_dir_exists(struct session_dirs *d, const char *id);
+
+/* ERR_NOTFOUND when there is no such session; ERR_SETUP when its files are damaged. */
+int session_dir_load(struct session_dirs *d, const char *id, struct session_record *r,
+	struct ws_layout *lay, struct err *e);
+void session_record_clear(struct session_record *r);
+
+int session_dir_save_layout(struct session_dirs *d, const char *id, const struct ws_layout *lay,
+	struct err *e);
+
+/* Opens sessions/<id>/<name>; name is a constant of ours. */
+int session_dir_open(struct session_dirs *d, const char *id, const char *name, int flags);
+
+/* Marks the session as used now. */
+void session_dir_touch(struct session_dirs *d, const char *id);
+
+/* Moves the session into the trash. 0 also when it is absent. */
+int session_dir_discard(struct session_dirs *d, const char *id, struct err *e);
+
+/*
+ * Calls fn for each session with the time of its last use; fn returns false to stop.
+ * Returns the number of sessions.
+ */
+size_t session_dir_each(struct session_dirs *d,
+	bool (*fn)(void *arg, const char *id, time_t used), void *arg);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * Tree helpers: one-shot processes that do file work on one session. A small parent, forked by
+ * the keeper before it serves, has the libraries loaded and forks a child for each job; the
+ * child enters the jail (isolate/jail.h) at the session's ws/ directory, works, sends one
+ * struct tree_result and ends.
+ */
+#ifndef CGIBOX_TREE_H
+#define CGIBOX_TREE_H
+
+#include <stdint.h>
+
+#include "fcgi/workspace.h"
+#include "isolate/err.h"
+
+enum tree_op {
+	TREE_CREATE = 1, /* ws_create */
+	TREE_ADD,        /* ws_add_archive: fds = archive */
+	TREE_PATCH,      /* ws_patch: fds = output */
+	TREE_DELETE,     /* removes everything below the directory, whatever its modes */
+	TREE_OP_MAX,
+};
+
+struct tree_job {
+	uint32_t op; /* enum tree_op */
+	uint32_t ephemeral;
+	struct ws_layout layout;
+	struct ws_limits limits;
+	uint64_t memory_max_bytes, time_max_s;
+};
+
+/* A layout's form when the helper could not say what it is: the one of before still holds. */
+#define TREE_LAYOUT_UNKNOWN UINT32_MAX
+
+struct tree_result {
+	struct err err; /* kind ERR_NONE on success */
+	struct ws_layout layout; /* on error too, unless it is TREE_LAYOUT_UNKNOWN (not valid) */
+	uint64_t patch_bytes;
+};
+
+struct tree_server; /* the keeper's end */
+
+/* Keeper, at start-up: forks the helpers' parent. It ends when the keeper does. */
+struct tree_server *tree_server_start(struct err *e);
+void tree_server_stop(struct tree_server *t);
+
+/*
+ * Keeper: starts a job on dir_fd (a directory); data_fd is the archive or output, or -1. Both
+ * are borrowed. Returns a SOCK_SEQPACKET descriptor (the caller's) that becomes readable with
+ * one struct tree_result, or with end of file when the helper died. Does not block on the job.
+ */
+int tree_start(struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd,
+	struct err *e);
+
+/*
+ * Keeper: reads the result from such a descriptor and range-checks it. 0: out is filled, and
+ * out->err may still be an error of the job. -1: the helper died; out->layout is unknown.
+ */
+int tree_finish(int fd, struct tree_result *out, struct err *e);
+
+#endif

@@ -1,0 +1,104 @@
+#include "isolate/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "isolate/buf.h"
+#include "isolate/own.h"
+
+static int send_request(int sock, const struct proto_request *rq, const int *fds, unsigned nfds,
+	struct err *e)
+{
+	union {
+		char buf[CMSG_SPACE(PROTO_FDS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} ctl;
+	struct iovec iov = {(void *)(uintptr_t)rq, sizeof *rq};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (nfds > 0) {
+		struct cmsghdr *c;
+
+		memset(&ctl, 0, sizeof ctl);
+		m.msg_control = ctl.buf;
+		m.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+		c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
+	}
+	if (sendmsg(sock, &m, MSG_NOSIGNAL) != (ssize_t)sizeof *rq)
+		return err_set(e, ERR_BUSY, errno, "send to the sandbox");
+	return 0;
+}
+
+/* Directory, arguments, environment in a memfd; returns it and fills the counts. */
+static int make_blob(const struct client_exec *x, struct proto_request *rq, struct err *e)
+{
+	OWN_BUF b = BUF_INIT(PROTO_BLOB_MAX);
+	OWN_FD fd = memfd_create("command", MFD_CLOEXEC);
+
+	buf_add(&b, x->dir, strlen(x->dir) + 1);
+	for (const char *const *a = x->argv; *a; a++, rq->nargs++)
+		buf_add(&b, *a, strlen(*a) + 1);
+	buf_add(&b, x->env, x->env_bytes);
+	for (size_t i = 0; i < x->env_bytes; i++)
+		rq->nenv += x->env[i] == '\0';
+	if (!buf_ok(&b) || rq->nargs > PROTO_ARGS_MAX || rq->nenv > PROTO_ARGS_MAX)
+		return err_set(e, ERR_LIMIT, 0,
+			"arguments and environment are over %d bytes or %d strings", PROTO_BLOB_MAX,
+			PROTO_ARGS_MAX);
+	rq->blob_bytes = (uint32_t)b.len;
+	if (fd < 0 || write(fd, b.p, b.len) != (ssize_t)b.len)
+		return err_set(e, ERR_SETUP, errno, "write the command");
+	return take_fd(&fd);
+}
+
+int client_send_exec(int sock, const struct client_exec *x, struct err *e)
+{
+	struct proto_request rq = {.op = PROTO_EXEC, .run = x->run, .flags = x->flags,
+		.timeout_ms = x->timeout_ms, .output_max_bytes = x->output_max_bytes};
+	unsigned n = x->flags & PROTO_STDIO ? 3 : 1;
+	OWN_FD blob = make_blob(x, &rq, e);
+	int fds[PROTO_FDS_MAX] = {blob, x->fds[0], x->fds[1], x->fds[2]};
+
+	return blob < 0 ? -1 : send_request(sock, &rq, fds, n + 1, e);
+}
+
+int client_send(int sock, uint32_t op, struct err *e)
+{
+	struct proto_request rq = {.op = op};
+
+	return send_request(sock, &rq, NULL, 0, e);
+}
+
+int client_attach(int ctl, int peer, struct err *e)
+{
+	struct proto_request rq = {.op = PROTO_ATTACH};
+
+	return send_request(ctl, &rq, &peer, 1, e);
+}
+
+int client_receive(int sock, struct proto_reply *rp, struct err *e)
+{
+	ssize_t n = recv(sock, rp, sizeof *rp, 0);
+
+	if (n < 0 && errno == EINTR)
+		return err_set(e, ERR_BUSY, EINTR, "wait for the sandbox");
+	if (n != (ssize_t)sizeof *rp)
+		return err_set(e, ERR_BUSY, EPIPE, "the sandbox ended");
+	/* pid 1 lives among hostile processes: believe nothing but numbers in range. */
+	if (rp->err.kind < 0 || rp->err.kind >= ERR_KIND_MAX || rp->result.verdict >= VERDICT_MAX ||
+		rp->result.exit_code < 0 || rp->result.exit_code > 255 + 128)
+		return err_set(e, ERR_BUG, 0, "the sandbox answered out of range");
+	rp->err.msg[sizeof rp->err.msg - 1] = '\0';
+	if (rp->op != PROTO_FAILED)
+		return 0;
+	if (e)
+		*e = rp->err;
+	return -1;
+}

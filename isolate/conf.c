@@ -1,0 +1,495 @@
+#include "isolate/conf.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "isolate/buf.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+
+enum { CONF_FILE_MAX = 1 << 20, SECRET_MAX = 4096 };
+
+enum key_type { K_INT, K_OCTAL, K_ENUM, K_STRING, K_SECRET };
+
+struct key {
+	const char *name;
+	enum key_type type;
+	size_t off;
+	int64_t lo, hi;     /* K_INT: bounds; K_OCTAL: the bits that must and that may be set */
+	const char *dflt;   /* parsed like a value of the file */
+	const char *words;  /* K_ENUM: the words in order, separated by blanks */
+	const char *reason; /* one line, shown by the dump */
+};
+
+#define INT(f, lo, hi, d, why)                                                                     \
+	{                                                                                          \
+#f, K_INT, offsetof(struct conf, f), lo, hi, d, NULL, why                          \
+	}
+#define OCTAL(f, lo, hi, d, why)                                                                   \
+	{                                                                                          \
+#f, K_OCTAL, offsetof(struct conf, f), lo, hi, d, NULL, why                        \
+	}
+#define ENUM(f, words, d, why)                                                                     \
+	{                                                                                          \
+#f, K_ENUM, offsetof(struct conf, f), 0, 0, d, words, why                          \
+	}
+#define STR(f, d, why)                                                                             \
+	{                                                                                          \
+#f, K_STRING, offsetof(struct conf, f), 0, 0, d, NULL, why                         \
+	}
+#define SECRET(f, why)                                                                             \
+	{                                                                                          \
+#f, K_SECRET, offsetof(struct conf, f), 0, 0, "", NULL, why                        \
+	}
+#define GIB(n) ((int64_t)(n) << 30)
+
+static const struct key keys[] = {
+	STR(state_dir, "/var/lib/cgibox",
+		"images, sessions and sockets; one service per directory"),
+	ENUM(backend, "isolate docker", "isolate", "what runs the commands"),
+	SECRET(api_key, "clients send it as X-API-Key; required by the service"),
+	STR(api_key_file, "", "file that holds the key, so that it is in no environment"),
+	STR(api_prefix, "/api/v1", "every route answers with and without it"),
+	STR(listen_socket, "", "FastCGI socket; empty = cgibox.sock in the state directory"),
+	OCTAL(socket_mode, 0600, 0660, "0660", "who may connect to the socket: never everybody"),
+	STR(socket_group, "", "group of the socket, the web server's; empty = the service's own"),
+	ENUM(log_level, "debug info warning error quiet", "info", "least level that is logged"),
+
+	INT(workers_min, 1, 1024, "4", "worker processes kept ready"),
+	INT(workers_max, 1, 1024, "128", "requests handled at the same time"),
+	INT(worker_idle_s, 1, 86400, "30", "seconds after which a worker over the minimum ends"),
+	INT(pending_max, 1, 65536, "1024",
+		"connections that wait for a worker; more stay in the backlog"),
+	INT(params_timeout_ms, 100, 600000, "10000",
+		"from the first byte of a request to the end of its parameters"),
+	INT(receive_timeout_ms, 100, 600000, "20000", "longest silence while a body arrives"),
+	INT(request_timeout_ms, 1000, 86400000, "900000",
+		"from the first byte to the end of the body"),
+	INT(params_max_bytes, 4096, 1 << 24, "131072", "all FastCGI parameters of one request"),
+	INT(body_max_bytes, 1024, GIB(64), "268435456", "a request body; more is a 413"),
+	INT(json_max_bytes, 1024, 1 << 28, "8388608", "a JSON body without its archive string"),
+
+	INT(sessions_max, 1, 1000000, "1000", "sessions on disk; more is a 503"),
+	INT(sandboxes_max, 1, 100000, "256", "sandboxes alive at once; more is a 503"),
+	INT(session_idle_s, 1, 31536000, "3600", "an unused session is deleted after this"),
+	INT(session_lock_wait_ms, 0, 600000, "30000", "wait for a busy session, then 409"),
+	INT(session_lock_waiters, 0, 1024, "4", "requests that may wait for one session"),
+	INT(keeper_idle_s, 1, 86400, "60",
+		"an on-demand keeper (mod_fcgid, bin-path) ends after this long without work"),
+
+	INT(commands_max, 1, 10000, "256", "commands in one request"),
+	INT(command_max_bytes, 1, 131071, "131071", "one command: the kernel's MAX_ARG_STRLEN"),
+	INT(environment_max_bytes, 0, 1 << 20, "65536", "all variables of a session"),
+	INT(command_timeout_s, 0, 86400, "600",
+		"a command without its own timeout; 0 = the maximum"),
+	INT(command_timeout_max_s, 1, 86400, "3600", "the longest timeout a client may ask for"),
+	INT(output_max_bytes, 1024, GIB(1), "8388608",
+		"output kept of one command; the rest is counted"),
+	INT(run_uid, 0, 65533, "1000", "user id inside"),
+	INT(run_gid, 0, 65533, "1000", "group id inside"),
+	STR(run_home, "/home/daiv-sandbox", "HOME inside"),
+	ENUM(network, "none host", "none",
+		"what clients may ask for: host = the machine's own network"),
+	ENUM(unenforceable_limits, "refuse report", "refuse",
+		"a limit this host cannot hold: 422, or run and say so"),
+
+	INT(processes_max, 4, 1 << 20, "512", "processes and threads of one sandbox"),
+	INT(files_open_max, 16, 1 << 20, "1024", "open descriptors of one process"),
+	INT(file_max_bytes, 1 << 16, GIB(1024), "1073741824", "size of one file"),
+	INT(memory_process_max_bytes, 0, GIB(1024), "0",
+		"address space of one process, 0 = no limit (node and java reserve many GiB)"),
+	INT(tmpfs_max_bytes, 1 << 16, GIB(64), "268435456", "each tmpfs inside"),
+	INT(tmpfs_max_inodes, 64, 1 << 24, "65536", "files on each tmpfs inside"),
+
+	INT(archive_max_bytes, 512, GIB(64), "268435456", "an uploaded archive as it is sent"),
+	INT(archive_unpacked_max_bytes, 512, GIB(256), "2147483648", "an archive unpacked"),
+	INT(archive_entries_max, 1, 10000000, "500000", "files and directories of an archive"),
+	INT(archive_ratio_max, 1, 100000, "250",
+		"unpacked over packed size, checked from 16 MiB on"),
+	INT(archive_time_max_s, 1, 86400, "300", "seconds that unpacking may take"),
+	INT(archive_memory_max_bytes, 1 << 25, GIB(64), "1073741824",
+		"address space of the unpacker"),
+	INT(plain_entries_max, 0, 10000000, "20000",
+		"archives up to this size get the plain form,"),
+	INT(plain_max_bytes, 0, GIB(64), "268435456",
+		"where directories can be renamed; larger: overlay"),
+	INT(patch_max_bytes, 1024, GIB(1), "134217728", "a patch; more is an error that says so"),
+
+	ENUM(pull, "never missing", "never", "whether a session may cause an image to be pulled"),
+	STR(insecure_registries, "", "host:port list, registries reached by plain http"),
+	INT(image_max_bytes, 1 << 20, GIB(1024), "17179869184", "an image, unpacked"),
+	INT(image_entries_max, 1, 100000000, "2000000", "files of one layer"),
+	INT(image_layers_max, 1, 500, "128", "layers of one image"),
+	INT(pull_timeout_s, 1, 86400, "1800", "seconds that a pull may take"),
+};
+
+/* The names that daiv-sandbox gives to the same settings. */
+static const struct {
+	const char *name, *key;
+} aliases[] = {
+	{"DAIV_SANDBOX_API_KEY", "api_key"},
+	{"DAIV_SANDBOX_API_V1_STR", "api_prefix"},
+	{"DAIV_SANDBOX_COMMAND_TIMEOUT", "command_timeout_s"},
+	{"DAIV_SANDBOX_RUN_UID", "run_uid"},
+	{"DAIV_SANDBOX_RUN_GID", "run_gid"},
+};
+
+static const struct key *key_find(const char *name)
+{
+	for (size_t i = 0; i < NELEM(keys); i++)
+		if (!strcmp(keys[i].name, name))
+			return &keys[i];
+	return NULL;
+}
+
+static int64_t *key_int(const struct conf *c, const struct key *k)
+{
+	return (int64_t *)((char *)(uintptr_t)c + k->off);
+}
+
+static char **key_str(const struct conf *c, const struct key *k)
+{
+	return (char **)((char *)(uintptr_t)c + k->off);
+}
+
+static int set_int(struct conf *c, const struct key *k, const char *value, struct err *e)
+{
+	int base = k->type == K_OCTAL ? 8 : 10;
+	char *end;
+	long long v;
+
+	errno = 0;
+	v = strtoll(value, &end, base);
+	if (end == value || *end || errno || (!isdigit((unsigned char)*value) && *value != '-'))
+		return err_set(e, ERR_CONF, 0, "%s: \"%.60s\" is not %s", k->name, value,
+			base == 8 ? "an octal number" : "a whole number");
+	if (base == 8 && ((v & ~k->hi) || (v & k->lo) != k->lo))
+		return err_set(e, ERR_CONF, 0, "%s: %.60s is not %04llo with bits of %04llo",
+			k->name, value, (long long)k->lo, (long long)k->hi);
+	if (base == 10 && (v < k->lo || v > k->hi))
+		return err_set(e, ERR_CONF, 0, "%s: %.60s is not between %lld and %lld", k->name,
+			value, (long long)k->lo, (long long)k->hi);
+	*key_int(c, k) = v;
+	return 0;
+}
+
+/* Finds value among the blank-separated words; -1 when it is none of them. */
+static int64_t word_index(const char *words, const char *value)
+{
+	size_t n = strlen(value);
+	int64_t i = 0;
+
+	for (const char *w = words; *w; i++) {
+		size_t len = strcspn(w, " ");
+
+		if (len == n && !memcmp(w, value, n))
+			return i;
+		w += len;
+		w += strspn(w, " ");
+	}
+	return -1;
+}
+
+static int set_enum(struct conf *c, const struct key *k, const char *value, struct err *e)
+{
+	int64_t i = word_index(k->words, value);
+
+	if (i < 0)
+		return err_set(
+			e, ERR_CONF, 0, "%s: \"%.60s\" is none of: %s", k->name, value, k->words);
+	*key_int(c, k) = i;
+	return 0;
+}
+
+static int set_string(struct conf *c, const struct key *k, const char *value, struct err *e)
+{
+	char *copy;
+
+	/* A value of the environment may hold newlines, which the dump could not show. */
+	for (const char *p = value; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return err_set(e, ERR_CONF, 0, "%s holds a control byte", k->name);
+	copy = strdup(value);
+	if (!copy)
+		return err_set(e, ERR_SETUP, ENOMEM, "%s", k->name);
+	free(*key_str(c, k));
+	*key_str(c, k) = copy;
+	return 0;
+}
+
+static int key_set(struct conf *c, const struct key *k, const char *value, struct err *e)
+{
+	switch (k->type) {
+	case K_INT:
+	case K_OCTAL:
+		return set_int(c, k, value, e);
+	case K_ENUM:
+		return set_enum(c, k, value, e);
+	case K_STRING:
+	case K_SECRET:
+		return set_string(c, k, value, e);
+	}
+	return err_set(e, ERR_BUG, 0, "%s: key of unknown type", k->name);
+}
+
+int conf_set(struct conf *c, const char *key, const char *value, struct err *e)
+{
+	const struct key *k = key_find(key);
+
+	if (!k)
+		return err_set(e, ERR_CONF, 0, "unknown key \"%.60s\"", key);
+	return key_set(c, k, value, e);
+}
+
+int conf_init(struct conf *c)
+{
+	struct err e;
+
+	memset(c, 0, sizeof *c);
+	for (size_t i = 0; i < NELEM(keys); i++) {
+		if (key_set(c, &keys[i], keys[i].dflt, &e) < 0) {
+			conf_clear(c);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+void conf_clear(struct conf *c)
+{
+	for (size_t i = 0; i < NELEM(keys); i++) {
+		if (keys[i].type != K_STRING && keys[i].type != K_SECRET)
+			continue;
+		free(*key_str(c, &keys[i]));
+		*key_str(c, &keys[i]) = NULL;
+	}
+}
+
+/* Parses one line (without its newline) in place. */
+static int parse_line(struct conf *c, char *line, struct err *e)
+{
+	char *value, *end;
+
+	line += strspn(line, " \t");
+	for (end = line + strlen(line); end > line && isspace((unsigned char)end[-1]); end--)
+		end[-1] = '\0';
+	if (!*line || *line == '#')
+		return 0;
+	value = strchr(line, '=');
+	if (!value)
+		return err_set(e, ERR_CONF, 0, "\"%.60s\" is not \"key = value\"", line);
+	for (end = value; end > line && (end[-1] == ' ' || end[-1] == '\t'); end--)
+		;
+	*value++ = '\0';
+	*end = '\0';
+	value += strspn(value, " \t");
+	if (strstr(value, " #") || strstr(value, "\t#"))
+		return err_set(e, ERR_CONF, 0, "%.60s: a comment needs a line of its own", line);
+	return conf_set(c, line, value, e);
+}
+
+int conf_parse(struct conf *c, const char *name, const char *text, size_t n, struct err *e)
+{
+	size_t line_no = 1;
+
+	for (size_t at = 0; at < n; line_no++) {
+		const char *nl = memchr(text + at, '\n', n - at);
+		size_t len = nl ? (size_t)(nl - (text + at)) : n - at;
+		char line[1024];
+
+		if (len >= sizeof line)
+			return err_set(e, ERR_CONF, 0, "%s, line %zu: longer than %zu bytes", name,
+				line_no, sizeof line - 1);
+		if (memchr(text + at, '\0', len))
+			return err_set(
+				e, ERR_CONF, 0, "%s, line %zu: holds a NUL byte", name, line_no);
+		memcpy(line, text + at, len);
+		line[len] = '\0';
+		if (parse_line(c, line, e) < 0)
+			return err_in(e, "%s, line %zu", name, line_no);
+		at += len + (nl != NULL);
+	}
+	return 0;
+}
+
+/* Reads a whole small file. secret: refuse one that others may read or write. */
+static int read_small(const char *path, size_t max, bool secret, struct buf *out, struct err *e)
+{
+	OWN_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+	ssize_t n;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(e, ERR_CONF, errno, "open %s", path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, ERR_CONF, 0, "%s is not a regular file", path);
+	if (secret && (st.st_mode & 0007))
+		return err_set(e, ERR_CONF, 0,
+			"%s holds a secret and is open to everybody (mode %04o)", path,
+			(unsigned)st.st_mode & 07777);
+	*out = BUF_INIT(max);
+	for (;;) {
+		char *to = buf_room(out, 4096);
+
+		if (!to)
+			return err_set(
+				e, ERR_CONF, 0, "%s is larger than %zu bytes", path, max - 4096);
+		n = read(fd, to, 4096);
+		if (n < 0)
+			return err_set(e, ERR_CONF, errno, "read %s", path);
+		if (n == 0)
+			return 0;
+		out->len += (size_t)n;
+	}
+}
+
+static int load_file(struct conf *c, const char *file, struct err *e)
+{
+	OWN_BUF text = BUF_INIT(0);
+
+	if (read_small(file, CONF_FILE_MAX, false, &text, e) < 0)
+		return -1;
+	return conf_parse(c, file, text.p, text.len, e);
+}
+
+/* CGIBOX_STATE_DIR -> state_dir; NULL when the variable is not one of ours. */
+static const struct key *env_key(const char *var, size_t n)
+{
+	static const char prefix[] = "CGIBOX_";
+	char name[64];
+
+	for (size_t i = 0; i < NELEM(aliases); i++)
+		if (strlen(aliases[i].name) == n && !memcmp(aliases[i].name, var, n))
+			return key_find(aliases[i].key);
+	if (n <= sizeof prefix - 1 || n - (sizeof prefix - 1) >= sizeof name ||
+		memcmp(var, prefix, sizeof prefix - 1))
+		return NULL;
+	n -= sizeof prefix - 1;
+	for (size_t i = 0; i < n; i++)
+		name[i] = (char)tolower((unsigned char)var[sizeof prefix - 1 + i]);
+	name[n] = '\0';
+	return key_find(name);
+}
+
+/* Aliases first, so that our own name wins when both are set. Empty values are ignored. */
+static int load_env(struct conf *c, char *const *env, bool own, struct err *e)
+{
+	for (; env && *env; env++) {
+		const char *eq = strchr(*env, '=');
+		const struct key *k;
+
+		if (!eq || !eq[1] || own != !strncmp(*env, "CGIBOX_", 7))
+			continue;
+		k = env_key(*env, (size_t)(eq - *env));
+		if (k && key_set(c, k, eq + 1, e) < 0)
+			return err_in(e, "environment variable %.*s", (int)(eq - *env), *env);
+	}
+	return 0;
+}
+
+static int load_secret(struct conf *c, struct err *e)
+{
+	OWN_BUF text = BUF_INIT(0);
+
+	if (!*c->api_key_file || *c->api_key)
+		return 0;
+	if (read_small(c->api_key_file, SECRET_MAX + 4096, true, &text, e) < 0)
+		return -1;
+	while (text.len && (text.p[text.len - 1] == '\n' || text.p[text.len - 1] == '\r'))
+		text.len--;
+	if (!text.len || memchr(text.p, '\0', text.len))
+		return err_set(e, ERR_CONF, 0, "%s holds no key", c->api_key_file);
+	text.p[text.len] = '\0';
+	if (conf_set(c, "api_key", text.p, e) < 0)
+		return err_in(e, "%s", c->api_key_file);
+	return 0;
+}
+
+static int check_pairs(const struct conf *c, struct err *e)
+{
+	if (c->workers_min > c->workers_max)
+		return err_set(e, ERR_CONF, 0, "workers_min (%lld) is over workers_max (%lld)",
+			(long long)c->workers_min, (long long)c->workers_max);
+	if (c->command_timeout_s > c->command_timeout_max_s)
+		return err_set(e, ERR_CONF, 0,
+			"command_timeout_s (%lld) is over command_timeout_max_s (%lld)",
+			(long long)c->command_timeout_s, (long long)c->command_timeout_max_s);
+	if (*c->run_home != '/')
+		return err_set(e, ERR_CONF, 0, "run_home: \"%.100s\" is not an absolute path",
+			c->run_home);
+	if (*c->api_prefix &&
+		(*c->api_prefix != '/' || c->api_prefix[strlen(c->api_prefix) - 1] == '/'))
+		return err_set(e, ERR_CONF, 0,
+			"api_prefix: \"%.100s\" does not begin with \"/\", or ends with it",
+			c->api_prefix);
+	if (*c->state_dir != '/')
+		return err_set(e, ERR_CONF, 0, "state_dir: \"%.100s\" is not an absolute path",
+			c->state_dir);
+	return 0;
+}
+
+int conf_load(struct conf *c, const char *file, char *const *env, struct err *e)
+{
+	if (conf_init(c) < 0)
+		return err_set(e, ERR_SETUP, ENOMEM, "configuration");
+	if ((file && load_file(c, file, e) < 0) || load_env(c, env, false, e) < 0 ||
+		load_env(c, env, true, e) < 0 || load_secret(c, e) < 0 || check_pairs(c, e) < 0) {
+		conf_clear(c);
+		return -1;
+	}
+	return 0;
+}
+
+static void print_value(const struct conf *c, const struct key *k, FILE *out)
+{
+	const char *w = k->words;
+
+	switch (k->type) {
+	case K_INT:
+		fprintf(out, "%lld", (long long)*key_int(c, k));
+		break;
+	case K_OCTAL:
+		fprintf(out, "%04llo", (long long)*key_int(c, k));
+		break;
+	case K_ENUM:
+		for (int64_t i = *key_int(c, k); i > 0; i--)
+			w += strcspn(w, " ") + 1;
+		fprintf(out, "%.*s", (int)strcspn(w, " "), w);
+		break;
+	case K_STRING:
+		fputs(*key_str(c, k), out);
+		break;
+	case K_SECRET:
+		break;
+	}
+}
+
+void conf_dump(const struct conf *c, FILE *out)
+{
+	for (size_t i = 0; i < NELEM(keys); i++) {
+		const struct key *k = &keys[i];
+
+		fprintf(out, "# %s\n", k->reason);
+		if (k->type == K_INT)
+			fprintf(out, "# %lld to %lld, default %s\n", (long long)k->lo,
+				(long long)k->hi, k->dflt);
+		else if (k->type == K_OCTAL)
+			fprintf(out, "# octal, default %s\n", k->dflt);
+		else if (k->type == K_ENUM)
+			fprintf(out, "# one of: %s; default %s\n", k->words, k->dflt);
+		else
+			fprintf(out, "# default \"%s\"\n", k->dflt);
+		/* Commented out when set: the dump may be used as a file, the mask never as a key. */
+		if (k->type == K_SECRET && **key_str(c, k))
+			fprintf(out, "# it is set\n# ");
+		fprintf(out, "%s = ", k->name);
+		print_value(c, k, out);
+		fputs("\n\n", out);
+	}
+}

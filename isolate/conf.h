@@ -1,0 +1,89 @@
+/*
+ * sandbox.conf: "key = value" lines, "#" comments. One table in conf.c names every key with its
+ * type, unit, bounds, default and reason; it parses, dumps ("cgibox config") and is compared
+ * with the man page and with the shipped sandbox.conf by `make check`.
+ *
+ * An unknown key, a value out of range or trailing junk is ERR_CONF with file and line. Every
+ * key can be set as CGIBOX_<KEY> in the environment, which wins over the file.
+ */
+#ifndef CGIBOX_CONF_H
+#define CGIBOX_CONF_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "isolate/err.h"
+
+enum conf_backend { BACKEND_ISOLATE, BACKEND_DOCKER };
+enum conf_network { NETWORK_NONE, NETWORK_HOST };
+enum conf_pull { PULL_NEVER, PULL_MISSING };
+enum conf_unenforceable { UNENFORCEABLE_REFUSE, UNENFORCEABLE_REPORT };
+
+/* Numbers are int64_t whatever the key, strings are heap memory owned by the struct. */
+struct conf {
+	/* where, who */
+	char *state_dir;
+	int64_t backend; /* enum conf_backend */
+	char *api_key;   /* "" when api_key_file is used; conf_load() fills it from the file */
+	char *api_key_file;
+	char *api_prefix;
+	char *listen_socket; /* "" = STATE/cgibox.sock */
+	int64_t socket_mode;
+	char *socket_group;
+	int64_t log_level; /* enum log_level */
+
+	/* the front */
+	int64_t workers_min, workers_max, worker_idle_s;
+	int64_t pending_max;
+	int64_t params_timeout_ms, receive_timeout_ms, request_timeout_ms;
+	int64_t params_max_bytes, body_max_bytes, json_max_bytes;
+
+	/* sessions */
+	int64_t sessions_max, sandboxes_max, session_idle_s;
+	int64_t session_lock_wait_ms, session_lock_waiters;
+	int64_t keeper_idle_s;
+
+	/* commands */
+	int64_t commands_max, command_max_bytes, environment_max_bytes;
+	int64_t command_timeout_s, command_timeout_max_s, output_max_bytes;
+	int64_t run_uid, run_gid;
+	char *run_home;
+	int64_t network;		/* enum conf_network */
+	int64_t unenforceable_limits;	/* enum conf_unenforceable */
+
+	/* limits inside */
+	int64_t processes_max, files_open_max, file_max_bytes, memory_process_max_bytes;
+	int64_t tmpfs_max_bytes, tmpfs_max_inodes;
+
+	/* archives and patches */
+	int64_t archive_max_bytes, archive_unpacked_max_bytes, archive_entries_max;
+	int64_t archive_ratio_max, archive_time_max_s, archive_memory_max_bytes;
+	int64_t plain_entries_max, plain_max_bytes, patch_max_bytes;
+
+	/* images */
+	int64_t pull; /* enum conf_pull */
+	char *insecure_registries;
+	int64_t image_max_bytes, image_entries_max, image_layers_max, pull_timeout_s;
+};
+
+/*
+ * Fills c with the defaults, then with file (NULL: none; a missing file is an error), then with
+ * the CGIBOX_* and DAIV_SANDBOX_* variables of env (NULL: none). Secrets named by *_file are
+ * read. On failure c is cleared. Called by every program at start-up.
+ */
+int conf_load(struct conf *c, const char *file, char *const *env, struct err *e);
+
+/* The same parser over bytes; `name` is used in messages. Pure but for c; a fuzz target. */
+int conf_parse(struct conf *c, const char *name, const char *text, size_t n, struct err *e);
+
+/* Sets one key from text; e names key and value but no place. */
+int conf_set(struct conf *c, const char *key, const char *value, struct err *e);
+
+/* Fills c with the defaults (strings are allocated). Returns -1 without memory. */
+int conf_init(struct conf *c);
+void conf_clear(struct conf *c);
+
+/* Writes every key with value, default, unit, bounds and reason. The secret is masked. */
+void conf_dump(const struct conf *c, FILE *out);
+
+#endif

@@ -1,0 +1,20 @@
+/* Capabilities: keep a named few or none, and prove it. Used by host programs and by init. */
+#ifndef CGIBOX_CREDS_H
+#define CGIBOX_CREDS_H
+
+#include <stdint.h>
+
+#include "isolate/err.h"
+
+/*
+ * Leaves exactly the capabilities of the mask (bit n = capability n) permitted and effective,
+ * none inheritable, ambient or in the bounding set, and locks the securebits so that uid 0 gains
+ * nothing by exec. Reads everything back; ERR_BUG when the kernel shows more than asked.
+ */
+int creds_keep(uint64_t mask, struct err *e);
+
+/* Makes all capabilities of the new user namespace survive exec as ambient ones, for the one
+ * exec of cgibox-init, whose uid inside is usually not 0. */
+int creds_raise_ambient(struct err *e);
+
+#endif

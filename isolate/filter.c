@@ -1,0 +1,278 @@
+#include "isolate/filter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "isolate/own.h"
+#include "isolate/sys.h"
+
+/*
+ * Denied inside a sandbox. Everything here needs either a privilege that the sandbox has given
+ * up (so the call is only attack surface) or reaches kernel state that is not namespaced.
+ */
+static const struct rule {
+	const char *call;
+	int errnum;
+	const char *reason;
+} denied[] = {
+	/* namespaces and mounts: a nested user namespace would hand out every capability again */
+	{"unshare", EPERM, "new namespaces"},
+	{"setns", EPERM, "joining namespaces"},
+	{"clone3", ENOSYS, "flags lie in memory, out of a filter's sight; libc falls back to clone"},
+	{"mount", EPERM, "mounts"},
+	{"umount2", EPERM, "mounts"},
+	{"pivot_root", EPERM, "mounts"},
+	{"chroot", EPERM, "mounts"},
+	{"open_tree", EPERM, "mounts"},
+	{"move_mount", EPERM, "mounts"},
+	{"fsopen", EPERM, "mounts"},
+	{"fsconfig", EPERM, "mounts"},
+	{"fsmount", EPERM, "mounts"},
+	{"fspick", EPERM, "mounts"},
+	{"mount_setattr", EPERM, "mounts"},
+	{"name_to_handle_at", EPERM, "file handles pass by the mount tree"},
+	{"open_by_handle_at", EPERM, "file handles pass by the mount tree"},
+	/* kernel state shared by the whole machine */
+	{"keyctl", EPERM, "keyrings are per uid, not per namespace"},
+	{"add_key", EPERM, "keyrings are per uid, not per namespace"},
+	{"request_key", EPERM, "runs a helper of the host"},
+	{"bpf", EPERM, "programs in the kernel"},
+	{"perf_event_open", EPERM, "sees other tasks, large surface"},
+	{"userfaultfd", EPERM, "stops the kernel at a chosen point, a help to exploits"},
+	{"io_uring_setup", EPERM, "calls that no filter sees"},
+	{"io_uring_enter", EPERM, "calls that no filter sees"},
+	{"io_uring_register", EPERM, "calls that no filter sees"},
+	{"fanotify_init", EPERM, "watches beyond the sandbox"},
+	{"lookup_dcookie", EPERM, "profiling of the host"},
+	{"quotactl", EPERM, "the host's file systems"},
+	{"quotactl_fd", EPERM, "the host's file systems"},
+	{"acct", EPERM, "process accounting of the host"},
+	{"swapon", EPERM, "the host's memory"},
+	{"swapoff", EPERM, "the host's memory"},
+	{"syslog", EPERM, "the kernel's log"},
+	{"init_module", EPERM, "kernel modules"},
+	{"finit_module", EPERM, "kernel modules"},
+	{"delete_module", EPERM, "kernel modules"},
+	{"create_module", EPERM, "kernel modules"},
+	{"kexec_load", EPERM, "another kernel"},
+	{"kexec_file_load", EPERM, "another kernel"},
+	{"reboot", EPERM, "the machine"},
+	{"settimeofday", EPERM, "the clock"},
+	{"clock_settime", EPERM, "the clock"},
+	{"clock_adjtime", EPERM, "the clock"},
+	{"adjtimex", EPERM, "the clock"},
+	{"sethostname", EPERM, "settled at start"},
+	{"setdomainname", EPERM, "settled at start"},
+	{"vhangup", EPERM, "terminals"},
+	{"iopl", EPERM, "hardware ports"},
+	{"ioperm", EPERM, "hardware ports"},
+	/* little used, repeatedly broken, or a help to exploits */
+	{"modify_ldt", EPERM, "segment tables"},
+	{"kcmp", EPERM, "compares kernel pointers"},
+	{"memfd_secret", EPERM, "memory that no limit of ours sees"},
+	{"mbind", EPERM, "memory placement"},
+	{"set_mempolicy", EPERM, "memory placement"},
+	{"set_mempolicy_home_node", EPERM, "memory placement"},
+	{"get_mempolicy", EPERM, "memory placement"},
+	{"migrate_pages", EPERM, "memory placement"},
+	{"move_pages", EPERM, "memory placement"},
+	{"process_madvise", EPERM, "memory of other processes"},
+	{"uselib", EPERM, "obsolete"},
+	{"ustat", EPERM, "obsolete"},
+	{"sysfs", EPERM, "obsolete"},
+	{"_sysctl", EPERM, "obsolete"},
+	{"nfsservctl", EPERM, "obsolete"},
+	{"query_module", EPERM, "obsolete"},
+	{"get_kernel_syms", EPERM, "obsolete"},
+	{"vserver", EPERM, "obsolete"},
+};
+
+/* What a tree helper may do: read, write, walk and name files, memory, time, its own end. */
+static const char *const jail_allowed[] = {
+	"read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "lseek",
+	"open", "openat", "openat2", "close", "close_range", "dup", "dup2", "dup3", "fcntl",
+	"flock", "ftruncate", "truncate", "fallocate", "fsync", "fdatasync", "sync_file_range",
+	"fadvise64", "copy_file_range", "sendfile", "splice", "stat", "fstat", "lstat",
+	"newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat", "faccessat2",
+	"readlink", "readlinkat", "getdents", "getdents64", "getcwd", "chdir", "fchdir", "mkdir",
+	"mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link",
+	"linkat", "symlink", "symlinkat", "mknod", "mknodat", "chmod", "fchmod", "fchmodat",
+	"utime", "utimes", "utimensat", "futimesat", "umask", "chown", "fchown", "lchown",
+	"fchownat", "getxattr", "lgetxattr", "fgetxattr", "setxattr", "lsetxattr", "fsetxattr",
+	"listxattr", "llistxattr", "flistxattr", "removexattr", "lremovexattr", "fremovexattr",
+	"mmap", "munmap", "mremap", "mprotect", "madvise", "msync", "brk", "memfd_create",
+	"futex", "set_robust_list", "get_robust_list", "rseq", "set_tid_address", "getpid",
+	"gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid",
+	"getgroups", "getrandom", "getrlimit", "prlimit64", "getrusage", "sysinfo", "uname",
+	"clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time",
+	"times", "alarm", "poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait",
+	"sendmsg", "sendto", "recvmsg", "recvfrom", "shutdown", "rt_sigaction", "rt_sigprocmask",
+	"rt_sigreturn", "rt_sigpending", "sigaltstack", "restart_syscall", "sched_yield",
+	"sched_getaffinity", "tgkill", "exit", "exit_group", "prctl", "arch_prctl",
+};
+
+/* Socket families beyond these are reachable kernel code that a sandbox has no use for. */
+static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
+
+/* Denies call when (argument arg & mask) op value. */
+static int deny_if(scmp_filter_ctx ctx, int call, int errnum, unsigned arg, enum scmp_compare op,
+	uint64_t value, uint64_t second)
+{
+	const struct scmp_arg_cmp cmp = {arg, op, value, second};
+
+	return seccomp_rule_add_array(ctx, SCMP_ACT_ERRNO((unsigned)errnum), call, 1, &cmp);
+}
+
+/* The kernel looks at the low 32 bits of these arguments only; so must the filter. */
+static int deny_low32(scmp_filter_ctx ctx, int call, int errnum, unsigned arg, uint32_t value)
+{
+	return deny_if(ctx, call, errnum, arg, SCMP_CMP_MASKED_EQ, 0xffffffffU, value);
+}
+
+static int deny_families(scmp_filter_ctx ctx)
+{
+	int ret = deny_if(ctx, SCMP_SYS(socket), EAFNOSUPPORT, 0, SCMP_CMP_GT, AF_NETLINK, 0);
+
+	for (int f = 0; !ret && f <= AF_NETLINK; f++) {
+		bool fine = false;
+
+		for (size_t i = 0; i < NELEM(families); i++)
+			fine |= families[i] == f;
+		if (!fine)
+			ret = deny_low32(ctx, SCMP_SYS(socket), EAFNOSUPPORT, 0, (uint32_t)f);
+	}
+	return ret;
+}
+
+/* Calls that are fine but for some of their arguments. */
+static int deny_arguments(scmp_filter_ctx ctx)
+{
+	static const unsigned long ns_flags[] = {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID,
+		CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
+	int ret = deny_families(ctx);
+
+	for (size_t i = 0; !ret && i < NELEM(ns_flags); i++)
+		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ, ns_flags[i],
+			ns_flags[i]);
+	if (!ret) /* fake typing into a terminal */
+		ret = deny_low32(ctx, SCMP_SYS(ioctl), EPERM, 1, TIOCSTI);
+	if (!ret)
+		ret = deny_low32(ctx, SCMP_SYS(ioctl), EPERM, 1, TIOCLINUX);
+	if (!ret) /* pipe pages are counted per uid, across sandboxes */
+		ret = deny_low32(ctx, SCMP_SYS(fcntl), EPERM, 1, F_SETPIPE_SZ);
+	if (!ret) /* other personalities switch address randomisation off */
+		ret = deny_if(ctx, SCMP_SYS(personality), EPERM, 0, SCMP_CMP_NE, 0, 0);
+	return ret;
+}
+
+static int add_payload(scmp_filter_ctx ctx)
+{
+	for (size_t i = 0; i < NELEM(denied); i++) {
+		int nr = seccomp_syscall_resolve_name(denied[i].call);
+		int ret;
+
+		if (nr < 0) /* unknown to this libseccomp or not on this architecture */
+			continue;
+		ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO((unsigned)denied[i].errnum), nr, 0);
+		if (ret)
+			return ret;
+	}
+	return deny_arguments(ctx);
+}
+
+static int add_jail(scmp_filter_ctx ctx)
+{
+	for (size_t i = 0; i < NELEM(jail_allowed); i++) {
+		int nr = seccomp_syscall_resolve_name(jail_allowed[i]);
+		int ret = nr < 0 ? 0 : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
+
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/*
+ * Calls newer than this table was written for answer ENOSYS, as on a kernel that lacks them,
+ * so a new system call is closed until somebody has thought about it.
+ */
+enum { NEWEST_KNOWN_CALL = 462 /* mseal, Linux 6.10 */, PROLOGUE = 3 };
+
+static int read_program(scmp_filter_ctx ctx, bool prologue, struct filter *out, struct err *e)
+{
+	static const struct sock_filter newest[PROLOGUE] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0 /* seccomp_data.nr */),
+		BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, NEWEST_KNOWN_CALL, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+	};
+	size_t head = prologue ? PROLOGUE : 0, n;
+	OWN_FD fd = memfd_create("filter", MFD_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || seccomp_export_bpf(ctx, fd) || fstat(fd, &st) < 0)
+		return err_set(e, ERR_SETUP, errno, "export the seccomp filter");
+	n = (size_t)st.st_size / sizeof *out->ins + head;
+	if (n > BPF_MAXINSNS)
+		return err_set(e, ERR_BUG, 0, "seccomp filter of %zu instructions", n);
+	out->ins = calloc(n, sizeof *out->ins);
+	if (!out->ins)
+		return err_set(e, ERR_SETUP, ENOMEM, "seccomp filter");
+	memcpy(out->ins, newest, head * sizeof *out->ins);
+	if (pread(fd, out->ins + head, (size_t)st.st_size, 0) != st.st_size) {
+		filter_free(out);
+		return err_set(e, ERR_SETUP, errno, "read the seccomp filter back");
+	}
+	out->len = (unsigned short)n;
+	return 0;
+}
+
+int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
+{
+	bool payload = kind == FILTER_PAYLOAD;
+	scmp_filter_ctx ctx = seccomp_init(payload ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(EPERM));
+	int ret;
+
+	memset(out, 0, sizeof *out);
+	if (!ctx)
+		return err_set(e, ERR_SETUP, ENOMEM, "seccomp filter");
+	/* A foreign architecture (int 0x80 on x86-64) would slip past the call numbers. */
+	ret = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	if (!ret)
+		ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree, not a list */
+	if (!ret)
+		ret = payload ? add_payload(ctx) : add_jail(ctx);
+	if (ret)
+		err_set(e, ERR_SETUP, -ret, "build the seccomp filter");
+	else
+		ret = read_program(ctx, payload, out, e);
+	seccomp_release(ctx);
+	return ret ? -1 : 0;
+}
+
+void filter_free(struct filter *f)
+{
+	free(f->ins);
+	memset(f, 0, sizeof *f);
+}
+
+int filter_load(const struct filter *f, struct err *e)
+{
+	struct sock_fprog prog = {.len = f->len, .filter = f->ins};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_set(e, ERR_SETUP, errno, "set no_new_privs");
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+		return err_set(e, ERR_SETUP, errno, "load the seccomp filter");
+	return 0;
+}

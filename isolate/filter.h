@@ -1,0 +1,29 @@
+/*
+ * seccomp filters, built once per process from a readable table by libseccomp (2 ms: too dear
+ * for every start) and loaded as often as needed.
+ */
+#ifndef CGIBOX_FILTER_H
+#define CGIBOX_FILTER_H
+
+#include <linux/filter.h>
+
+#include "isolate/err.h"
+
+enum filter_kind {
+	FILTER_PAYLOAD, /* pid 1 and everything below it: deny list with reasons */
+	FILTER_JAIL,    /* tree helpers: file work only, allow list */
+};
+
+struct filter {
+	struct sock_filter *ins; /* owned */
+	unsigned short len;      /* instructions */
+};
+
+/* Builds the program. ERR_SETUP when libseccomp refuses. Any process, before it serves. */
+int filter_build(enum filter_kind kind, struct filter *out, struct err *e);
+void filter_free(struct filter *f);
+
+/* Loads it into the calling thread; sets no_new_privs first. There is no way back. */
+int filter_load(const struct filter *f, struct err *e);
+
+#endif

@@ -1,0 +1,244 @@
+/* pid 1: start-up and the loop. See init.h. */
+#include "isolate/init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "isolate/own.h"
+#include "isolate/sys.h"
+
+static const struct plan *map_plan(struct err *e)
+{
+	const struct plan *p;
+	struct stat st;
+
+	if (fstat(PLAN_FD_PLAN, &st) < 0 || st.st_size <= 0 || st.st_size > PLAN_SIZE_MAX) {
+		err_set(e, ERR_BUG, errno, "plan of wrong size");
+		return NULL;
+	}
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, PLAN_FD_PLAN, 0);
+	if (p == MAP_FAILED) {
+		err_set(e, ERR_SETUP, errno, "map the plan");
+		return NULL;
+	}
+	close(PLAN_FD_PLAN);
+	if (!plan_shape_ok(p, (size_t)st.st_size)) {
+		err_set(e, ERR_BUG, 0, "plan of wrong shape");
+		return NULL;
+	}
+	return p;
+}
+
+static int loopback_up(struct err *e)
+{
+	struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+	OWN_FD s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (s < 0 || ioctl(s, SIOCSIFFLAGS, &r) < 0)
+		return err_set(e, ERR_SETUP, errno, "bring the loopback up");
+	return 0;
+}
+
+static int settle(const struct plan *p, struct err *e)
+{
+	const char *host = plan_str(p, p->hostname);
+
+	umask(022);
+	if (setsid() < 0 && errno != EPERM)
+		return err_set(e, ERR_SETUP, errno, "start a session");
+	if (host && sethostname(host, strlen(host)) < 0)
+		return err_set(e, ERR_SETUP, errno, "set the host name");
+	if (p->loopback && loopback_up(e) < 0)
+		return -1;
+	if (init_root_build(p, e) < 0 || init_drop_rights(p, e) < 0)
+		return -1;
+	/* After the last change of credentials, which clears it. The socket's end is the proof:
+	 * a parent that died before this line is seen there. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		return err_set(e, ERR_SETUP, errno, "die with the parent");
+	return 0;
+}
+
+void init_reply(const struct init_state *s, int peer, const struct proto_reply *r)
+{
+	int fd = peer == -2 ? s->keeper : peer < 0 ? -1 : s->peer[peer];
+
+	/* A peer that is gone or does not read loses its answer; nobody else may wait for it. */
+	if (fd >= 0 && send(fd, r, sizeof *r, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return;
+}
+
+static void attach_peer(struct init_state *s, int *fd)
+{
+	for (int i = 0; i < PROTO_PEERS_MAX; i++) {
+		if (s->peer[i] >= 0)
+			continue;
+		s->peer[i] = take_fd(fd);
+		return;
+	}
+}
+
+static void drop_peer(struct init_state *s, int peer)
+{
+	own_close(&s->peer[peer]);
+	for (int i = 0; i < PROTO_RUNS_MAX; i++)
+		if (s->run[i].used && s->run[i].peer == peer)
+			s->run[i].peer = -1;
+}
+
+/* Receives one message with its descriptors. 0: the other end is gone. -1: nothing usable. */
+static int receive(int sock, struct proto_request *rq, int fds[PROTO_FDS_MAX], unsigned *nfds)
+{
+	union {
+		char buf[CMSG_SPACE(PROTO_FDS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} ctl;
+	struct iovec iov = {rq, sizeof *rq};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl.buf,
+		.msg_controllen = sizeof ctl.buf};
+	ssize_t n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
+
+	*nfds = 0;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+		*nfds = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fds, CMSG_DATA(c), *nfds * sizeof(int));
+	}
+	if (n == (ssize_t)sizeof *rq && !(m.msg_flags & MSG_CTRUNC))
+		return 1;
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) ? 0 : -1;
+}
+
+static void obey(struct init_state *s, int peer, const struct proto_request *rq, int *fds,
+	unsigned nfds)
+{
+	struct proto_reply quiet = {.op = PROTO_QUIET, .run = rq->run};
+
+	switch (rq->op) {
+	case PROTO_ATTACH:
+		if (peer == -2 && nfds == 1)
+			attach_peer(s, &fds[0]);
+		break;
+	case PROTO_EXEC:
+		if (peer >= 0)
+			init_run_start(s, peer, rq, fds, nfds);
+		break;
+	case PROTO_KILL:
+		init_run_kill_all(s, VERDICT_KILLED, NULL);
+		break;
+	case PROTO_FINISH:
+		init_run_kill_all(s, VERDICT_KILLED, NULL);
+		init_reply(s, peer, &quiet);
+		break;
+	}
+}
+
+/* Returns false when the socket's other end is gone. */
+static bool serve_socket(struct init_state *s, int sock, int peer)
+{
+	struct proto_request rq;
+	int fds[PROTO_FDS_MAX];
+	unsigned nfds;
+	int got = receive(sock, &rq, fds, &nfds);
+
+	if (got > 0)
+		obey(s, peer, &rq, fds, nfds);
+	for (unsigned i = 0; i < nfds; i++)
+		own_close(&fds[i]);
+	return got != 0;
+}
+
+static void drain_signals(struct init_state *s)
+{
+	struct signalfd_siginfo info;
+
+	while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info)
+		;
+	init_run_reap(s);
+}
+
+enum { POLL_KEEPER, POLL_SIGNALS, POLL_PEERS, POLL_RUNS = POLL_PEERS + PROTO_PEERS_MAX,
+	POLL_MAX = POLL_RUNS + PROTO_RUNS_MAX };
+
+static void fill_poll(const struct init_state *s, struct pollfd *p)
+{
+	p[POLL_KEEPER] = (struct pollfd){.fd = s->keeper, .events = POLLIN};
+	p[POLL_SIGNALS] = (struct pollfd){.fd = s->signals, .events = POLLIN};
+	for (int i = 0; i < PROTO_PEERS_MAX; i++)
+		p[POLL_PEERS + i] = (struct pollfd){.fd = s->peer[i], .events = POLLIN};
+	for (int i = 0; i < PROTO_RUNS_MAX; i++)
+		p[POLL_RUNS + i] = (struct pollfd){.fd = s->run[i].used ? s->run[i].pipe : -1,
+			.events = POLLIN};
+}
+
+/* Serves until the keeper's end of the socket closes: then pid 1 ends, and with it everything. */
+static void serve(struct init_state *s)
+{
+	struct pollfd p[POLL_MAX];
+
+	for (;;) {
+		int wait = init_run_deadlines(s);
+
+		fill_poll(s, p);
+		if (poll(p, POLL_MAX, wait) < 0 && errno != EINTR)
+			return;
+		if (p[POLL_KEEPER].revents && !serve_socket(s, s->keeper, -2))
+			return;
+		for (int i = 0; i < PROTO_RUNS_MAX; i++)
+			if (p[POLL_RUNS + i].revents && s->run[i].used)
+				init_run_pump(&s->run[i]);
+		if (p[POLL_SIGNALS].revents)
+			drain_signals(s);
+		for (int i = 0; i < PROTO_PEERS_MAX; i++)
+			if (p[POLL_PEERS + i].revents && s->peer[i] >= 0 &&
+				!serve_socket(s, s->peer[i], i))
+				drop_peer(s, i);
+	}
+}
+
+static int open_signals(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	sigemptyset(&all);
+	sigaddset(&all, SIGCHLD);
+	return signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int main(void)
+{
+	static struct init_state s;
+	struct proto_reply rp = {.op = PROTO_READY};
+
+	s.keeper = PLAN_FD_KEEPER;
+	for (int i = 0; i < PROTO_PEERS_MAX; i++)
+		s.peer[i] = -1;
+	for (int fd = PLAN_FD_KEEPER; fd <= PLAN_FD_CLIENT; fd++)
+		fcntl(fd, F_SETFD, FD_CLOEXEC); /* fails for an absent client */
+	if (fcntl(PLAN_FD_CLIENT, F_GETFD) >= 0)
+		s.peer[0] = PLAN_FD_CLIENT;
+	prctl(PR_SET_NAME, "init", 0, 0, 0);
+	s.signals = open_signals();
+	s.plan = map_plan(&rp.err);
+	if (s.signals < 0)
+		err_set(&rp.err, ERR_SETUP, errno, "make a signalfd");
+	if (!s.plan || s.signals < 0 || settle(s.plan, &rp.err) < 0) {
+		rp.op = PROTO_FAILED;
+		init_reply(&s, -2, &rp);
+		return 1;
+	}
+	init_reply(&s, -2, &rp);
+	serve(&s);
+	return 0;
+}

@@ -1,0 +1,59 @@
+/*
+ * cgibox-init, pid 1 of every sandbox: a small static program without heap or threads, executed
+ * from a sealed memfd with an empty environment. It builds the root (init_root.c), gives every
+ * right away (init_drop.c), then waits on its control sockets and runs commands (init_run.c).
+ */
+#ifndef CGIBOX_INIT_H
+#define CGIBOX_INIT_H
+
+#include <stdbool.h>
+
+#include "isolate/err.h"
+#include "isolate/plan.h"
+#include "isolate/proto.h"
+
+/* Builds the mounts of the plan and pivots into them: no path of the host is left. */
+int init_root_build(const struct plan *p, struct err *e);
+
+/* Drops what is left: quotas, Landlock, capabilities, seccomp, in this order. */
+int init_drop_rights(const struct plan *p, struct err *e);
+
+/* One command in progress, or one whose descendants still hold its pipe (spool -1). */
+struct init_run {
+	bool used, live; /* live: no verdict sent yet */
+	int peer;        /* index of the socket that asked, -1 when it has gone */
+	uint32_t id;
+	int pid;
+	int pipe;  /* read end, -1: STDIO or closed */
+	int spool; /* -1: output is dropped */
+	uint64_t output_max, output_bytes, output_kept;
+	uint64_t start_us, deadline_us; /* monotonic; deadline 0 = none */
+};
+
+struct init_state {
+	const struct plan *plan;
+	int keeper, signals;
+	int peer[PROTO_PEERS_MAX]; /* -1: free */
+	bool finishing[PROTO_PEERS_MAX];
+	struct init_run run[PROTO_RUNS_MAX];
+};
+
+/* Starts the command of rq; fds are taken over and closed. A failure is answered, not returned. */
+void init_run_start(struct init_state *s, int peer, const struct proto_request *rq, int *fds,
+	unsigned nfds);
+
+/* Moves what the pipe holds to the spool, or drops it; closes the pipe at its end. */
+void init_run_pump(struct init_run *r);
+
+/* Reaps every child that ended and answers for those that were commands. */
+void init_run_reap(struct init_state *s);
+
+/* SIGKILLs and reaps every process but pid 1; verdict goes to the commands among them. */
+void init_run_kill_all(struct init_state *s, uint32_t verdict, const struct init_run *cause);
+
+/* Kills all when a deadline has passed; returns the milliseconds to the next one, -1 = none. */
+int init_run_deadlines(struct init_state *s);
+
+void init_reply(const struct init_state *s, int peer, const struct proto_reply *r);
+
+#endif

@@ -1,0 +1,395 @@
+/* The mounts of a sandbox. Everything below the new root may be hostile (an image, what a tenant
+ * left in an upper directory), so each target is opened with openat2 inside that root and each
+ * mount is attached by descriptor. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "isolate/init.h"
+#include "isolate/own.h"
+#include "isolate/sys.h"
+
+enum { IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+
+static int open_in(int root, const char *path, uint64_t flags)
+{
+	return sys_openat2(root, path, flags | O_PATH | O_CLOEXEC, 0, IN_ROOT);
+}
+
+/* Opens the directory path below root, making what is missing. Returns a descriptor. */
+static int make_dir(int root, const char *path, struct err *e)
+{
+	char part[PATH_MAX];
+	size_t n = strlen(path);
+	int dir = open_in(root, path, O_DIRECTORY);
+
+	if (dir >= 0)
+		return dir;
+	if (errno != ENOENT || n >= sizeof part)
+		return err_set(e, ERR_SETUP, errno, "open %s in the root", path);
+	for (size_t i = 1; i <= n; i++) {
+		OWN_FD parent = -1;
+		size_t slash = 0;
+
+		if (i < n && path[i] != '/')
+			continue;
+		memcpy(part, path, i);
+		part[i] = '\0';
+		for (size_t k = 0; k < i; k++)
+			if (part[k] == '/')
+				slash = k;
+		part[slash] = '\0';
+		parent = open_in(root, slash ? part : "/", O_DIRECTORY);
+		if (parent < 0)
+			return err_set(e, ERR_SETUP, errno, "open %s in the root", part);
+		if (part[slash + 1] && mkdirat(parent, part + slash + 1, 0755) < 0 &&
+			errno != EEXIST)
+			return err_set(e, ERR_SETUP, errno, "make %s in the root", path);
+	}
+	dir = open_in(root, path, O_DIRECTORY);
+	return dir >= 0 ? dir : err_set(e, ERR_SETUP, errno, "open %s in the root", path);
+}
+
+/* Opens the file path below root as a mount target, making it when missing. */
+static int make_file(int root, const char *path, struct err *e)
+{
+	char dir[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	OWN_FD parent = -1;
+	int fd;
+
+	if (!slash || (size_t)(slash - path) >= sizeof dir)
+		return err_set(e, ERR_SETUP, EINVAL, "mount target %s", path);
+	memcpy(dir, path, (size_t)(slash - path));
+	dir[slash - path] = '\0';
+	parent = make_dir(root, slash == path ? "/" : dir, e);
+	if (parent < 0)
+		return -1;
+	fd = openat(parent, slash + 1, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDONLY | O_CLOEXEC, 0644);
+	if (fd >= 0 || errno != EEXIST)
+		return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "make %s in the root", path);
+	fd = open_in(root, path, 0);
+	return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "open %s in the root", path);
+}
+
+static int attach(int mnt, int at, const char *what, struct err *e)
+{
+	if (sys_move_mount(mnt, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		return err_set(e, ERR_SETUP, errno, "attach %s", what);
+	return 0;
+}
+
+/* A detached tmpfs with limits; returns its mount descriptor. */
+static int new_tmpfs(uint64_t bytes, uint64_t inodes, uint32_t mode, unsigned attr, struct err *e)
+{
+	char size[32], nr[32], oct[16];
+	OWN_FD fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
+	int mnt = -1;
+
+	snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
+	snprintf(nr, sizeof nr, "%llu", (unsigned long long)inodes);
+	snprintf(oct, sizeof oct, "%o", mode);
+	if (fs >= 0 && !sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", size, 0) &&
+		!sys_fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", nr, 0) &&
+		!sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", oct, 0) &&
+		!sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+		mnt = sys_fsmount(fs, FSMOUNT_CLOEXEC, attr);
+	return mnt >= 0 ? mnt : err_set(e, ERR_SETUP, errno, "make a tmpfs of %s bytes", size);
+}
+
+static int new_fs(const char *type, const char *const *options, unsigned attr, struct err *e)
+{
+	OWN_FD fs = sys_fsopen(type, FSOPEN_CLOEXEC);
+	int mnt;
+
+	for (; fs >= 0 && options && *options; options += 2)
+		if (sys_fsconfig(fs, options[1] ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG,
+			    options[0], options[1], 0) < 0)
+			return err_set(e, ERR_SETUP, errno, "%s option %s", type, options[0]);
+	if (fs < 0 || sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0 ||
+		(mnt = sys_fsmount(fs, FSMOUNT_CLOEXEC, attr)) < 0)
+		return err_set(e, ERR_SETUP, errno, "make a %s", type);
+	return mnt;
+}
+
+/* A detached copy of the mount at path, with more restrictive attributes. */
+static int new_bind(const char *path, bool recursive, uint64_t attr, struct err *e)
+{
+	unsigned rec = recursive ? AT_RECURSIVE : 0;
+	struct mount_attr a = {.attr_set = attr, .propagation = MS_PRIVATE};
+	int mnt = sys_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | rec);
+
+	if (mnt < 0)
+		return err_set(e, ERR_SETUP, errno, "open the tree %s", path);
+	if (sys_mount_setattr(mnt, "", AT_EMPTY_PATH | rec, &a) < 0) {
+		close(mnt);
+		return err_set(e, ERR_SETUP, errno, "restrict the mount of %s", path);
+	}
+	return mnt;
+}
+
+/* Opens a directory of the host for the overlay's options, where it appears as its number. */
+static int open_layer(const char *path, struct err *e)
+{
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "open the layer %s", path);
+}
+
+static int add_option(char *opt, size_t size, size_t *n, const char *key, int fd, struct err *e)
+{
+	int w = snprintf(opt + *n, size - *n, "%s%d", key, fd);
+
+	if (w < 0 || (size_t)w >= size - *n)
+		return err_set(e, ERR_LIMIT, 0, "too many layers for one mount");
+	*n += (size_t)w;
+	return 0;
+}
+
+/*
+ * Overlay options name descriptors, relative to /proc/self/fd: no length limit in practice, no
+ * quoting of ':' and ',', and no path is looked up twice. (fsconfig takes 256 bytes a value,
+ * and one descriptor a layer only from Linux 6.13 on.)
+ */
+static int mount_overlay(const struct plan *p, const struct plan_mount *m, int at, int upper,
+	int work, struct err *e)
+{
+	char opt[4000], target[16];
+	size_t n = (size_t)snprintf(opt, sizeof opt, "userxattr");
+	const char *lower = plan_str(p, m->src);
+
+	for (uint32_t i = 0; i < m->nlowers; i++, lower += strlen(lower) + 1) {
+		int fd = open_layer(lower, e);
+
+		if (fd < 0 || add_option(opt, sizeof opt, &n, i ? ":" : ",lowerdir=", fd, e) < 0)
+			return -1;
+	}
+	if (upper >= 0 && (add_option(opt, sizeof opt, &n, ",upperdir=", upper, e) < 0 ||
+				  add_option(opt, sizeof opt, &n, ",workdir=", work, e) < 0))
+		return -1;
+	snprintf(target, sizeof target, "%d", at);
+	if (chdir("/proc/self/fd") < 0)
+		return err_set(e, ERR_SETUP, errno, "enter /proc/self/fd");
+	if (mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV, opt) < 0)
+		return err_set(e, ERR_SETUP, errno, "mount an overlay of %u layers", m->nlowers);
+	return 0;
+}
+
+/* The upper and work directories of an overlay on a tmpfs of its own, mounted at `at`. */
+static int tmpfs_upper(const struct plan_mount *m, int at, int *upper, int *work, struct err *e)
+{
+	OWN_FD mnt = new_tmpfs(m->bytes, m->inodes, 0755, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e);
+
+	if (mnt < 0 || attach(mnt, at, "the upper tmpfs", e) < 0)
+		return -1;
+	if (mkdirat(mnt, "upper", 0755) < 0 || mkdirat(mnt, "work", 0755) < 0)
+		return err_set(e, ERR_SETUP, errno, "prepare the upper tmpfs");
+	*upper = openat(mnt, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	*work = openat(mnt, "work", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (*upper < 0 || *work < 0)
+		return err_set(e, ERR_SETUP, errno, "open the upper tmpfs");
+	return 0;
+}
+
+static int do_overlay(const struct plan *p, const struct plan_mount *m, int at, struct err *e)
+{
+	int upper = -1, work = -1;
+
+	if (m->flags & PLAN_TMPFS_UPPER) {
+		if (tmpfs_upper(m, at, &upper, &work, e) < 0)
+			return -1;
+	} else if (m->upper) {
+		upper = open_layer(plan_str(p, m->upper), e);
+		work = upper < 0 ? -1 : open_layer(plan_str(p, m->work), e);
+		if (work < 0)
+			return -1;
+	}
+	return mount_overlay(p, m, at, upper, work, e);
+}
+
+static int do_bind(const struct plan *p, const struct plan_mount *m, int root, struct err *e)
+{
+	const char *src = plan_str(p, m->src), *dst = plan_str(p, m->dst);
+	uint64_t attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+		(m->flags & PLAN_WRITABLE ? 0 : MOUNT_ATTR_RDONLY);
+	OWN_FD mnt = new_bind(src, m->flags & PLAN_RECURSIVE, attr, e), at = -1;
+	struct stat st;
+
+	if (mnt < 0)
+		return -1;
+	if (fstat(mnt, &st) < 0)
+		return err_set(e, ERR_SETUP, errno, "look at %s", src);
+	at = S_ISDIR(st.st_mode) ? make_dir(root, dst, e) : make_file(root, dst, e);
+	return at < 0 ? -1 : attach(mnt, at, dst, e);
+}
+
+static int do_mount(const struct plan *p, const struct plan_mount *m, int root, struct err *e)
+{
+	const char *dst = plan_str(p, m->dst);
+	OWN_FD at = -1, mnt = -1;
+
+	switch (m->kind) {
+	case PLAN_BIND:
+		return do_bind(p, m, root, e);
+	case PLAN_TMPFS:
+		at = make_dir(root, dst, e);
+		mnt = at < 0 ? -1 : new_tmpfs(m->bytes, m->inodes, m->mode,
+					    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e);
+		return mnt < 0 ? -1 : attach(mnt, at, dst, e);
+	case PLAN_OVERLAY:
+		at = make_dir(root, dst, e);
+		return at < 0 ? -1 : do_overlay(p, m, at, e);
+	}
+	return err_set(e, ERR_BUG, 0, "mount of kind %u", m->kind);
+}
+
+static int add_device(int dev, const char *name, struct err *e)
+{
+	char path[32];
+	OWN_FD mnt = -1, at = -1;
+
+	snprintf(path, sizeof path, "/dev/%s", name);
+	mnt = new_bind(path, false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e);
+	if (mnt < 0)
+		return -1;
+	at = openat(dev, name, O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0644);
+	if (at < 0)
+		return err_set(e, ERR_SETUP, errno, "make /dev/%s", name);
+	return attach(mnt, at, path, e);
+}
+
+static int add_dir_fs(int dev, const char *name, int mnt, struct err *e)
+{
+	OWN_FD own = mnt, at = -1;
+
+	if (own < 0)
+		return -1;
+	if (mkdirat(dev, name, 0755) < 0 ||
+		(at = openat(dev, name, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return err_set(e, ERR_SETUP, errno, "make /dev/%s", name);
+	return attach(own, at, name, e);
+}
+
+/* A /dev of our own: the harmless devices, a private devpts, shared memory with limits. */
+static int build_dev(const struct plan *p, int root, struct err *e)
+{
+	static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
+	static const char *const links[][2] = {{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"},
+		{"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"}};
+	static const char *const pts[] = {"newinstance", NULL, "ptmxmode", "0666", "mode", "0600",
+		NULL};
+	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
+	OWN_FD at = make_dir(root, "/dev", e);
+	OWN_FD dev = at < 0 ? -1 : new_tmpfs(65536, 64, 0755, MOUNT_ATTR_NOSUID, e);
+
+	if (dev < 0 || attach(dev, at, "/dev", e) < 0)
+		return -1;
+	for (size_t i = 0; i < NELEM(devices); i++)
+		if (add_device(dev, devices[i], e) < 0)
+			return -1;
+	for (size_t i = 0; i < NELEM(links); i++)
+		if (symlinkat(links[i][0], dev, links[i][1]) < 0)
+			return err_set(e, ERR_SETUP, errno, "link /dev/%s", links[i][1]);
+	if (add_dir_fs(dev, "pts", new_fs("devpts", pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e),
+		    e) < 0 ||
+		add_dir_fs(dev, "shm", new_tmpfs(p->shm_bytes, p->shm_inodes, 01777,
+			MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e), e) < 0)
+		return -1;
+	if (sys_mount_setattr(dev, "", AT_EMPTY_PATH, &ro) < 0)
+		return err_set(e, ERR_SETUP, errno, "make /dev read-only");
+	return 0;
+}
+
+/* Covers path (below root) with /dev/null or an empty read-only directory; absent is fine. */
+static int mask_path(int root, const char *path, struct err *e)
+{
+	OWN_FD at = open_in(root, path, O_NOFOLLOW), mnt = -1;
+	struct stat st;
+
+	if (at < 0)
+		return errno == ENOENT ? 0 : err_set(e, ERR_SETUP, errno, "open %s", path);
+	if (fstat(at, &st) < 0)
+		return err_set(e, ERR_SETUP, errno, "look at %s", path);
+	mnt = S_ISDIR(st.st_mode)
+		? new_tmpfs(4096, 2, 0555, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e)
+		: new_bind("/dev/null", false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e);
+	return mnt < 0 ? -1 : attach(mnt, at, path, e);
+}
+
+static int readonly_path(int root, const char *path, struct err *e)
+{
+	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
+		MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
+	OWN_FD at = open_in(root, path, O_NOFOLLOW);
+	OWN_FD mnt = at < 0 ? -1 : sys_open_tree(at, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+					      AT_EMPTY_PATH);
+
+	if (at < 0)
+		return errno == ENOENT ? 0 : err_set(e, ERR_SETUP, errno, "open %s", path);
+	if (mnt < 0 || sys_mount_setattr(mnt, "", AT_EMPTY_PATH, &ro) < 0)
+		return err_set(e, ERR_SETUP, errno, "make %s read-only", path);
+	return attach(mnt, at, path, e);
+}
+
+/* The lists of the OCI runtime spec's default configuration, and what else the host shows. */
+static int build_proc(int root, struct err *e)
+{
+	static const char *const masked[] = {"/proc/acpi", "/proc/asound", "/proc/config.gz",
+		"/proc/interrupts", "/proc/kallsyms", "/proc/kcore", "/proc/key-users",
+		"/proc/keys", "/proc/kmsg", "/proc/kpagecount", "/proc/kpageflags",
+		"/proc/latency_stats", "/proc/pagetypeinfo", "/proc/sched_debug", "/proc/scsi",
+		"/proc/slabinfo", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats",
+		"/proc/vmallocinfo", "/proc/vmcore"};
+	static const char *const readonly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"};
+	OWN_FD at = make_dir(root, "/proc", e);
+	OWN_FD mnt = at < 0 ? -1 : new_fs("proc", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+					     MOUNT_ATTR_NOEXEC, e);
+
+	if (mnt < 0 || attach(mnt, at, "/proc", e) < 0)
+		return -1;
+	for (size_t i = 0; i < NELEM(masked); i++)
+		if (mask_path(root, masked[i], e) < 0)
+			return -1;
+	for (size_t i = 0; i < NELEM(readonly); i++)
+		if (readonly_path(root, readonly[i], e) < 0)
+			return -1;
+	return 0;
+}
+
+static int enter_root(int root, struct err *e)
+{
+	/* "." twice: the old root ends up stacked over the new one and is taken off; pivot_root(2) */
+	if (fchdir(root) < 0 || sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
+		chdir("/") < 0)
+		return err_set(e, ERR_SETUP, errno, "pivot into the root");
+	return 0;
+}
+
+int init_root_build(const struct plan *p, struct err *e)
+{
+	const struct plan_mount *m = (const struct plan_mount *)(const void *)
+		((const char *)p + p->mounts);
+	const char *staging = plan_str(p, p->staging);
+	OWN_FD at = -1, root = -1, home = -1;
+
+	/* Nothing that the host mounts later may appear inside, nor the other way. */
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return err_set(e, ERR_SETUP, errno, "make the mounts private");
+	at = open_layer(staging, e);
+	if (at < 0 || do_overlay(p, &p->root, at, e) < 0)
+		return -1;
+	root = open(staging, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return err_set(e, ERR_SETUP, errno, "open the new root");
+	/* Devices before /proc, whose masks need nothing of the host after this point. */
+	if (build_dev(p, root, e) < 0 || build_proc(root, e) < 0)
+		return -1;
+	for (uint32_t i = 0; i < p->nmounts; i++)
+		if (do_mount(p, &m[i], root, e) < 0)
+			return -1;
+	if (p->home && (home = make_dir(root, plan_str(p, p->home), e)) < 0)
+		return -1;
+	return enter_root(root, e);
+}

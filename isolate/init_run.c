@@ -1,0 +1,429 @@
+/* Commands: starting, pumping their output, ending them. No heap: one static table of runs. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "isolate/init.h"
+#include "isolate/own.h"
+#include "isolate/sys.h"
+
+enum { STACK_BYTES = 32768, PATH_ENTRY_MAX = 4096, PUMP_BYTES = 65536 };
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* What the child needs; it shares our memory until it execs, so it also answers here. */
+struct start {
+	const struct plan *plan;
+	char **argv, **env;
+	const char *dir;
+	int fd[3];
+	bool shell;
+	struct err err;
+};
+
+static int child_limit(struct start *s, int what, uint64_t value, const char *name)
+{
+	struct rlimit r = {value, value}, old;
+
+	if (getrlimit(what, &old) == 0 && old.rlim_max < value)
+		r.rlim_cur = r.rlim_max = old.rlim_max;
+	if (setrlimit(what, &r) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "set %s", name);
+	return 0;
+}
+
+static int child_limits(struct start *s)
+{
+	const struct plan *p = s->plan;
+
+	if (child_limit(s, RLIMIT_CORE, 0, "RLIMIT_CORE") < 0 ||
+		child_limit(s, RLIMIT_NPROC, p->processes_max, "RLIMIT_NPROC") < 0 ||
+		child_limit(s, RLIMIT_NOFILE, p->files_open_max, "RLIMIT_NOFILE") < 0)
+		return -1;
+	if (p->file_max_bytes && child_limit(s, RLIMIT_FSIZE, p->file_max_bytes, "RLIMIT_FSIZE") < 0)
+		return -1;
+	if (p->memory_max_bytes && child_limit(s, RLIMIT_AS, p->memory_max_bytes, "RLIMIT_AS") < 0)
+		return -1;
+	return 0;
+}
+
+/* The descriptors may already be 0..2 themselves, so each is first moved out of that range. */
+static int child_descriptors(struct start *s)
+{
+	int fd[3];
+
+	for (int i = 0; i < 3; i++)
+		if ((fd[i] = fcntl(s->fd[i], F_DUPFD_CLOEXEC, 3)) < 0)
+			return err_set(&s->err, ERR_SETUP, errno, "move descriptor %d", i);
+	for (int i = 0; i < 3; i++)
+		if (dup2(fd[i], i) < 0)
+			return err_set(&s->err, ERR_SETUP, errno, "place descriptor %d", i);
+	if (sys_close_range(3, ~0U, 0) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "close descriptors");
+	return 0;
+}
+
+static void child_signals(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL); /* fails for KILL, STOP and libc's own: as it should */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* execve along PATH as execvp(3) does, but with the payload's own PATH. */
+static void child_exec_path(struct start *s, const char *file)
+{
+	const char *path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	char full[PATH_ENTRY_MAX];
+	int seen = ENOENT;
+
+	for (char **v = s->env; *v; v++)
+		if (!strncmp(*v, "PATH=", 5))
+			path = *v + 5;
+	for (size_t n; *path; path += n + (path[n] == ':')) {
+		n = strcspn(path, ":");
+		if ((size_t)snprintf(full, sizeof full, "%.*s/%s", (int)n, path, file) <
+			sizeof full) {
+			execve(full, s->argv, s->env);
+			if (errno != ENOENT && errno != ENOTDIR)
+				seen = errno;
+		}
+	}
+	errno = seen;
+}
+
+static void child_exec(struct start *s)
+{
+	static char bash[] = "/bin/bash", o[] = "-o", pipefail[] = "pipefail", c[] = "-c",
+		    sh[] = "/bin/sh";
+
+	if (s->shell) {
+		char *with_bash[] = {bash, o, pipefail, c, s->argv[0], NULL};
+		char *with_sh[] = {sh, c, s->argv[0], NULL};
+
+		execve(bash, with_bash, s->env);
+		if (errno == ENOENT || errno == EACCES || errno == ENOTDIR)
+			execve(sh, with_sh, s->env);
+	} else if (strchr(s->argv[0], '/')) {
+		execve(s->argv[0], s->argv, s->env);
+	} else {
+		child_exec_path(s, s->argv[0]);
+	}
+	err_set(&s->err, ERR_NOTFOUND, errno, "execute %.100s", s->shell ? sh : s->argv[0]);
+}
+
+static int child_main(void *arg)
+{
+	struct start *s = arg;
+
+	setsid();
+	if (child_descriptors(s) < 0 || child_limits(s) < 0)
+		_exit(127);
+	if (chdir(s->dir) < 0) {
+		err_set(&s->err, ERR_NOTFOUND, errno, "enter the directory %.100s", s->dir);
+		_exit(127);
+	}
+	child_signals();
+	child_exec(s);
+	_exit(127);
+}
+
+/* The child borrows our memory until it execs (CLONE_VFORK): nothing is copied. */
+static int spawn(struct start *s)
+{
+	static char stack[STACK_BYTES] __attribute__((aligned(16)));
+	int pid = clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, s);
+
+	if (pid < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "start a process");
+	return s->err.kind == ERR_NONE ? pid : -1;
+}
+
+/* Takes n strings off the front of *at..end. */
+static int split(char **at, char *end, char **out, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		char *nul = *at < end ? memchr(*at, '\0', (size_t)(end - *at)) : NULL;
+
+		if (!nul)
+			return -1;
+		out[i] = *at;
+		*at = nul + 1;
+	}
+	return 0;
+}
+
+/* Directory, arguments, environment, and nothing else; the vectors end in NULL. */
+static int split_blob(struct start *s, const struct proto_request *rq, char *p)
+{
+	static char *strings[2 * PROTO_ARGS_MAX + 2];
+	char *at = p, *end = p + rq->blob_bytes, *dir = NULL;
+
+	memset(strings, 0, sizeof strings);
+	s->argv = strings;
+	s->env = strings + rq->nargs + 1;
+	if (split(&at, end, &dir, 1) < 0 || split(&at, end, s->argv, rq->nargs) < 0 ||
+		split(&at, end, s->env, rq->nenv) < 0 || at != end)
+		return err_set(&s->err, ERR_BUG, 0, "command message out of shape");
+	s->dir = dir;
+	return 0;
+}
+
+/* Maps the blob and starts what it says. A private copy: the sender may not change it later. */
+static int start_from_blob(struct start *s, const struct proto_request *rq, int blob)
+{
+	char *p;
+	int pid;
+
+	if (rq->nargs < 1 || rq->nargs > PROTO_ARGS_MAX || rq->nenv > PROTO_ARGS_MAX ||
+		rq->blob_bytes == 0 || rq->blob_bytes > PROTO_BLOB_MAX)
+		return err_set(&s->err, ERR_BUG, 0, "command message out of range");
+	p = mmap(NULL, rq->blob_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_POPULATE, blob, 0);
+	if (p == MAP_FAILED)
+		return err_set(&s->err, ERR_SETUP, errno, "map the command");
+	pid = split_blob(s, rq, p) < 0 ? -1 : spawn(s);
+	munmap(p, rq->blob_bytes);
+	return pid;
+}
+
+static struct init_run *free_slot(struct init_state *s)
+{
+	for (int i = 0; i < PROTO_RUNS_MAX; i++)
+		if (!s->run[i].used)
+			return &s->run[i];
+	for (int i = 0; i < PROTO_RUNS_MAX; i++) {
+		struct init_run *r = &s->run[i];
+
+		if (r->live)
+			continue;
+		own_close(&r->pipe); /* a leftover's pipe: its writers get SIGPIPE from now on */
+		r->used = false;
+		return r;
+	}
+	return NULL;
+}
+
+static void run_answer(struct init_state *s, struct init_run *r, uint32_t op,
+	const struct err *err, const struct result *res)
+{
+	struct proto_reply rp = {.op = op, .run = r->id};
+
+	if (err)
+		rp.err = *err;
+	if (res)
+		rp.result = *res;
+	r->live = false;
+	own_close(&r->spool);
+	if (r->pipe < 0)
+		r->used = false;
+	init_reply(s, r->peer, &rp);
+}
+
+/* Opens stdin, stdout and stderr: the caller's, or /dev/null and a pipe that we pump. */
+static int prepare_io(struct init_run *r, struct start *st, bool stdio, int *fds, int pipe_w[1],
+	int null_fd[1])
+{
+	int p[2];
+
+	if (stdio) {
+		for (int i = 0; i < 3; i++)
+			st->fd[i] = fds[1 + i];
+		return 0;
+	}
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return err_set(&st->err, ERR_SETUP, errno, "make a pipe");
+	r->pipe = p[0];
+	pipe_w[0] = p[1];
+	fcntl(r->pipe, F_SETFL, O_NONBLOCK);
+	null_fd[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (null_fd[0] < 0)
+		return err_set(&st->err, ERR_SETUP, errno, "open /dev/null");
+	st->fd[0] = null_fd[0];
+	st->fd[1] = st->fd[2] = pipe_w[0];
+	r->spool = take_fd(&fds[1]);
+	return 0;
+}
+
+void init_run_start(struct init_state *s, int peer, const struct proto_request *rq, int *fds,
+	unsigned nfds)
+{
+	bool stdio = rq->flags & PROTO_STDIO;
+	struct start st = {.plan = s->plan, .shell = rq->flags & PROTO_SHELL};
+	struct init_run none = {.peer = peer, .id = rq->run, .pipe = -1, .spool = -1};
+	struct init_run *r = free_slot(s);
+	int pipe_w[1] = {-1}, null_fd[1] = {-1};
+
+	if (!r || nfds != (stdio ? 4U : 2U)) {
+		err_set(&st.err, r ? ERR_BUG : ERR_LIMIT, 0,
+			r ? "wrong number of descriptors" : "%d commands run already", PROTO_RUNS_MAX);
+		run_answer(s, &none, PROTO_FAILED, &st.err, NULL);
+		return;
+	}
+	*r = none;
+	r->used = r->live = true;
+	r->output_max = rq->output_max_bytes;
+	r->start_us = now_us();
+	r->deadline_us = rq->timeout_ms ? r->start_us + rq->timeout_ms * 1000 : 0;
+	r->pid = prepare_io(r, &st, stdio, fds, pipe_w, null_fd) < 0 ? -1
+								    : start_from_blob(&st, rq, fds[0]);
+	own_close(&pipe_w[0]);
+	own_close(&null_fd[0]);
+	if (r->pid < 0) {
+		own_close(&r->pipe);
+		run_answer(s, r, PROTO_FAILED, &st.err, NULL);
+	}
+}
+
+static void keep_output(struct init_run *r, const char *p, size_t n)
+{
+	uint64_t room = r->output_max - r->output_kept;
+
+	r->output_bytes += n;
+	if (n > room)
+		n = (size_t)room;
+	while (r->spool >= 0 && n > 0) {
+		ssize_t w = write(r->spool, p, n);
+
+		if (w <= 0)
+			return; /* the spool is full or gone: counted, not kept */
+		r->output_kept += (uint64_t)w;
+		p += w;
+		n -= (size_t)w;
+	}
+}
+
+void init_run_pump(struct init_run *r)
+{
+	static char chunk[PUMP_BYTES];
+
+	/* A bounded number of rounds, so that an endless writer cannot starve the sockets. */
+	for (int i = 0; r->pipe >= 0 && i < 16; i++) {
+		ssize_t n = read(r->pipe, chunk, sizeof chunk);
+
+		if (n < 0)
+			return; /* EAGAIN: empty for now */
+		if (n == 0) {
+			own_close(&r->pipe);
+			r->used = r->live;
+			return;
+		}
+		keep_output(r, chunk, (size_t)n);
+	}
+}
+
+static uint64_t timeval_us(const struct timeval *t)
+{
+	return (uint64_t)t->tv_sec * 1000000 + (uint64_t)t->tv_usec;
+}
+
+static void run_ended(struct init_state *s, struct init_run *r, int status, const struct rusage *u)
+{
+	struct result res = {
+		.wall_us = now_us() - r->start_us,
+		.user_us = timeval_us(&u->ru_utime),
+		.system_us = timeval_us(&u->ru_stime),
+		.rss_peak_kib = (uint64_t)u->ru_maxrss,
+	};
+
+	/* What it wrote before it ended is in the pipe; descendants may go on holding it. A full
+	 * pipe is 64 KiB, one pump is 1 MiB. */
+	init_run_pump(r);
+	if (WIFEXITED(status)) {
+		res.exit_code = WEXITSTATUS(status);
+		res.verdict = res.exit_code ? VERDICT_EXIT : VERDICT_OK;
+	} else {
+		res.signal = WTERMSIG(status);
+		res.exit_code = 128 + res.signal;
+		res.verdict = VERDICT_SIGNAL;
+	}
+	res.output_bytes = r->output_bytes;
+	res.output_kept = r->output_kept;
+	res.truncated = r->output_bytes > r->output_kept;
+	run_answer(s, r, PROTO_DONE, NULL, &res);
+}
+
+void init_run_reap(struct init_state *s)
+{
+	struct rusage u;
+	int status, pid;
+
+	while ((pid = wait4(-1, &status, WNOHANG, &u)) > 0)
+		for (int i = 0; i < PROTO_RUNS_MAX; i++)
+			if (s->run[i].used && s->run[i].live && s->run[i].pid == pid)
+				run_ended(s, &s->run[i], status, &u);
+}
+
+/* Answers for a run that we ended ourselves. */
+static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdict)
+{
+	struct result res = {
+		.verdict = verdict,
+		.exit_code = verdict == VERDICT_TIMEOUT ? 124 : 128 + SIGKILL,
+		.signal = verdict == VERDICT_TIMEOUT ? 0 : SIGKILL,
+		.wall_us = now_us() - r->start_us,
+	};
+
+	init_run_pump(r);
+	res.output_bytes = r->output_bytes;
+	res.output_kept = r->output_kept;
+	res.truncated = r->output_bytes > r->output_kept;
+	run_answer(s, r, PROTO_DONE, NULL, &res);
+}
+
+void init_run_kill_all(struct init_state *s, uint32_t verdict, const struct init_run *cause)
+{
+	/* kill(-1) reaches every process of this namespace but us, and misses those born while
+	 * it walks: again until no child is left. All orphans are our children. */
+	for (;;) {
+		kill(-1, SIGKILL);
+		if (waitpid(-1, NULL, 0) < 0 && errno == ECHILD)
+			break;
+	}
+	for (int i = 0; i < PROTO_RUNS_MAX; i++) {
+		struct init_run *r = &s->run[i];
+
+		if (r->used && r->live)
+			run_killed(s, r, !cause || r == cause ? verdict : VERDICT_KILLED);
+		if (r->used)
+			own_close(&r->pipe);
+		r->used = false;
+	}
+}
+
+int init_run_deadlines(struct init_state *s)
+{
+	uint64_t now = now_us(), next = 0;
+
+	for (int i = 0; i < PROTO_RUNS_MAX; i++) {
+		struct init_run *r = &s->run[i];
+
+		if (!r->used || !r->live || !r->deadline_us)
+			continue;
+		if (r->deadline_us <= now) {
+			init_run_kill_all(s, VERDICT_TIMEOUT, r);
+			return -1; /* nothing runs any more */
+		}
+		if (!next || r->deadline_us < next)
+			next = r->deadline_us;
+	}
+	if (!next)
+		return -1;
+	next = (next - now) / 1000 + 1;
+	return next > 60000 ? 60000 : (int)next;
+}

@@ -1,0 +1,266 @@
+#include "isolate/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "isolate/buf.h"
+#include "isolate/creds.h"
+#include "isolate/idmap.h"
+#include "isolate/own.h"
+#include "isolate/sys.h"
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U /* Linux 6.3; older kernels say EINVAL and need no flag */
+#endif
+
+extern const char cgibox_init_start[], cgibox_init_end[]; /* initblob.S */
+
+static int write_all(int fd, const void *p, size_t n)
+{
+	for (const char *at = p; n > 0;) {
+		ssize_t w = write(fd, at, n);
+
+		if (w < 0)
+			return -1;
+		at += w;
+		n -= (size_t)w;
+	}
+	return 0;
+}
+
+int launcher_open(struct launcher *l, struct err *e)
+{
+	size_t n = (size_t)(cgibox_init_end - cgibox_init_start);
+	OWN_FD fd = memfd_create("cgibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create("cgibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || write_all(fd, cgibox_init_start, n) < 0 ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+		return err_set(e, ERR_SETUP, errno, "prepare pid 1");
+	if (filter_build(FILTER_PAYLOAD, &l->filter, e) < 0)
+		return -1;
+	l->init_fd = take_fd(&fd);
+	return 0;
+}
+
+void launcher_close(struct launcher *l)
+{
+	own_close(&l->init_fd);
+	filter_free(&l->filter);
+}
+
+/* Appends a string and returns its offset; 0 for NULL. */
+static uint32_t put_str(struct buf *b, const char *s)
+{
+	uint32_t at = (uint32_t)b->len;
+
+	if (!s)
+		return 0;
+	buf_add(b, s, strlen(s) + 1);
+	return at;
+}
+
+static void put_mount(struct buf *b, const struct launch_mount *m, struct plan_mount *out)
+{
+	*out = (struct plan_mount){.kind = m->kind, .flags = m->flags, .mode = m->mode,
+		.bytes = m->bytes, .inodes = m->inodes, .nlowers = (uint32_t)m->nlowers};
+	out->dst = put_str(b, m->dst);
+	out->upper = put_str(b, m->upper);
+	out->work = put_str(b, m->work);
+	out->src = m->nlowers ? put_str(b, m->lowers[0]) : put_str(b, m->src);
+	for (size_t i = 1; i < m->nlowers; i++)
+		put_str(b, m->lowers[i]);
+}
+
+static void put_pad(struct buf *b)
+{
+	static const char zero[8];
+
+	buf_add(b, zero, (8 - b->len % 8) % 8);
+}
+
+static int put_mounts(struct buf *b, const struct launch *w, struct plan *p, struct err *e)
+{
+	OWN_MEM struct plan_mount *all = calloc(w->nmounts + 1, sizeof *all);
+
+	if (!all)
+		return err_set(e, ERR_SETUP, ENOMEM, "plan");
+	put_mount(b, &w->root, &p->root);
+	for (size_t i = 0; i < w->nmounts; i++)
+		put_mount(b, &w->mounts[i], &all[i]);
+	put_pad(b);
+	p->mounts = (uint32_t)b->len;
+	p->nmounts = (uint32_t)w->nmounts;
+	buf_add(b, all, w->nmounts * sizeof *all);
+	return 0;
+}
+
+/* Writes the plan into a memfd; returns it. */
+static int make_plan(const struct launcher *l, const struct launch *w, struct err *e)
+{
+	OWN_BUF b = BUF_INIT(PLAN_SIZE_MAX);
+	OWN_FD fd = memfd_create("plan", MFD_CLOEXEC);
+	struct plan p = {.magic = PLAN_MAGIC, .uid = w->uid, .gid = w->gid,
+		.loopback = !w->host_network, .processes_max = w->processes_max,
+		.files_open_max = w->files_open_max, .file_max_bytes = w->file_max_bytes,
+		.memory_max_bytes = w->memory_max_bytes, .shm_bytes = w->shm_bytes,
+		.shm_inodes = w->shm_inodes, .nfilter = l->filter.len};
+
+	buf_add(&b, &p, sizeof p);
+	p.hostname = put_str(&b, w->hostname);
+	p.staging = put_str(&b, w->staging);
+	p.home = put_str(&b, w->home);
+	if (put_mounts(&b, w, &p, e) < 0)
+		return -1;
+	p.filter = (uint32_t)b.len;
+	buf_add(&b, l->filter.ins, l->filter.len * sizeof *l->filter.ins);
+	buf_add(&b, "", 1);
+	if (!buf_ok(&b))
+		return err_set(e, ERR_LIMIT, 0, "the plan of the sandbox is over %d bytes",
+			PLAN_SIZE_MAX);
+	p.size = (uint32_t)b.len;
+	memcpy(b.p, &p, sizeof p);
+	if (fd < 0 || write_all(fd, b.p, b.len) < 0)
+		return err_set(e, ERR_SETUP, errno, "write the plan");
+	return take_fd(&fd);
+}
+
+/* For the child, which shares our memory until it execs; it answers in err. */
+struct birth {
+	const struct launch *what;
+	uid_t uid; /* ours, in the parent namespace */
+	gid_t gid;
+	int ctl, plan, client, init;
+	struct err err;
+};
+
+enum { FD_INIT = PLAN_FD_CLIENT + 1 };
+
+/* Puts the descriptors where pid 1 expects them; everything else is closed. */
+static int place_descriptors(struct birth *b)
+{
+	const int from[] = {b->ctl, b->plan, b->client, b->init};
+	int moved[NELEM(from)], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0)
+		return err_set(&b->err, ERR_SETUP, errno, "open /dev/null");
+	for (size_t i = 0; i < NELEM(from); i++) {
+		moved[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, FD_INIT + 1);
+		if (from[i] >= 0 && moved[i] < 0)
+			return err_set(&b->err, ERR_SETUP, errno, "move descriptors");
+	}
+	for (int fd = 0; fd <= 2; fd++)
+		dup2(null, fd);
+	for (size_t i = 0; i < NELEM(from); i++) {
+		if (moved[i] < 0)
+			close(PLAN_FD_KEEPER + (int)i);
+		else if (dup2(moved[i], PLAN_FD_KEEPER + (int)i) < 0)
+			return err_set(&b->err, ERR_SETUP, errno, "place descriptors");
+	}
+	fcntl(FD_INIT, F_SETFD, FD_CLOEXEC);
+	if (sys_close_range(FD_INIT + 1, ~0U, 0) < 0)
+		return err_set(&b->err, ERR_SETUP, errno, "close descriptors");
+	return 0;
+}
+
+/* Runs in the new namespaces, in the parent's memory: no allocation, no stdio, only _exit. */
+static int birth_main(void *arg)
+{
+	struct birth *b = arg;
+	char name[] = "init", *const argv[] = {name, NULL};
+	char *const env[] = {NULL};
+
+	if (idmap_write(b->what->uid, b->what->gid, b->uid, b->gid, &b->err) < 0 ||
+		place_descriptors(b) < 0 || creds_raise_ambient(&b->err) < 0)
+		_exit(127);
+	sys_execveat(FD_INIT, "", argv, env, AT_EMPTY_PATH);
+	err_set(&b->err, ERR_SETUP, errno, "execute pid 1");
+	_exit(127);
+}
+
+static int do_clone(struct birth *b, struct sandbox *out, struct err *e)
+{
+	char stack[32768] __attribute__((aligned(16)));
+	int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_NEWUSER | CLONE_NEWNS |
+		CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | SIGCHLD;
+	sigset_t all, old;
+	int saved;
+
+	if (!b->what->host_network)
+		flags |= CLONE_NEWNET;
+	/* A handler of ours must not run in the child: it would run in our memory. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	out->pid = clone(birth_main, stack + sizeof stack, flags, b, &out->pidfd);
+	saved = errno;
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	if (out->pid < 0)
+		return err_set(e, ERR_SETUP, saved, saved == EUSERS || saved == ENOSPC
+			? "create namespaces: a limit of user.max_*_namespaces is reached"
+			: "create namespaces");
+	if (b->err.kind != ERR_NONE) {
+		*e = b->err;
+		waitpid(out->pid, NULL, 0);
+		own_close(&out->pidfd);
+		return -1;
+	}
+	return 0;
+}
+
+int sandbox_start(const struct launcher *l, const struct launch *what, struct sandbox *out,
+	struct err *e)
+{
+	OWN_FD plan = make_plan(l, what, e), here = -1, there = -1;
+	struct birth b = {.what = what, .uid = geteuid(), .gid = getegid(), .plan = plan,
+		.client = what->client_fd, .init = l->init_fd};
+	int pair[2];
+
+	*out = (struct sandbox){.pid = -1, .pidfd = -1, .ctl = -1};
+	if (plan < 0)
+		return -1;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(e, ERR_SETUP, errno, "make a control socket");
+	here = pair[0];
+	there = b.ctl = pair[1];
+	if (do_clone(&b, out, e) < 0)
+		return err_in(e, "start a sandbox");
+	out->ctl = take_fd(&here);
+	return 0;
+}
+
+int sandbox_wait_ready(const struct sandbox *s, int timeout_ms, struct err *e)
+{
+	struct pollfd p = {.fd = s->ctl, .events = POLLIN};
+	struct proto_reply rp;
+	int n = poll(&p, 1, timeout_ms);
+
+	if (n == 0)
+		return err_set(e, ERR_SETUP, ETIMEDOUT, "the sandbox did not become ready");
+	if (n < 0 || recv(s->ctl, &rp, sizeof rp, 0) != (ssize_t)sizeof rp)
+		return err_set(e, ERR_SETUP, 0, "pid 1 of the sandbox died while it started");
+	if (rp.op == PROTO_READY)
+		return 0;
+	rp.err.msg[sizeof rp.err.msg - 1] = '\0';
+	*e = rp.err;
+	return err_in(e, "set up the sandbox");
+}
+
+void sandbox_stop(struct sandbox *s)
+{
+	own_close(&s->ctl);
+	if (s->pidfd >= 0)
+		sys_pidfd_send_signal(s->pidfd, SIGKILL);
+	if (s->pid > 0)
+		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	s->pid = -1;
+	own_close(&s->pidfd);
+}

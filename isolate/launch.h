@@ -1,0 +1,73 @@
+/*
+ * Starting sandboxes, host side. The caller (keeper, `cgibox run`) describes one with struct
+ * launch; sandbox_start() clones it with CLONE_VM|CLONE_VFORK, so its cost does not depend on
+ * the caller's size, and pid 1 (init.h) does the rest on its own time.
+ */
+#ifndef CGIBOX_LAUNCH_H
+#define CGIBOX_LAUNCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "isolate/err.h"
+#include "isolate/filter.h"
+#include "isolate/plan.h"
+#include "isolate/proto.h"
+
+/* One mount; fields as in struct plan_mount, strings borrowed. */
+struct launch_mount {
+	enum plan_kind kind;
+	uint32_t flags; /* enum plan_flags */
+	const char *dst, *src;
+	const char *const *lowers; /* top first */
+	size_t nlowers;
+	const char *upper, *work;
+	uint32_t mode;
+	uint64_t bytes, inodes;
+};
+
+struct launch {
+	uint32_t uid, gid; /* inside */
+	const char *hostname, *home;
+	const char *staging; /* an existing directory of ours; the root is mounted over it inside */
+	bool host_network;   /* share the caller's network namespace */
+	struct launch_mount root;
+	const struct launch_mount *mounts;
+	size_t nmounts;
+	uint32_t processes_max, files_open_max;
+	uint64_t file_max_bytes, memory_max_bytes; /* 0 = none */
+	uint64_t shm_bytes, shm_inodes;
+	int client_fd; /* -1, or a SEQPACKET socket attached from the start; borrowed */
+};
+
+/* What a process that starts sandboxes prepares once. */
+struct launcher {
+	int init_fd; /* sealed memfd with the static pid 1 */
+	struct filter filter;
+};
+
+struct sandbox {
+	pid_t pid;
+	int pidfd;
+	int ctl; /* SEQPACKET to pid 1; closing it ends the sandbox */
+};
+
+int launcher_open(struct launcher *l, struct err *e);
+void launcher_close(struct launcher *l);
+
+/*
+ * Starts pid 1. It is not ready yet: one struct proto_reply (READY or FAILED) arrives on
+ * out->ctl. The caller must be single-threaded and must reap out->pid.
+ */
+int sandbox_start(const struct launcher *l, const struct launch *what, struct sandbox *out,
+	struct err *e);
+
+/* Waits up to timeout_ms for READY. -1 with pid 1's own error, or that it died or was slow. */
+int sandbox_wait_ready(const struct sandbox *s, int timeout_ms, struct err *e);
+
+/* Kills, reaps and closes. Returns when every process of it is gone. */
+void sandbox_stop(struct sandbox *s);
+
+#endif

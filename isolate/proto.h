@@ -1,0 +1,57 @@
+/*
+ * Messages on the SOCK_SEQPACKET sockets of pid 1. All are of one fixed size; text travels in a
+ * memfd beside them. From the keeper: ATTACH. From whoever was attached: EXEC, KILL, FINISH.
+ */
+#ifndef CGIBOX_PROTO_H
+#define CGIBOX_PROTO_H
+
+#include <stdint.h>
+
+#include "isolate/err.h"
+#include "isolate/result.h"
+
+enum {
+	PROTO_BLOB_MAX = 2 << 20, /* bytes of arguments, environment and directory */
+	PROTO_ARGS_MAX = 4096,    /* arguments, and variables, each */
+	PROTO_FDS_MAX = 4,
+	PROTO_RUNS_MAX = 32,  /* commands of one sandbox at once */
+	PROTO_PEERS_MAX = 16, /* attached sockets at once */
+};
+
+enum proto_request_op {
+	PROTO_ATTACH = 1, /* keeper only; fds: a SEQPACKET socket that may send the others */
+	PROTO_EXEC,       /* fds: blob, then spool, or blob, stdin, stdout, stderr (STDIO) */
+	PROTO_KILL,       /* ends every process of the sandbox */
+	PROTO_FINISH,     /* the same, and answers QUIET when none is left */
+};
+
+enum proto_exec_flags {
+	PROTO_SHELL = 1 << 0, /* the one argument is for bash -o pipefail -c, else sh -c */
+	PROTO_STDIO = 1 << 1, /* three descriptors instead of a spool */
+};
+
+struct proto_request {
+	uint32_t op;
+	uint32_t run;   /* the sender's name for the run, echoed */
+	uint32_t flags; /* enum proto_exec_flags */
+	uint32_t nargs, nenv; /* in the blob: arguments, variables, directory; each NUL-ended */
+	uint32_t blob_bytes;
+	uint64_t timeout_ms;       /* 0 = none */
+	uint64_t output_max_bytes; /* kept in the spool */
+};
+
+enum proto_reply_op {
+	PROTO_READY = 1, /* to the keeper: the sandbox stands */
+	PROTO_FAILED,    /* err: set-up failed, or this run could not be started */
+	PROTO_DONE,      /* result */
+	PROTO_QUIET,     /* no process is left but pid 1 */
+};
+
+struct proto_reply {
+	uint32_t op;
+	uint32_t run;
+	struct err err;
+	struct result result;
+};
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * What became of a payload. A verdict is not an error: an error (err.h) says that we could not
+ * start or follow it. Fixed size; sent by pid 1 to whoever asked for the run.
+ */
+#ifndef CGIBOX_RESULT_H
+#define CGIBOX_RESULT_H
+
+#include <stdint.h>
+
+enum verdict {
+	VERDICT_OK,          /* exit status 0 */
+	VERDICT_EXIT,        /* exit status 1..255 */
+	VERDICT_SIGNAL,      /* ended by a signal of its own or another process inside */
+	VERDICT_TIMEOUT,     /* wall clock; the whole tree is dead */
+	VERDICT_MEMORY,      /* a memory limit */
+	VERDICT_OUTPUT,      /* an output limit that ends the run */
+	VERDICT_PIDS,        /* the process limit */
+	VERDICT_DISK,        /* the disk limit */
+	VERDICT_KILLED,      /* by the API */
+	VERDICT_INTERRUPTED, /* the keeper or the host died */
+	VERDICT_MAX,
+};
+
+struct result {
+	uint32_t verdict;     /* enum verdict */
+	int32_t exit_code;    /* as a shell reports it: 0..255, 128+signal, 124 on timeout */
+	int32_t signal;       /* 0 when none */
+	uint32_t truncated;   /* 1: output was dropped over the limit */
+	uint64_t wall_us;     /* from the start message to the verdict */
+	uint64_t user_us;     /* CPU time of the command and its waited-for children */
+	uint64_t system_us;
+	uint64_t rss_peak_kib;
+	uint64_t output_bytes;  /* all that was written, kept or not */
+	uint64_t output_kept;   /* bytes in the spool */
+};
+
+/* "ok", "exit", "signal", ... the words of the API; "unknown" for other numbers. */
+const char *verdict_name(uint32_t verdict);
+
+#endif

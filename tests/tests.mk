@@ -1,0 +1,78 @@
+# Unit tests: tests/unit/LAYER-NAME.c, linked with the libraries of its layer only. TAP on stdout.
+unit_isolate := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/isolate-*.c))
+unit_images  := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/images-*.c))
+unit_fcgi    := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/fcgi-*.c))
+units = $(unit_isolate) $(unit_images) $(unit_fcgi)
+
+$(unit_isolate): $B/unit/%: $B/tests/unit/%.o $(LI)
+	@mkdir -p $(@D)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
+$(unit_images): $B/unit/%: $B/tests/unit/%.o $(LM) $(LI)
+	@mkdir -p $(@D)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp $(PKGS_image))
+$(unit_fcgi): $B/unit/%: $B/tests/unit/%.o $(LF) $(LM) $(LI)
+	@mkdir -p $(@D)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi $(call libs,libseccomp $(PKGS_fcgi))
+
+# Fuzz targets: tests/fuzz/LAYER-NAME.c with LLVMFuzzerTestOneInput, always built by clang with
+# libFuzzer, ASan and UBSan, over objects of their own. Corpus: tests/fuzz/corpus/LAYER-NAME/.
+FB      := build-fuzz
+FUZZ_S  ?= 30
+fuzzers := $(patsubst tests/fuzz/%.c,$(FB)/fuzz/%,$(wildcard tests/fuzz/*.c))
+FUZZ_F   = -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+fuzzers: $(fuzzers)
+$(FB)/fuzz/%: tests/fuzz/%.c $(LI)
+	@mkdir -p $(@D)
+	@$(MAKE) --no-print-directory B=$(FB) CC=clang CFLAGS="$(FUZZ_F)" HARDEN=-fPIE \
+	  $(FB)/libisolate.a $(FB)/libimages.a $(FB)/libfcgi-app.a
+	clang $(STD) $(WARN) -Wno-missing-prototypes $(PC_CFLAGS) -O1 -g -fPIE -pie \
+	  -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< \
+	  $(FB)/libfcgi-app.a $(FB)/libimages.a $(FB)/libisolate.a -lfcgi \
+	  $(call libs,libseccomp $(PKGS_image) $(PKGS_fcgi))
+.PHONY: fuzzers
+
+units: $(units)
+check-unit: $(units)
+	prove -e '' $(units)
+.PHONY: units check-unit
+
+# What `make check` runs: no web server, no network, no root.
+cli_tests := $(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py)
+check-includes:
+	scripts/check-includes
+check-docs:
+	CC=$(CC) scripts/check-docs
+check-cli: $(programs)
+	@$(if $(cli_tests),CGIBOX_BUILD=$(abspath $B) prove $(PROVE_FLAGS) $(cli_tests),:)
+check: all check-includes check-docs check-unit check-cli
+.PHONY: check check-includes check-docs check-cli
+
+# Each fuzz target for FUZZ_S seconds from its committed corpus, two at a time.
+fuzz: fuzzers
+	FB=$(FB) FUZZ_S=$(FUZZ_S) prove -j2 -e scripts/fuzz $(notdir $(fuzzers))
+.PHONY: fuzz
+
+# tests/bench/*: one program or script a measurement; numbers on stdout.
+bench: $(programs)
+	@for b in $(wildcard tests/bench/*.sh tests/bench/*.py); do \
+	  echo "== $$b"; CGIBOX_BUILD=$(abspath $B) $$b || exit 1; done
+.PHONY: bench
+
+lint_c  := $(wildcard isolate/*.[ch] images/*.[ch] fcgi/*.[ch] fcgi/dialects/*.[ch] \
+             tests/unit/*.[ch] tests/fuzz/*.c)
+lint_sh := scripts/serve scripts/quickstart scripts/test scripts/deps scripts/fuzz \
+             scripts/check-includes scripts/check-docs scripts/lighttpd-error.cgi .ci/run \
+             tests/http/run $(wildcard tests/vm/run tests/cli/*.sh)
+lint: check-includes check-docs
+	clang-format --dry-run -Werror $(lint_c)
+	cppcheck -q --error-exitcode=1 --std=c11 --enable=warning,portability --inline-suppr \
+	  --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches -I. isolate images fcgi
+	clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(lint_c))) -- $(STD) $(PC_CFLAGS)
+	shellcheck $(lint_sh)
+	mandoc -Tlint -W warning docs/*.[158]
+	codespell -q 3 -L fo,te,ot README.md docs sandbox.conf isolate images fcgi scripts tests/http
+.PHONY: lint
+
+# For scripts: make -s print-B
+print-%:
+	@echo '$($*)'

@@ -1,0 +1,297 @@
+/* The keeper and its backend as a worker uses them: real sandboxes on the image "host". */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fcgi/backend.h"
+#include "fcgi/keeper.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+#include "tests/unit/tap.h"
+
+enum { TEST_UID = 12345 };
+
+static const struct backend_ops *ops = &backend_isolate;
+
+struct service {
+	struct conf conf;
+	char dir[64];
+	int lifeline[2];
+	pid_t keeper;
+	struct backend *b;
+};
+
+static void wait_listening(struct service *s)
+{
+	struct err e;
+
+	/* the keeper tells nobody else: connect until it answers */
+	for (int i = 0; i < 500; i++) {
+		if (ops->health(s->b, &e) == 0)
+			return;
+		usleep(10000);
+	}
+}
+
+static void start(struct service *s)
+{
+	struct err e = {0};
+
+	s->keeper = keeper_spawn(&s->conf, s->lifeline[0], &e);
+	wait_listening(s);
+}
+
+static bool open_service(struct service *s)
+{
+	struct err e = {0};
+
+	strcpy(s->dir, "/tmp/cgibox-test-XXXXXX");
+	if (!mkdtemp(s->dir) || pipe2(s->lifeline, O_CLOEXEC) < 0)
+		return false;
+	if (geteuid() == 0 && (chown(s->dir, TEST_UID, TEST_UID) < 0 || setgroups(0, NULL) < 0 ||
+				      setgid(TEST_UID) < 0 || setuid(TEST_UID) < 0))
+		return false;
+	prctl(PR_SET_DUMPABLE, 1); /* which setuid(2) cleared: /proc/self would be root's */
+	if (conf_load(&s->conf, NULL, NULL, &e) < 0 ||
+		conf_set(&s->conf, "state_dir", s->dir, &e) < 0 ||
+		conf_set(&s->conf, "session_lock_wait_ms", "100", &e) < 0 ||
+		conf_set(&s->conf, "session_lock_waiters", "1", &e) < 0 ||
+		conf_set(&s->conf, "log_level", "warning", &e) < 0)
+		return false;
+	s->b = ops->new(&s->conf, &e);
+	start(s);
+	return s->b != NULL;
+}
+
+static int run(struct session_call *c, const char *command, int64_t timeout_ms, struct result *r,
+	char *out, size_t size)
+{
+	OWN_FD fd = memfd_create("out", MFD_CLOEXEC);
+	struct command_spec spec = {.command = command, .timeout_ms = timeout_ms,
+		.output_max_bytes = 1000, .output_fd = fd};
+	struct err e = {0};
+	int ret = ops->exec(c, &spec, r, &e);
+	ssize_t n = pread(fd, out, size - 1, 0);
+
+	out[n > 0 ? n : 0] = '\0';
+	if (ret < 0)
+		printf("# %s (%d)\n", e.msg, e.errnum);
+	return ret;
+}
+
+static bool create(struct service *s, struct session_spec *spec, char *id)
+{
+	struct err e = {0};
+	int ret;
+
+	snprintf(spec->image, sizeof spec->image, "host");
+	ret = ops->create(s->b, spec, id, &e);
+	if (ret < 0)
+		printf("# create: %s (%s)\n", e.msg, strerror(e.errnum));
+	return ret == 0;
+}
+
+static struct session_call *open_session(struct service *s, const char *id, int archive,
+	struct session_info *info, struct err *e)
+{
+	struct session_call *c;
+
+	*e = (struct err){0};
+	c = ops->open(s->b, id, archive, info, e);
+	if (!c)
+		printf("# open: %s (%s)\n", e->msg, strerror(e->errnum));
+	return c;
+}
+
+static void test_commands(struct service *s)
+{
+	static const char env[] = "A=1\0HOME=/elsewhere";
+	struct session_spec spec = {.env = env, .env_bytes = sizeof env};
+	char id[SESSION_ID_LEN + 1] = "", out[2000];
+	struct session_info info;
+	struct session_call *c;
+	struct result r;
+	struct err e;
+
+	ok(create(s, &spec, id), "a session is made");
+	ok(strlen(id) == SESSION_ID_LEN, "its id has %d characters", SESSION_ID_LEN);
+	ok(ops->exists(s->b, id, &e) == 0, "it exists");
+	c = open_session(s, id, -1, &info, &e);
+	if (!ok(c != NULL, "it opens"))
+		return;
+	ok(run(c, "echo one; echo two >&2; echo $A $HOME; pwd; exit 3", 5000, &r, out, sizeof out) == 0 &&
+			r.verdict == VERDICT_EXIT && r.exit_code == 3,
+		"a command's exit status");
+	is_str(out, "one\ntwo\n1 /elsewhere\n/repo\n", "merged output, variables, directory");
+	ok(run(c, "false | true", 5000, &r, out, sizeof out) == 0 && r.exit_code == 1, "pipefail");
+	ok(run(c, "kill -TERM $$", 5000, &r, out, sizeof out) == 0 &&
+			r.verdict == VERDICT_SIGNAL && r.exit_code == 143,
+		"a signal is 128 + n");
+	ok(run(c, "head -c 5000 /dev/zero | tr '\\0' x", 5000, &r, out, sizeof out) == 0 &&
+			r.truncated && r.output_bytes == 5000 && strlen(out) == 1000,
+		"output over the limit is counted and cut");
+	ok(run(c, "echo kept > /repo/f; echo kept > /tmp/t", 5000, &r, out, sizeof out) == 0, "files");
+	ok(run(c, "echo early; sleep 100 & sleep 100", 300, &r, out, sizeof out) == 0 &&
+			r.verdict == VERDICT_TIMEOUT && r.exit_code == 124,
+		"a timeout");
+	is_str(out, "early\n", "what was written before it is kept");
+	ops->close(c);
+	c = open_session(s, id, -1, &info, &e);
+	ok(c && run(c, "cat /repo/f /tmp/t; ls /proc | grep -c '^[0-9]'", 5000, &r, out, sizeof out) == 0,
+		"the next call");
+	is_str(out, "kept\nkept\n4\n", "files stay, processes do not");
+	ops->close(c);
+	ok(ops->destroy(s->b, id, &e) == 0, "destroyed");
+	ok(ops->exists(s->b, id, &e) < 0 && e.kind == ERR_NOTFOUND, "and gone");
+	ok(ops->destroy(s->b, id, &e) == 0, "destroying it again is no error");
+	ok(!open_session(s, id, -1, &info, &e) && e.kind == ERR_NOTFOUND, "nor can it be opened");
+}
+
+static void test_lock(struct service *s)
+{
+	struct session_spec spec = {0};
+	char id[SESSION_ID_LEN + 1] = "";
+	struct session_info info;
+	struct session_call *c, *d;
+	struct err e;
+
+	ok(create(s, &spec, id), "a session to lock");
+	c = open_session(s, id, -1, &info, &e);
+	ok(c != NULL, "held");
+	d = open_session(s, id, -1, &info, &e);
+	ok(!d && e.kind == ERR_BUSY && e.errnum == EWOULDBLOCK, "the second waits, then is told");
+	ops->close(c);
+	d = open_session(s, id, -1, &info, &e);
+	ok(d != NULL, "free again");
+	ops->close(d);
+}
+
+/* A worker that dies leaves nothing: its connection was its hold. */
+static void test_worker_death(struct service *s)
+{
+	struct session_spec spec = {0};
+	char id[SESSION_ID_LEN + 1] = "", out[100];
+	struct session_info info;
+	struct session_call *c;
+	struct result r;
+	struct err e;
+	pid_t pid;
+
+	ok(create(s, &spec, id), "a session for a worker that dies");
+	pid = fork();
+	if (pid == 0) {
+		c = ops->open(s->b, id, -1, &info, &e);
+		run(c, "sleep 1000 & echo started", 5000, &r, out, sizeof out);
+		kill(getpid(), SIGKILL);
+	}
+	waitpid(pid, NULL, 0);
+	c = open_session(s, id, -1, &info, &e);
+	ok(c && run(c, "ls /proc | grep -c '^[0-9]'", 5000, &r, out, sizeof out) == 0,
+		"its session is free at once");
+	is_str(out, "4\n", "and its processes are gone");
+	ops->close(c);
+}
+
+static void test_keeper_death(struct service *s)
+{
+	struct session_spec spec = {0};
+	char id[SESSION_ID_LEN + 1] = "", out[100];
+	struct session_info info;
+	struct session_call *c;
+	struct result r;
+	struct err e;
+
+	ok(create(s, &spec, id), "a session that outlives its keeper");
+	c = open_session(s, id, -1, &info, &e);
+	ok(c && run(c, "echo x > y", 5000, &r, out, sizeof out) == 0, "with a file");
+	kill(s->keeper, SIGKILL);
+	waitpid(s->keeper, NULL, 0);
+	ok(c && run(c, "echo", 5000, &r, out, sizeof out) < 0, "no answer from a dead keeper's sandbox");
+	ops->close(c);
+	ok(ops->health(s->b, &e) < 0 && e.kind == ERR_BUSY && e.errnum == ECONNREFUSED,
+		"the health check says so");
+	start(s);
+	c = open_session(s, id, -1, &info, &e);
+	ok(c && run(c, "cat y", 5000, &r, out, sizeof out) == 0, "the next keeper serves it");
+	is_str(out, "x\n", "with its file");
+	ops->close(c);
+}
+
+static void test_refusals(struct service *s)
+{
+	struct session_spec spec = {.memory_bytes = 1 << 20};
+	char id[SESSION_ID_LEN + 1];
+	struct err e;
+
+	snprintf(spec.image, sizeof spec.image, "host");
+	ok(ops->create(s->b, &spec, id, &e) < 0 && e.kind == ERR_LIMIT &&
+			!strncmp(e.msg, "memory_bytes: ", 14),
+		"a memory limit that cannot be held is refused by name");
+	spec.memory_bytes = 0;
+	spec.network = true;
+	ok(ops->create(s->b, &spec, id, &e) < 0 && e.kind == ERR_LIMIT &&
+			!strncmp(e.msg, "network_enabled: ", 17),
+		"so is a network that is not allowed");
+	spec.network = false;
+	snprintf(spec.image, sizeof spec.image, "no/such:image");
+	ok(ops->create(s->b, &spec, id, &e) < 0 && e.kind == ERR_NOTFOUND, "and an unknown image");
+	printf("# %s\n", e.msg);
+}
+
+static void test_patch(struct service *s)
+{
+	struct session_spec spec = {.extract_patch = true};
+	char id[SESSION_ID_LEN + 1] = "", out[4000], tar[128], command[512];
+	struct session_info info = {0};
+	struct session_call *c;
+	struct result r;
+	struct err e;
+	uint64_t bytes = 0;
+	OWN_FD fd = -1, patch = memfd_create("patch", MFD_CLOEXEC);
+
+	snprintf(tar, sizeof tar, "%s/a.tar.gz", s->dir);
+	snprintf(command, sizeof command,
+		"cd %s && mkdir src && printf 'one\\ntwo\\n' > src/a && tar czf a.tar.gz -C src .", s->dir);
+	ok(system(command) == 0, "an archive");
+	fd = open(tar, O_RDONLY | O_CLOEXEC);
+	ok(create(s, &spec, id), "a session with patch");
+	c = open_session(s, id, fd, &info, &e);
+	ok(c && info.extract_patch && info.has_baseline, "takes the archive");
+	if (!c)
+		return;
+	ok(run(c, "cat a; echo three >> a; (sleep 100; echo late >> a) &", 5000, &r, out, sizeof out) == 0,
+		"edits it");
+	is_str(out, "one\ntwo\n", "finds the file");
+	ok(ops->patch(c, patch, &bytes, &e) == 0 && bytes > 0, "makes a patch");
+	out[0] = '\0';
+	ok(pread(patch, out, sizeof out - 1, 0) == (ssize_t)bytes, "of that length");
+	out[bytes < sizeof out ? bytes : 0] = '\0';
+	ok(strstr(out, "+three\n") != NULL, "with the change");
+	ops->close(c);
+}
+
+int main(void)
+{
+	struct service s;
+
+	log_open("test", LOG_WARN);
+	if (!open_service(&s))
+		return ok(false, "set up: %s", strerror(errno)), done();
+	test_commands(&s);
+	test_lock(&s);
+	test_worker_death(&s);
+	test_refusals(&s);
+	test_patch(&s);
+	test_keeper_death(&s);
+	close(s.lifeline[1]);
+	ok(waitpid(s.keeper, NULL, 0) == s.keeper, "the keeper ends with its lifeline");
+	ops->free(s.b);
+	return done();
+}
