@@ -215,7 +215,7 @@ static int check_limits(const struct keeper *k, const struct call *c, struct err
 		return err_set(e, ERR_LIMIT, 0,
 			"network_enabled: sandbox.conf does not allow it (network = none)");
 	if (k->nsessions >= (size_t)k->conf->sessions_max)
-		return err_set(e, ERR_BUSY, EAGAIN, "%zu sessions exist already", k->nsessions);
+		return err_set(e, ERR_BUSY, EUSERS, "%zu sessions exist already", k->nsessions);
 	return 0;
 }
 

@@ -171,7 +171,7 @@ int start_sandbox(struct keeper *k, struct call *c, struct err *e)
 	int pair[2], ret;
 
 	if (k->nboxes >= (unsigned)k->conf->sandboxes_max)
-		return err_set(e, ERR_BUSY, EAGAIN, "%u sandboxes run already", k->nboxes);
+		return err_set(e, ERR_BUSY, EUSERS, "%u sandboxes run already", k->nboxes);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(e, ERR_SETUP, errno, "make a socket for the session");
 	c->client = pair[0];

@@ -32,7 +32,7 @@ struct tree_job {
 #define TREE_LAYOUT_UNKNOWN UINT32_MAX
 
 struct tree_result {
-	struct err err; /* kind ERR_NONE on success */
+	struct err err;          /* kind ERR_NONE on success */
 	struct ws_layout layout; /* on error too, unless it is TREE_LAYOUT_UNKNOWN (not valid) */
 	uint64_t patch_bytes;
 };
@@ -48,8 +48,8 @@ void tree_server_stop(struct tree_server *t);
  * are borrowed. Returns a SOCK_SEQPACKET descriptor (the caller's) that becomes readable with
  * one struct tree_result, or with end of file when the helper died. Does not block on the job.
  */
-int tree_start(struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd,
-	struct err *e);
+int tree_start(
+	struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd, struct err *e);
 
 /*
  * Keeper: reads the result from such a descriptor and range-checks it. 0: out is filled, and

@@ -21,12 +21,13 @@ enum { WS_LAYERS_MAX = 64 }; /* then compacted; the kernel's limit of lowers is 
 
 /* Integers only: the keeper range-checks it and keeps it beside the session's spec. */
 struct ws_layout {
-	uint32_t form;          /* enum ws_form */
-	uint32_t top;           /* overlay: number K of the newest layer and upper */
-	uint32_t nlowers;       /* overlay: entries used below */
-	int32_t lower[2 * WS_LAYERS_MAX]; /* top first: K > 0 = layer-K, K < 0 = upper-(-K), 0 = tree */
-	uint32_t has_baseline;  /* 1: an archive came in this call, a patch can be made */
-	uint64_t entries, bytes; /* of the newest archive */
+	uint32_t form;    /* enum ws_form */
+	uint32_t top;     /* overlay: number K of the newest layer and upper */
+	uint32_t nlowers; /* overlay: entries used below */
+	int32_t lower[2 *
+		      WS_LAYERS_MAX]; /* top first: K > 0 = layer-K, K < 0 = upper-(-K), 0 = tree */
+	uint32_t has_baseline;        /* 1: an archive came in this call, a patch can be made */
+	uint64_t entries, bytes;      /* of the newest archive */
 };
 
 struct ws_limits {
@@ -50,8 +51,8 @@ int ws_add_archive(struct ws_layout *lay, int archive_fd, bool ephemeral,
  * `git apply` takes, pure UTF-8. *bytes = 0 when nothing changed. The tree must be quiet: no
  * process of the sandbox lives. O(changed) in the overlay form, a stat walk in the plain form.
  */
-int ws_patch(const struct ws_layout *lay, int out_fd, const struct ws_limits *lim,
-	uint64_t *bytes, struct err *e);
+int ws_patch(const struct ws_layout *lay, int out_fd, const struct ws_limits *lim, uint64_t *bytes,
+	struct err *e);
 
 /* Any process: whether the numbers are in range and consistent. Pure. */
 bool ws_layout_valid(const struct ws_layout *lay);

@@ -23,16 +23,16 @@
 #include "isolate/err.h"
 
 struct image {
-	char id[72];      /* 64 hex digits, or "host" */
-	char **lowers;    /* absolute paths of layer trees, topmost first */
+	char id[72];   /* 64 hex digits, or "host" */
+	char **lowers; /* absolute paths of layer trees, topmost first */
 	size_t nlowers;
 	char **host_binds; /* absolute host paths bound read-only at the same place; only "host" */
 	size_t nhost_binds;
-	char **env;        /* NAME=value of the image's config */
+	char **env; /* NAME=value of the image's config */
 	size_t nenv;
-	char *workdir;     /* absolute, or NULL */
-	char *user;        /* as written in the config, or NULL; unparsed */
-	uint64_t bytes;    /* unpacked size, 0 when unknown */
+	char *workdir;  /* absolute, or NULL */
+	char *user;     /* as written in the config, or NULL; unparsed */
+	uint64_t bytes; /* unpacked size, 0 when unknown */
 };
 
 struct store; /* an open store: directory descriptors, no cache */

@@ -13,15 +13,15 @@
 #include "isolate/err.h"
 
 struct unpack_policy {
-	bool layer;   /* image layer: whiteouts to overlay form, hard links, safe xattrs, modes kept
+	bool layer; /* image layer: whiteouts to overlay form, hard links, safe xattrs, modes kept
 	                 less setid bits, devices dropped and counted. false: a client's archive, by
 	                 the rules of daiv: regular files, directories, relative in-tree symlinks and
 	                 hard links; absolute names and ".." refused with ERR_REQUEST; anything else
 	                 skipped and counted; modes a+rX,u+w less setid and sticky; mtime 0 */
 	int64_t packed_max_bytes, unpacked_max_bytes, entries_max;
-	int64_t ratio_max;	/* unpacked/packed, checked from 16 MiB unpacked on */
+	int64_t ratio_max;      /* unpacked/packed, checked from 16 MiB unpacked on */
 	int64_t name_max_bytes; /* 4096 */
-	int64_t depth_max;	/* directory depth, 128 */
+	int64_t depth_max;      /* directory depth, 128 */
 };
 
 struct unpack_stats {

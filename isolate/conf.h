@@ -48,8 +48,8 @@ struct conf {
 	int64_t command_timeout_s, command_timeout_max_s, output_max_bytes;
 	int64_t run_uid, run_gid;
 	char *run_home;
-	int64_t network;		/* enum conf_network */
-	int64_t unenforceable_limits;	/* enum conf_unenforceable */
+	int64_t network;              /* enum conf_network */
+	int64_t unenforceable_limits; /* enum conf_unenforceable */
 
 	/* limits inside */
 	int64_t processes_max, files_open_max, file_max_bytes, memory_process_max_bytes;

@@ -38,8 +38,14 @@ int err_in(struct err *e, const char *fmt, ...)
 int err_exit_code(int kind)
 {
 	static const unsigned char code[ERR_KIND_MAX] = {
-		[ERR_NONE] = 0,   [ERR_CONF] = 78, [ERR_REQUEST] = 65, [ERR_NOTFOUND] = 66,
-		[ERR_LIMIT] = 69, [ERR_BUSY] = 75, [ERR_SETUP] = 71,   [ERR_BUG] = 70,
+		[ERR_NONE] = 0,
+		[ERR_CONF] = 78,
+		[ERR_REQUEST] = 65,
+		[ERR_NOTFOUND] = 66,
+		[ERR_LIMIT] = 69,
+		[ERR_BUSY] = 75,
+		[ERR_SETUP] = 71,
+		[ERR_BUG] = 70,
 	};
 
 	return kind >= 0 && kind < ERR_KIND_MAX ? code[kind] : 70;

@@ -209,6 +209,8 @@ static int open_signals(void)
 {
 	sigset_t all;
 
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL); /* what the keeper ignores, a payload must not */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	sigemptyset(&all);

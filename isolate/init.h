@@ -12,10 +12,11 @@
 #include "isolate/plan.h"
 #include "isolate/proto.h"
 
-/* Builds the mounts of the plan and pivots into them: no path of the host is left. */
+/* Builds the mounts of the plan and pivots into them, so that no path of the host is left; then
+ * sets the quotas of the user namespace. */
 int init_root_build(const struct plan *p, struct err *e);
 
-/* Drops what is left: quotas, Landlock, capabilities, seccomp, in this order. */
+/* Drops what is left: Landlock, capabilities, seccomp, in this order. */
 int init_drop_rights(const struct plan *p, struct err *e);
 
 /* One command in progress, or one whose descendants still hold its pipe (spool -1). */

@@ -13,34 +13,6 @@
 #include "isolate/sys.h"
 
 /*
- * Quotas of this user namespace (namespaces(7)): no namespace can be made inside, so there is
- * no second way to a capability should a filter fail. /proc/sys is read-only for the tenant; we
- * write through a descriptor of our own mount, opened before.
- */
-static int close_namespaces(struct err *e)
-{
-	static const char *const kinds[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup",
-		"time"};
-	OWN_FD proc = sys_fsopen("proc", FSOPEN_CLOEXEC), mnt = -1;
-
-	if (proc < 0 || sys_fsconfig(proc, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0 ||
-		(mnt = sys_fsmount(proc, FSMOUNT_CLOEXEC, 0)) < 0)
-		return err_set(e, ERR_SETUP, errno, "open a proc for the quotas");
-	for (size_t i = 0; i < NELEM(kinds); i++) {
-		char path[64];
-		OWN_FD fd = -1;
-
-		snprintf(path, sizeof path, "sys/user/max_%s_namespaces", kinds[i]);
-		fd = openat(mnt, path, O_WRONLY | O_CLOEXEC);
-		if (fd < 0 && errno == ENOENT)
-			continue; /* a kind that this kernel lacks */
-		if (fd < 0 || write(fd, "0", 1) != 1)
-			return err_set(e, ERR_SETUP, errno, "write %s", path);
-	}
-	return 0;
-}
-
-/*
  * Landlock (landlock(7)): no device node can be made, nothing can be mounted (the kernel refuses
  * that to every Landlocked task), and from ABI 6 on no signal and no abstract socket crosses
  * the sandbox. Every ruleset forbids renames between directories unless it allows REFER, which
@@ -83,7 +55,7 @@ static int load_filter(const struct plan *p, struct err *e)
 
 int init_drop_rights(const struct plan *p, struct err *e)
 {
-	if (close_namespaces(e) < 0 || restrict_landlock(e) < 0 || creds_keep(0, e) < 0)
+	if (restrict_landlock(e) < 0 || creds_keep(0, e) < 0)
 		return -1;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "set no_new_privs");

@@ -333,8 +333,32 @@ static int readonly_path(int root, const char *path, struct err *e)
 	return attach(mnt, at, path, e);
 }
 
+/*
+ * Quotas of this user namespace (namespaces(7)): no namespace can be made inside, so there is
+ * no second way to a capability should a filter fail. user: /proc/sys/user, opened before it was
+ * covered read-only. Last of all, because every detached mount counts as a mount namespace.
+ */
+static int close_namespaces(int user, struct err *e)
+{
+	static const char *const kinds[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup",
+		"time"};
+
+	for (size_t i = 0; i < NELEM(kinds); i++) {
+		char name[32];
+		OWN_FD fd = -1;
+
+		snprintf(name, sizeof name, "max_%s_namespaces", kinds[i]);
+		fd = openat(user, name, O_WRONLY | O_CLOEXEC);
+		if (fd < 0 && errno == ENOENT)
+			continue; /* a kind that this kernel lacks */
+		if (fd < 0 || write(fd, "0", 1) != 1)
+			return err_set(e, ERR_SETUP, errno, "write %s", name);
+	}
+	return 0;
+}
+
 /* The lists of the OCI runtime spec's default configuration, and what else the host shows. */
-static int build_proc(int root, struct err *e)
+static int build_proc(int root, int *user, struct err *e)
 {
 	static const char *const masked[] = {"/proc/acpi", "/proc/asound", "/proc/config.gz",
 		"/proc/interrupts", "/proc/kallsyms", "/proc/kcore", "/proc/key-users",
@@ -349,6 +373,9 @@ static int build_proc(int root, struct err *e)
 
 	if (mnt < 0 || attach(mnt, at, "/proc", e) < 0)
 		return -1;
+	*user = openat(mnt, "sys/user", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (*user < 0)
+		return err_set(e, ERR_SETUP, errno, "open /proc/sys/user");
 	for (size_t i = 0; i < NELEM(masked); i++)
 		if (mask_path(root, masked[i], e) < 0)
 			return -1;
@@ -372,7 +399,7 @@ int init_root_build(const struct plan *p, struct err *e)
 	const struct plan_mount *m = (const struct plan_mount *)(const void *)
 		((const char *)p + p->mounts);
 	const char *staging = plan_str(p, p->staging);
-	OWN_FD at = -1, root = -1, home = -1;
+	OWN_FD at = -1, root = -1, home = -1, user = -1;
 
 	/* Nothing that the host mounts later may appear inside, nor the other way. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -384,12 +411,12 @@ int init_root_build(const struct plan *p, struct err *e)
 	if (root < 0)
 		return err_set(e, ERR_SETUP, errno, "open the new root");
 	/* Devices before /proc, whose masks need nothing of the host after this point. */
-	if (build_dev(p, root, e) < 0 || build_proc(root, e) < 0)
+	if (build_dev(p, root, e) < 0 || build_proc(root, &user, e) < 0)
 		return -1;
 	for (uint32_t i = 0; i < p->nmounts; i++)
 		if (do_mount(p, &m[i], root, e) < 0)
 			return -1;
 	if (p->home && (home = make_dir(root, plan_str(p, p->home), e)) < 0)
 		return -1;
-	return enter_root(root, e);
+	return enter_root(root, e) < 0 ? -1 : close_namespaces(user, e);
 }

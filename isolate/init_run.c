@@ -76,16 +76,6 @@ static int child_descriptors(struct start *s)
 	return 0;
 }
 
-static void child_signals(void)
-{
-	sigset_t none;
-
-	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL); /* fails for KILL, STOP and libc's own: as it should */
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 /* execve along PATH as execvp(3) does, but with the payload's own PATH. */
 static void child_exec_path(struct start *s, const char *file)
 {
@@ -131,6 +121,7 @@ static void child_exec(struct start *s)
 static int child_main(void *arg)
 {
 	struct start *s = arg;
+	sigset_t none;
 
 	setsid();
 	if (child_descriptors(s) < 0 || child_limits(s) < 0)
@@ -139,7 +130,8 @@ static int child_main(void *arg)
 		err_set(&s->err, ERR_NOTFOUND, errno, "enter the directory %.100s", s->dir);
 		_exit(127);
 	}
-	child_signals();
+	sigemptyset(&none); /* dispositions: init reset what it inherited, and has no handler */
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	child_exec(s);
 	_exit(127);
 }

@@ -34,6 +34,7 @@ static int close_others(const int *keep, unsigned nkeep, struct err *e)
 	}
 }
 
+__attribute__((unused)) /* with the sanitizers */
 static uint64_t mapped_bytes(void)
 {
 	OWN_FILE f = fopen("/proc/self/statm", "re");

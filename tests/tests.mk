@@ -36,13 +36,17 @@ check-unit: $(units)
 	prove -e '' $(units)
 .PHONY: units check-unit
 
+# Drives the tree server for tests/cli and tests/bench.
+$B/treectl: $B/tests/cli/treectl.o $(LF) $(LM) $(LI)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi $(call libs,libseccomp $(PKGS_fcgi))
+
 # What `make check` runs: no web server, no network, no root.
 cli_tests := $(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py)
 check-includes:
 	scripts/check-includes
 check-docs:
 	CC=$(CC) scripts/check-docs
-check-cli: $(programs)
+check-cli: $(programs) $B/treectl
 	@$(if $(cli_tests),CGIBOX_BUILD=$(abspath $B) prove $(PROVE_FLAGS) $(cli_tests),:)
 check: all check-includes check-docs check-unit check-cli
 .PHONY: check check-includes check-docs check-cli
@@ -53,7 +57,7 @@ fuzz: fuzzers
 .PHONY: fuzz
 
 # tests/bench/*: one program or script a measurement; numbers on stdout.
-bench: $(programs)
+bench: $(programs) $B/treectl
 	@for b in $(wildcard tests/bench/*.sh tests/bench/*.py); do \
 	  echo "== $$b"; CGIBOX_BUILD=$(abspath $B) $$b || exit 1; done
 .PHONY: bench
@@ -70,7 +74,7 @@ lint: check-includes check-docs
 	clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(lint_c))) -- $(STD) $(PC_CFLAGS)
 	shellcheck $(lint_sh)
 	mandoc -Tlint -W warning docs/*.[158]
-	codespell -q 3 -L fo,te,ot README.md docs sandbox.conf isolate images fcgi scripts tests/http
+	codespell -q 3 -L nd,fo,te,ot README.md docs sandbox.conf isolate images fcgi scripts tests/http
 .PHONY: lint
 
 # For scripts: make -s print-B

@@ -1,0 +1,217 @@
+/*
+ * The application of one worker: which route, which key, which body, then the dialect. The order
+ * of the checks is the original's and clients see it: path and method, JSON syntax (even without
+ * a key), key, schema, session.
+ */
+#include "fcgi/http.h"
+
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "fcgi/backend.h"
+#include "fcgi/body.h"
+#include "fcgi/dialect.h"
+#include "fcgi/dialects/daiv.h"
+#include "fcgi/json_out.h"
+#include "fcgi/route.h"
+#include "fcgi/schema.h"
+#include "fcgi/url.h"
+#include "isolate/conf.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+
+/* A list of 422 problems: each echoes its input once or twice, escaped sixfold at worst. */
+enum { BODY_MAX = 16 << 20 };
+
+struct app {
+	const struct conf *conf;
+	const struct backend_ops *ops;
+	struct backend *backend;
+};
+
+/*
+ * json-c seeds the hash of its objects at the first one, from a device or a system call that a
+ * worker which has locked itself down may not use.
+ */
+static void warm_up_json(void)
+{
+	json_object_put(json_tokener_parse("{\"a\":1}"));
+}
+
+struct app *app_new(const struct conf *c, struct err *e)
+{
+	struct app *a;
+
+	if (!*c->api_key) {
+		err_set(e, ERR_CONF, 0, "api_key or api_key_file must be set");
+		return NULL;
+	}
+	if (c->backend != BACKEND_ISOLATE) {
+		err_set(e, ERR_CONF, 0, "backend: this program has no docker backend");
+		return NULL;
+	}
+	a = calloc(1, sizeof *a);
+	if (!a) {
+		err_set(e, ERR_SETUP, 0, "memory for the application");
+		return NULL;
+	}
+	warm_up_json();
+	a->conf = c;
+	a->ops = &backend_isolate;
+	a->backend = a->ops->new (c, e);
+	if (!a->backend) {
+		free(a);
+		return NULL;
+	}
+	return a;
+}
+
+void app_free(struct app *a)
+{
+	if (!a)
+		return;
+	a->ops->free(a->backend);
+	free(a);
+}
+
+/*
+ * Compares in a time that depends on the length of what was given alone: neither how much of it
+ * is right nor how long the key is can be measured.
+ */
+static bool key_equal(const char *given, const char *key)
+{
+	size_t n = strlen(given), have = strlen(key);
+	volatile unsigned char diff = n != have;
+
+	for (size_t i = 0; i < n; i++)
+		diff |= (unsigned char)(given[i] ^ key[have ? i % have : 0]);
+	return diff == 0;
+}
+
+/* NULL when the request may pass, else what is said to it. */
+static const char *key_fault(
+	const struct app *a, const struct route *r, const struct http_request *rq)
+{
+	if (r->flags & ROUTE_OPEN)
+		return NULL;
+	if (!rq->api_key || !*rq->api_key)
+		return "API Key header is missing";
+	return key_equal(rq->api_key, a->conf->api_key) ? NULL : "Invalid API Key";
+}
+
+/* Answers what has no route. The body is read first: the client is still sending it. */
+static void answer_none(struct dialect_call *c, int status, const char *text, const char *allow)
+{
+	body_drain(c->rq, NULL);
+	dialect_detail(c, status, text);
+	c->rs->allow = allow;
+}
+
+/* A body that is no object: one problem, about the whole. */
+static void answer_form(struct dialect_call *c)
+{
+	struct body *b = c->body;
+
+	if (b->form == BODY_EMPTY)
+		schema_body_missing(&c->rs->body);
+	else if (b->form == BODY_TEXT)
+		schema_body_wrong_type(&c->rs->body, b->text, b->text_len, b->text_cut);
+	else
+		schema_body_no_object(&c->rs->body, b->doc);
+	dialect_status(c, 422);
+}
+
+static void answer_json(struct app *a, const struct route *r, struct dialect_call *c)
+{
+	const char *fault = key_fault(a, r, c->rq);
+	struct body_plan plan = {!fault, r->flags & ROUTE_ARCHIVE};
+	struct err e = {0};
+
+	if (body_read(c->body, c->rq, a->conf, &plan, c->rs, &e) < 0)
+		log_err(c->rs->status == 500 ? LOG_ERROR : LOG_INFO, &e, "request %s: body",
+			c->rq->request_id);
+	else if (fault)
+		dialect_detail(c, 403, fault);
+	else if (c->body->form != BODY_OBJECT)
+		answer_form(c);
+	else
+		r->handle(c);
+}
+
+static void answer_bare(struct app *a, const struct route *r, struct dialect_call *c)
+{
+	const char *fault = key_fault(a, r, c->rq);
+	struct err e = {0};
+
+	if (body_drain(c->rq, &e) < 0)
+		dialect_detail(c, e.kind == ERR_LIMIT ? 413 : 400, e.msg);
+	else if (fault)
+		dialect_detail(c, 403, fault);
+	else
+		r->handle(c);
+}
+
+static void answer(struct app *a, struct dialect_call *c)
+{
+	const struct route *r;
+	const char *allow;
+	struct url url = {.nsegments = 0};
+	struct err e;
+
+	if (url_parse(c->rq->uri, &url, &e) < 0) {
+		if (e.kind == ERR_NOTFOUND)
+			answer_none(c, 404, "Not Found", NULL);
+		else
+			answer_none(c, 400, "Bad Request", NULL);
+		return;
+	}
+	r = route_find(daiv_routes, daiv_nroutes, a->conf->api_prefix, &url, c->rq->method,
+		&c->param, &allow);
+	if (!r)
+		answer_none(
+			c, allow ? 405 : 404, allow ? "Method Not Allowed" : "Not Found", allow);
+	else if (r->flags & ROUTE_JSON)
+		answer_json(a, r, c);
+	else
+		answer_bare(a, r, c);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* One line a request. The query is left out: that is where people put secrets. */
+static void log_access(const struct http_request *rq, const struct http_response *rs, int64_t ms)
+{
+	static const char *const name[] = {
+		"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "OTHER"};
+	char path[256];
+	size_t m = (size_t)rq->method;
+
+	quote(rq->uri, url_path_length(rq->uri), path, sizeof path);
+	log_line(LOG_INFO, "request %s: %s %s: %d, %zu bytes, %lld ms", rq->request_id,
+		m < NELEM(name) ? name[m] : "OTHER", path, rs->status, rs->body.len, (long long)ms);
+}
+
+int app_handle(struct app *a, struct http_request *rq, struct http_response *rs)
+{
+	int64_t start = now_ms();
+	struct body body = {.archive_fd = -1};
+	struct dialect_call c = {a->conf, a->ops, a->backend, rq, rs, NULL, &body};
+
+	rs->body.max = BODY_MAX;
+	answer(a, &c);
+	body_clear(&body);
+	if (!buf_ok(&rs->body)) {
+		log_line(LOG_ERROR, "request %s: no memory for the response", rq->request_id);
+		dialect_detail(&c, 500, "Internal Server Error");
+	}
+	log_access(rq, rs, now_ms() - start);
+	return 0;
+}

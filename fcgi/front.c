@@ -1,0 +1,557 @@
+#include "fcgi/front.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/queue.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fcgi/crew.h"
+#include "fcgi/gate.h"
+#include "fcgi/keeper.h"
+#include "fcgi/record.h"
+#include "fcgi/worker.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+
+enum {
+	EVENTS = 64,          /* taken from epoll at a time */
+	ACCEPTS = 64,         /* connections accepted at a time */
+	STOP_MS = 10000,      /* for running requests, once we were asked to end */
+	LAST_WORD_MS = 5000,  /* from the end of a time limit to cutting the connection */
+	ACCEPT_PAUSE_MS = 50, /* when descriptors or memory ran out */
+	KEEPER_PAUSE_MS = 1000,
+	OTHERS_PENDING = 8,   /* connections that one copy of several holds beside its worker's */
+};
+
+enum kind { KIND_LISTENER, KIND_SIGNALS, KIND_LIFELINE, KIND_KEEPER, KIND_CONN, KIND_WORKER };
+
+enum phase {
+	PHASE_SILENT,  /* in `silent`, until gate_peek() is content */
+	PHASE_QUEUED,  /* in `queue`, for a worker; its time does not run */
+	PHASE_PARAMS,  /* from here on with a worker */
+	PHASE_BODY,
+	PHASE_COMMAND, /* as long as the commands need */
+	PHASE_REPLY,
+	PHASE_CUT,     /* a limit passed: it cannot send any more and may get its answer */
+	PHASE_DEAD,    /* in `dead`: freed after the batch of events that may still name it */
+};
+
+struct conn {
+	int kind; /* first */
+	int fd;
+	enum phase phase;
+	uint16_t id; /* of the request, 0 when unknown */
+	int64_t deadline;
+	struct member *worker;
+	TAILQ_ENTRY(conn) link;
+};
+
+TAILQ_HEAD(conns, conn);
+
+struct front {
+	const struct front_args *args;
+	const struct conf *conf;
+	int epoll, signals;
+	struct crew crew;
+	struct conns silent, queue, given, dead;
+	unsigned waiting, queued; /* silent + queue; queue */
+	unsigned pending_max;
+	bool listening; /* the listener is in epoll */
+	int64_t accept_after;
+	bool stopping, finished;
+	int64_t stop_by;
+	pid_t keeper; /* 0: none */
+	int keeper_line;
+	int presence; /* a copy's connection that keeps an on-demand keeper; -1: none */
+	int64_t keeper_after, keeper_born;
+	int kind_keeper, kind_listener, kind_signals, kind_lifeline; /* what epoll points to */
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+}
+
+static void earlier(int64_t *a, int64_t b)
+{
+	if (b < *a)
+		*a = b;
+}
+
+/* Takes a connection out of its list. It is freed by bury(). */
+static void conn_end(struct front *f, struct conn *c)
+{
+	switch (c->phase) {
+	case PHASE_DEAD:
+		return;
+	case PHASE_SILENT:
+		TAILQ_REMOVE(&f->silent, c, link);
+		f->waiting--;
+		break;
+	case PHASE_QUEUED:
+		TAILQ_REMOVE(&f->queue, c, link);
+		f->waiting--;
+		f->queued--;
+		break;
+	default:
+		TAILQ_REMOVE(&f->given, c, link);
+		break;
+	}
+	c->phase = PHASE_DEAD;
+	close(c->fd);
+	TAILQ_INSERT_TAIL(&f->dead, c, link);
+}
+
+static void bury(struct front *f)
+{
+	struct conn *c;
+
+	while ((c = TAILQ_FIRST(&f->dead))) {
+		TAILQ_REMOVE(&f->dead, c, link);
+		free(c);
+	}
+}
+
+/*
+ * The worker died over this connection. Nothing was answered unless the answer had begun, so
+ * its peer can be told the truth; after that only the cut itself is true.
+ */
+static void conn_orphan(struct front *f, struct conn *c)
+{
+	static const char text[] = "Status: 503 Service Unavailable\r\n"
+				   "Content-Type: application/json\r\n"
+				   "Retry-After: 1\r\n"
+				   "X-Content-Type-Options: nosniff\r\n\r\n"
+				   "{\"detail\":\"The request was interrupted\"}";
+	uint8_t out[512];
+	size_t n = record_reply(out, sizeof out, c->id, text);
+
+	if (c->id && c->phase != PHASE_REPLY && c->phase != PHASE_CUT)
+		send(c->fd, out, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	shutdown(c->fd, SHUT_RDWR);
+	conn_end(f, c);
+}
+
+/* Looks at what a silent connection has sent. */
+static void conn_listen(struct front *f, struct conn *c, uint32_t events)
+{
+	uint8_t peek[GATE_PEEK];
+	ssize_t n = recv(c->fd, peek, sizeof peek, MSG_PEEK | MSG_DONTWAIT);
+	int verdict = n > 0 ? gate_peek(peek, (size_t)n, &c->id) : n == 0 ? -1 : 0;
+
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
+		verdict = -1;
+	/* Nothing more will come. */
+	if (verdict == 0 && (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+		verdict = -1;
+	if (verdict < 0) {
+		conn_end(f, c);
+	} else if (verdict > 0) {
+		TAILQ_REMOVE(&f->silent, c, link);
+		c->phase = PHASE_QUEUED;
+		TAILQ_INSERT_TAIL(&f->queue, c, link);
+		f->queued++;
+	}
+}
+
+static void conn_event(struct front *f, struct conn *c, uint32_t events)
+{
+	if (c->phase == PHASE_SILENT)
+		conn_listen(f, c, events);
+	else if (c->phase == PHASE_QUEUED && (events & (EPOLLHUP | EPOLLERR)))
+		conn_end(f, c); /* closed on both sides: nobody waits for an answer */
+}
+
+static void conn_add(struct front *f, int fd, int64_t now)
+{
+	struct conn *c = calloc(1, sizeof *c);
+	/* Edge-triggered: half a header must not make us spin. */
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = c};
+
+	if (!c || epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &ev) < 0) {
+		log_line(LOG_WARN, "no memory for a connection");
+		free(c);
+		close(fd);
+		return;
+	}
+	*c = (struct conn){.kind = KIND_CONN, .fd = fd, .deadline = now + f->conf->params_timeout_ms};
+	TAILQ_INSERT_TAIL(&f->silent, c, link);
+	f->waiting++;
+}
+
+static void accept_some(struct front *f, int64_t now)
+{
+	for (int i = 0; i < ACCEPTS && f->waiting < f->pending_max; i++) {
+		int fd = accept4(f->args->listener, NULL, NULL, SOCK_CLOEXEC);
+
+		if (fd >= 0) {
+			conn_add(f, fd, now);
+			continue;
+		}
+		if (errno == EAGAIN)
+			return;
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+			log_line(LOG_WARN, "accept: %s; waiting", strerrordesc_np(errno));
+			f->accept_after = now + ACCEPT_PAUSE_MS;
+			return;
+		}
+	}
+}
+
+/* Who waits beyond pending_max waits in the backlog of the socket. */
+static void adjust_listener(struct front *f, int64_t now)
+{
+	bool want = !f->stopping && f->waiting < f->pending_max && now >= f->accept_after;
+	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &f->kind_listener};
+
+	if (want != f->listening &&
+		epoll_ctl(f->epoll, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, f->args->listener, &ev) == 0)
+		f->listening = want;
+}
+
+static void give_out(struct front *f, int64_t now)
+{
+	struct member *m;
+	struct conn *c;
+
+	while ((c = TAILQ_FIRST(&f->queue)) && (m = crew_idle(&f->crew))) {
+		if (crew_give(&f->crew, m, c->fd, c, now) < 0)
+			continue;
+		epoll_ctl(f->epoll, EPOLL_CTL_DEL, c->fd, NULL);
+		TAILQ_REMOVE(&f->queue, c, link);
+		f->waiting--;
+		f->queued--;
+		c->phase = PHASE_PARAMS;
+		c->deadline = now + f->conf->params_timeout_ms;
+		c->worker = m;
+		TAILQ_INSERT_TAIL(&f->given, c, link);
+	}
+}
+
+static void worker_lost(struct front *f, struct member *m, int64_t now)
+{
+	if (m->state == MEMBER_BUSY || m->state == MEMBER_STARTING)
+		log_line(LOG_WARN, "worker %d died %s", (int)m->pid,
+			m->state == MEMBER_BUSY ? "over a request" : "before it was ready");
+	if (m->job)
+		conn_orphan(f, m->job);
+	crew_lose(&f->crew, m, now);
+}
+
+static void worker_event(struct front *f, struct member *m, int64_t now)
+{
+	int note;
+
+	while (m->state != MEMBER_NONE && (note = crew_hear(m)) != 0) {
+		struct conn *c = m->job;
+
+		if (note < 0) {
+			worker_lost(f, m, now);
+		} else if (note == NOTE_READY) {
+			if (c)
+				conn_end(f, c);
+			crew_ready(&f->crew, m, now);
+		} else if (c && c->phase != PHASE_CUT) {
+			c->phase = note == NOTE_PARAMS ? PHASE_BODY
+				 : note == NOTE_BODY   ? PHASE_COMMAND
+						       : PHASE_REPLY;
+			c->deadline = note == NOTE_BODY ? INT64_MAX
+							: now + f->conf->request_timeout_ms;
+		}
+	}
+}
+
+/*
+ * A limit has passed. First the sender is cut off, so that the worker sees the end of its input
+ * and can still answer; a worker that does not end then loses the connection.
+ */
+static void conn_expire(struct front *f, struct conn *c, int64_t now)
+{
+	if (c->phase == PHASE_SILENT) {
+		conn_end(f, c);
+	} else if (c->phase == PHASE_PARAMS || c->phase == PHASE_BODY) {
+		shutdown(c->fd, SHUT_RD);
+		c->phase = PHASE_CUT;
+		c->deadline = now + LAST_WORD_MS;
+	} else {
+		shutdown(c->fd, SHUT_RDWR);
+		c->deadline = INT64_MAX;
+	}
+}
+
+static int64_t expire(struct front *f, int64_t now)
+{
+	int64_t next = INT64_MAX;
+	struct conn *c, *after;
+
+	/* In the order of their deadlines: all of them have the same time. */
+	while ((c = TAILQ_FIRST(&f->silent)) && c->deadline <= now)
+		conn_expire(f, c, now);
+	if (c)
+		earlier(&next, c->deadline);
+	for (c = TAILQ_FIRST(&f->given); c; c = after) {
+		after = TAILQ_NEXT(c, link);
+		if (c->deadline <= now)
+			conn_expire(f, c, now);
+		earlier(&next, c->deadline);
+	}
+	return next;
+}
+
+static int watch(struct front *f, int fd, int *kind, int value, struct err *e);
+
+/* One copy of several: holds on to the keeper that they share, and starts one when it is gone. */
+static int64_t adjust_presence(struct front *f, int64_t now)
+{
+	struct err e;
+
+	if (f->presence >= 0 || f->stopping)
+		return INT64_MAX;
+	if (now < f->keeper_after)
+		return f->keeper_after;
+	f->keeper_after = now + KEEPER_PAUSE_MS;
+	f->presence = keeper_ensure(f->conf, &e);
+	if (f->presence >= 0 && watch(f, f->presence, &f->kind_keeper, KIND_KEEPER, &e) == 0)
+		return INT64_MAX;
+	own_close(&f->presence);
+	log_err(LOG_ERROR, &e, "keeper");
+	return f->keeper_after;
+}
+
+/* The keeper is restarted at once; only one that dies young has to wait. */
+static int64_t adjust_keeper(struct front *f, int64_t now)
+{
+	struct err e;
+	int line[2];
+
+	if (!f->args->own)
+		return adjust_presence(f, now);
+	if (f->keeper || f->stopping)
+		return INT64_MAX;
+	if (now < f->keeper_after)
+		return f->keeper_after;
+	f->keeper_after = now + KEEPER_PAUSE_MS;
+	if (pipe2(line, O_CLOEXEC) < 0) {
+		log_line(LOG_ERROR, "keeper: %s", strerrordesc_np(errno));
+		return f->keeper_after;
+	}
+	f->keeper = keeper_spawn(f->conf, line[0], &e);
+	close(line[0]);
+	if (f->keeper < 0) {
+		log_err(LOG_ERROR, &e, "keeper");
+		close(line[1]);
+		f->keeper = 0;
+		return f->keeper_after;
+	}
+	f->keeper_line = line[1];
+	f->keeper_born = now;
+	return INT64_MAX;
+}
+
+static void keeper_died(struct front *f, int status, int64_t now)
+{
+	log_line(f->stopping ? LOG_INFO : LOG_ERROR, "keeper %d died (wait status 0x%x)",
+		(int)f->keeper, (unsigned)status);
+	f->keeper = 0;
+	own_close(&f->keeper_line);
+	f->keeper_after = now - f->keeper_born < KEEPER_PAUSE_MS ? now + KEEPER_PAUSE_MS : now;
+}
+
+static void reap(struct front *f, int64_t now)
+{
+	int status;
+	pid_t pid;
+
+	/* Workers are missed by their pairs. */
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		if (pid == f->keeper)
+			keeper_died(f, status, now);
+}
+
+static void stop(struct front *f, int64_t now)
+{
+	if (f->stopping)
+		return;
+	f->stopping = true;
+	f->stop_by = now + STOP_MS;
+	log_line(LOG_INFO, "ending; running requests have %d s", STOP_MS / 1000);
+}
+
+static void signal_event(struct front *f, int64_t now)
+{
+	struct signalfd_siginfo s;
+
+	while (read(f->signals, &s, sizeof s) == (ssize_t)sizeof s) {
+		if (s.ssi_signo == SIGCHLD)
+			reap(f, now);
+		else
+			stop(f, now);
+	}
+}
+
+static void dispatch(struct front *f, const struct epoll_event *ev, int64_t now)
+{
+	switch (*(int *)ev->data.ptr) {
+	case KIND_LISTENER:
+		if (f->listening)
+			accept_some(f, now);
+		break;
+	case KIND_SIGNALS:
+		signal_event(f, now);
+		break;
+	case KIND_LIFELINE:
+		f->finished = true;
+		break;
+	case KIND_KEEPER: /* says nothing: this is its end */
+		own_close(&f->presence);
+		break;
+	case KIND_CONN:
+		conn_event(f, ev->data.ptr, ev->events);
+		break;
+	case KIND_WORKER:
+		worker_event(f, ev->data.ptr, now);
+		break;
+	}
+}
+
+/* One turn: what happened, what is overdue, what can go on. */
+static void turn(struct front *f, int timeout_ms)
+{
+	struct epoll_event events[EVENTS];
+	int n = epoll_wait(f->epoll, events, EVENTS, timeout_ms);
+	int64_t now = now_ms();
+
+	for (int i = 0; i < n; i++)
+		dispatch(f, &events[i], now);
+	give_out(f, now);
+	bury(f);
+}
+
+static int until(int64_t next, int64_t now)
+{
+	if (next == INT64_MAX)
+		return -1;
+	return next <= now ? 0 : next - now > 60000 ? 60000 : (int)(next - now);
+}
+
+static bool done(const struct front *f, int64_t now)
+{
+	if (f->finished)
+		return true;
+	return f->stopping &&
+	       (now >= f->stop_by || (TAILQ_EMPTY(&f->queue) && TAILQ_EMPTY(&f->given)));
+}
+
+static void serve(struct front *f)
+{
+	int64_t now = now_ms(), next;
+
+	while (!done(f, now)) {
+		next = expire(f, now);
+		earlier(&next, crew_adjust(&f->crew, f->queued, now));
+		earlier(&next, adjust_keeper(f, now));
+		adjust_listener(f, now);
+		if (f->accept_after > now)
+			earlier(&next, f->accept_after);
+		if (f->stopping)
+			earlier(&next, f->stop_by);
+		bury(f);
+		turn(f, until(next, now));
+		now = now_ms();
+	}
+}
+
+static int watch(struct front *f, int fd, int *kind, int value, struct err *e)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = kind};
+
+	*kind = value;
+	if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &ev) < 0)
+		return err_set(e, ERR_SETUP, errno, "watch descriptor %d", fd);
+	return 0;
+}
+
+static int watch_signals(struct front *f, struct err *e)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	f->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (f->signals < 0)
+		return err_set(e, ERR_SETUP, errno, "signalfd");
+	return watch(f, f->signals, &f->kind_signals, KIND_SIGNALS, e);
+}
+
+static int prepare(struct front *f, struct err *e)
+{
+	const struct conf *c = f->conf;
+	bool own = f->args->own;
+	int flags = fcntl(f->args->listener, F_GETFL);
+
+	f->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (f->epoll < 0)
+		return err_set(e, ERR_SETUP, errno, "epoll");
+	if (watch_signals(f, e) < 0)
+		return -1;
+	if (f->args->lifeline >= 0 &&
+		watch(f, f->args->lifeline, &f->kind_lifeline, KIND_LIFELINE, e) < 0)
+		return -1;
+	f->kind_listener = KIND_LISTENER;
+	if (flags < 0 || fcntl(f->args->listener, F_SETFL, flags | O_NONBLOCK) < 0 ||
+		fcntl(f->args->listener, F_SETFD, FD_CLOEXEC) < 0)
+		return err_set(e, ERR_SETUP, errno, "listening socket");
+	f->pending_max = own ? (unsigned)c->pending_max : OTHERS_PENDING;
+	return crew_init(&f->crew, c, f->epoll, KIND_WORKER, own ? (unsigned)c->workers_min : 1,
+		own ? (unsigned)c->workers_max : 1, e);
+}
+
+static void clear(struct front *f)
+{
+	struct conns *lists[] = {&f->silent, &f->queue, &f->given};
+	struct conn *c;
+
+	crew_clear(&f->crew);
+	own_close(&f->keeper_line);
+	own_close(&f->presence);
+	for (size_t i = 0; i < NELEM(lists); i++)
+		while ((c = TAILQ_FIRST(lists[i])))
+			conn_orphan(f, c);
+	bury(f);
+	own_close(&f->signals);
+	own_close(&f->epoll);
+}
+
+int front_run(const struct front_args *a, struct err *e)
+{
+	struct front f = {
+		.args = a, .conf = a->conf, .epoll = -1, .signals = -1, .keeper_line = -1,
+		.presence = -1};
+	int rc;
+
+	TAILQ_INIT(&f.silent);
+	TAILQ_INIT(&f.queue);
+	TAILQ_INIT(&f.given);
+	TAILQ_INIT(&f.dead);
+	rc = prepare(&f, e);
+	if (rc == 0)
+		serve(&f);
+	clear(&f);
+	return rc;
+}

@@ -1,0 +1,142 @@
+#include "fcgi/reply.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "isolate/own.h"
+
+enum { HEADERS_MAX = 4096, DETAIL_MAX = 1024, PIECE = 1 << 20 };
+
+static const struct {
+	int status;
+	const char *reason;
+} reasons[] = {
+	{200, "OK"},
+	{201, "Created"},
+	{202, "Accepted"},
+	{204, "No Content"},
+	{304, "Not Modified"},
+	{307, "Temporary Redirect"},
+	{400, "Bad Request"},
+	{401, "Unauthorized"},
+	{403, "Forbidden"},
+	{404, "Not Found"},
+	{405, "Method Not Allowed"},
+	{408, "Request Timeout"},
+	{409, "Conflict"},
+	{411, "Length Required"},
+	{413, "Content Too Large"},
+	{415, "Unsupported Media Type"},
+	{422, "Unprocessable Entity"},
+	{429, "Too Many Requests"},
+	{431, "Request Header Fields Too Large"},
+	{500, "Internal Server Error"},
+	{501, "Not Implemented"},
+	{502, "Bad Gateway"},
+	{503, "Service Unavailable"},
+	{504, "Gateway Timeout"},
+};
+
+static const char *reason_of(int status)
+{
+	for (size_t i = 0; i < NELEM(reasons); i++)
+		if (reasons[i].status == status)
+			return reasons[i].reason;
+	return "Unknown";
+}
+
+static bool has_body(int status)
+{
+	return status >= 200 && status != 204 && status != 304;
+}
+
+/* A header value of ours never holds a line break; one that does is dropped, not repaired. */
+static void add_header(struct buf *b, const char *name, const char *value)
+{
+	for (const char *p = value; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return;
+	buf_addf(b, "%s: %s\r\n", name, value);
+}
+
+static int add_headers(struct buf *b, const struct request *q, const struct http_response *rs)
+{
+	buf_addf(b, "Status: %d %s\r\n", rs->status, reason_of(rs->status));
+	if (has_body(rs->status)) {
+		if (rs->content_type)
+			add_header(b, "Content-Type", rs->content_type);
+		buf_addf(b, "Content-Length: %zu\r\n", rs->body.len);
+	}
+	if (rs->allow)
+		add_header(b, "Allow", rs->allow);
+	if (rs->retry_after_s > 0)
+		buf_addf(b, "Retry-After: %d\r\n", rs->retry_after_s);
+	if (*rs->location)
+		add_header(b, "Location", rs->location);
+	add_header(b, "X-Content-Type-Options", "nosniff");
+	add_header(b, "X-Request-Id", q->id);
+	buf_adds(b, "\r\n");
+	return buf_ok(b) ? 0 : -1;
+}
+
+static void make_500(struct http_response *rs)
+{
+	buf_clear(&rs->body);
+	rs->body = BUF_INIT(64);
+	buf_adds(&rs->body, "Internal Server Error");
+	rs->status = 500;
+	rs->content_type = "text/plain; charset=utf-8";
+	rs->allow = NULL;
+	rs->retry_after_s = 0;
+	rs->location[0] = '\0';
+}
+
+static int put(struct request *q, const char *p, size_t n, struct err *e)
+{
+	while (n) {
+		int k = n < PIECE ? (int)n : PIECE;
+
+		if (FCGX_PutStr(p, k, q->fcgi.out) != k)
+			return err_set(e, ERR_REQUEST, FCGX_GetError(q->fcgi.out), "write the answer");
+		p += k;
+		n -= (size_t)k;
+	}
+	return 0;
+}
+
+int reply_send(struct request *q, struct http_response *rs, struct err *e)
+{
+	OWN_BUF head = BUF_INIT(HEADERS_MAX);
+
+	if (rs->status < 200 || rs->status > 599 || !buf_ok(&rs->body))
+		make_500(rs);
+	if (add_headers(&head, q, rs) < 0)
+		return err_set(e, ERR_BUG, 0, "headers of more than %d bytes", HEADERS_MAX);
+	if (put(q, head.p, head.len, e) < 0)
+		return -1;
+	if (has_body(rs->status) && q->http.method != HTTP_HEAD &&
+		put(q, rs->body.p, rs->body.len, e) < 0)
+		return -1;
+	/* END_REQUEST: before it the server must not take the answer for complete. */
+	FCGX_FClose(q->fcgi.err);
+	if (FCGX_FClose(q->fcgi.out) < 0)
+		return err_set(e, ERR_REQUEST, FCGX_GetError(q->fcgi.out), "end the answer");
+	q->replied = true;
+	return 0;
+}
+
+void reply_refuse(struct http_response *rs, int status, const struct err *e)
+{
+	buf_clear(&rs->body);
+	rs->body = BUF_INIT(DETAIL_MAX);
+	buf_adds(&rs->body, "{\"detail\":\"");
+	/* Messages of refusals are our own words and numbers; quotes are the only hazard. */
+	for (const char *p = e->msg; *p; p++) {
+		if (*p == '"' || *p == '\\')
+			buf_addc(&rs->body, '\\');
+		buf_addc(&rs->body, (unsigned char)*p < ' ' ? '?' : *p);
+	}
+	buf_adds(&rs->body, "\"}");
+	rs->status = status;
+	rs->content_type = "application/json";
+}

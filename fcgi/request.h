@@ -1,0 +1,51 @@
+/*
+ * One FastCGI request in a worker: from a connected descriptor to a struct http_request, and
+ * back. Records are read by the gate (gate.h) until the parameters are complete; libfcgi then
+ * gets a copy of them and reads the body and writes the answer on the connection itself.
+ */
+#ifndef CGIBOX_REQUEST_H
+#define CGIBOX_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <fcgiapp.h>
+
+#include "fcgi/http.h"
+#include "isolate/conf.h"
+#include "isolate/err.h"
+
+enum request_fate {
+	REQUEST_OK,      /* http is filled: handle it */
+	REQUEST_REFUSED, /* answer q->status with the error's text; http is not filled */
+	REQUEST_GONE,    /* nobody to answer, or it was a management record */
+};
+
+struct request {
+	struct http_request http; /* first: its read() finds the rest through it */
+	int status;               /* of a refusal: 400 or 431 */
+	char id[17];
+
+	FCGX_Request fcgi;
+	bool opened;     /* fcgi holds a request */
+	bool replied;    /* a complete answer was written (reply.h) */
+	int fd;          /* borrowed */
+	int64_t got;     /* bytes of the body so far */
+	int64_t body_max;
+	bool body_ended; /* read to its end, or failed: no more reads */
+	void (*on_body)(void *arg); /* called once when body_ended is set */
+	void *arg;
+};
+
+/*
+ * Reads the parameters of a request from fd, whose receive and send timeouts are set. on_body
+ * and arg may be NULL. Always to be followed by request_close(). e is filled unless REQUEST_OK.
+ */
+enum request_fate request_receive(struct request *q, int fd, const struct conf *c,
+	void (*on_body)(void *arg), void *arg, struct err *e);
+
+/* Frees the request and lets the peer read what was written: drops, for at most linger_ms
+ * milliseconds, what it still sends (closing at once would make its kernel drop our answer). */
+void request_close(struct request *q, int linger_ms);
+
+#endif

@@ -1,0 +1,20 @@
+/*
+ * What a worker locks itself into before it reads its first request: it parses strangers'
+ * bytes, so a hole in it must lead nowhere. After self_lock() a worker can use the descriptors
+ * it has, connect to Unix sockets, and make files below STATE/tmp. It cannot open any other
+ * file, start or signal a process, or make a socket of another family.
+ */
+#ifndef CGIBOX_SELF_H
+#define CGIBOX_SELF_H
+
+#include "isolate/conf.h"
+#include "isolate/err.h"
+
+/*
+ * Sets no_new_privs, not dumpable, RLIMIT_CORE 0, Landlock and seccomp on the calling,
+ * single-threaded process. STATE/tmp must exist. There is no way back. ERR_SETUP names the step;
+ * a kernel without Landlock is an error, too.
+ */
+int self_lock(const struct conf *c, struct err *e);
+
+#endif

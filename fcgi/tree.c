@@ -1,0 +1,302 @@
+/*
+ * keeper --seqpacket--> server --fork--> job
+ *
+ * The server holds nothing but its end of the socket: what a job must not see was closed before
+ * the first job came. It has the libraries loaded and the seccomp program built, so a job costs
+ * a fork and not a dynamic start. It ends at the end of file of that socket, and is killed if the
+ * keeper dies first.
+ */
+#include "fcgi/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <git2.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fcgi/fdmsg.h"
+#include "fcgi/ws_walk.h"
+#include "images/rmtree.h"
+#include "isolate/filter.h"
+#include "isolate/jail.h"
+#include "isolate/own.h"
+#include "isolate/sys.h"
+
+enum {
+	SERVER_FD = 3, /* in the server: its socket */
+	REPLY_FD = 3,  /* in a job: where the result goes; fixed, for the signal handler */
+	FD_DIR = 0,    /* places in a job's message */
+	FD_REPLY,
+	FD_DATA,
+	FDS_MAX,
+	FILE_SLACK_BYTES = 64 << 20, /* index and link targets beside an archive's contents */
+};
+
+struct tree_server {
+	int sock;
+	pid_t pid;
+};
+
+static const struct tree_result expired = {
+	.layout = {.form = TREE_LAYOUT_UNKNOWN},
+	.err = {.kind = ERR_LIMIT,
+		.msg = "the work on the session's files took longer than "
+		       "archive_time_max_s allows"},
+};
+
+/* Runs in a job when its time is up; only calls what signal-safety(7) names. */
+static void on_alarm(int sig)
+{
+	(void)sig;
+	(void)!send(REPLY_FD, &expired, sizeof expired, MSG_NOSIGNAL | MSG_DONTWAIT);
+	_exit(1);
+}
+
+static int remove_name(void *arg, int dirfd, const char *name, uint32_t type, struct err *e)
+{
+	(void)type;
+	*(unsigned *)arg += 1;
+	return rmtree_at(dirfd, name, e);
+}
+
+static int remove_all(struct err *e)
+{
+	/* Again until nothing is met: a directory that shrinks while it is read may skip names. */
+	for (unsigned met = 1; met > 0;) {
+		OWN_FD fd = ws_open(AT_FDCWD, "", O_RDONLY | O_DIRECTORY);
+
+		met = 0;
+		if (fd < 0)
+			return err_set(e, ERR_SETUP, errno, "open the directory to be emptied");
+		if (ws_names(fd, remove_name, &met, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int job_work(const struct tree_job *job, int data, struct tree_result *r)
+{
+	struct err *e = &r->err;
+
+	r->layout = job->layout;
+	switch (job->op) {
+	case TREE_CREATE:
+		return ws_create(&r->layout, e);
+	case TREE_ADD:
+		return ws_add_archive(&r->layout, data, job->ephemeral, &job->limits, e);
+	case TREE_PATCH:
+		return ws_patch(&r->layout, data, &job->limits, &r->patch_bytes, e);
+	case TREE_DELETE:
+		return remove_all(e);
+	default:
+		return err_set(e, ERR_BUG, 0, "tree job %u is unknown", job->op);
+	}
+}
+
+static int job_enter(
+	const struct tree_job *job, const struct filter *filter, int dir, int data, struct err *e)
+{
+	const int keep[] = {REPLY_FD, data};
+	struct jail_limits lim = {
+		.address_space_bytes = job->memory_max_bytes,
+		.time_max_s = (unsigned)job->time_max_s,
+		.filter = filter,
+	};
+	struct sigaction sa = {.sa_handler = on_alarm};
+	pid_t server = getppid();
+
+	if (job->op == TREE_ADD)
+		lim.file_max_bytes = (uint64_t)job->limits.archive_unpacked_max_bytes +
+				     FILE_SLACK_BYTES;
+	sigaction(SIGALRM, &sa, NULL);
+	signal(SIGXFSZ, SIG_IGN); /* EFBIG instead, which has a message */
+	signal(SIGPIPE, SIG_IGN);
+	if (jail_enter(dir, keep, data < 0 ? 1 : 2, &lim, e) < 0)
+		return -1;
+	/* Last: every change of credentials clears it. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != server)
+		return err_set(e, ERR_SETUP, errno, "follow the tree server's death");
+	return 0;
+}
+
+static _Noreturn void job_run(
+	const struct tree_job *job, const struct filter *filter, const int fds[FDS_MAX])
+{
+	struct tree_result r = {.layout = job->layout};
+
+	if (dup3(fds[FD_REPLY], REPLY_FD, O_CLOEXEC) < 0)
+		_exit(1);
+	if (job_enter(job, filter, fds[FD_DIR], fds[FD_DATA], &r.err) == 0 &&
+		job_work(job, fds[FD_DATA], &r) == 0)
+		r.err.kind = ERR_NONE;
+	else if (r.err.kind == ERR_NONE)
+		r.err.kind = ERR_BUG;
+	(void)!send(REPLY_FD, &r, sizeof r, MSG_NOSIGNAL);
+	_exit(0);
+}
+
+/* A job that cannot be forked answers itself. */
+static void refuse(int reply, int errnum)
+{
+	struct tree_result r = {.layout = {.form = TREE_LAYOUT_UNKNOWN}};
+
+	err_set(&r.err, ERR_BUSY, errnum, "start a tree helper");
+	(void)!send(reply, &r, sizeof r, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static bool job_valid(const struct tree_job *job)
+{
+	return job->op > 0 && job->op < TREE_OP_MAX && job->ephemeral <= 1 &&
+	       job->time_max_s <= 1000000 && ws_layout_valid(&job->layout);
+}
+
+static _Noreturn void server_run(void)
+{
+	struct filter filter = {0};
+	struct err e = {0};
+	struct tree_job job;
+	int fds[FDS_MAX];
+	unsigned n;
+
+	/* A pax header's names are UTF-8: in the C locale libarchive could not turn them back. */
+	setlocale(LC_CTYPE, "C.UTF-8");
+	if (git_libgit2_init() < 0 || filter_build(FILTER_JAIL, &filter, &e) < 0)
+		_exit(1);
+	for (;;) {
+		int r = fdmsg_receive(SERVER_FD, &job, sizeof job, fds, FDS_MAX, &n, 0);
+		pid_t pid;
+
+		if (r == 0 || (r < 0 && errno != EINTR && errno != EBADMSG))
+			_exit(0);
+		if (r < 0)
+			continue;
+		fds[FD_DATA] = n > FD_DATA ? fds[FD_DATA] : -1;
+		if (n > FD_REPLY && job_valid(&job)) {
+			pid = fork();
+			if (pid == 0)
+				job_run(&job, &filter, fds);
+			if (pid < 0)
+				refuse(fds[FD_REPLY], errno);
+		}
+		for (unsigned i = 0; i < n; i++)
+			close(fds[i]);
+	}
+}
+
+/* In the new process: keeps standard error and the socket, nothing else of the keeper. */
+static _Noreturn void server_start(int sock, pid_t keeper)
+{
+	sigset_t none;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	signal(SIGCHLD, SIG_IGN); /* jobs are reaped by the kernel: their answer is what counts */
+	signal(SIGPIPE, SIG_IGN);
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
+		(sock != SERVER_FD && dup3(sock, SERVER_FD, O_CLOEXEC) < 0) ||
+		sys_close_range(SERVER_FD + 1, ~0U, 0) < 0 ||
+		prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != keeper)
+		_exit(1);
+	prctl(PR_SET_NAME, "cgibox-tree");
+	server_run();
+}
+
+struct tree_server *tree_server_start(struct err *e)
+{
+	struct tree_server *t = calloc(1, sizeof *t);
+	pid_t self = getpid();
+	int pair[2];
+
+	if (!t) {
+		err_set(e, ERR_SETUP, ENOMEM, "start the tree server");
+		return NULL;
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		err_set(e, ERR_SETUP, errno, "start the tree server");
+		free(t);
+		return NULL;
+	}
+	t->sock = pair[0];
+	t->pid = fork();
+	if (t->pid == 0) {
+		close(pair[0]);
+		server_start(pair[1], self);
+	}
+	close(pair[1]);
+	if (t->pid < 0) {
+		err_set(e, ERR_SETUP, errno, "start the tree server");
+		close(pair[0]);
+		free(t);
+		return NULL;
+	}
+	return t;
+}
+
+void tree_server_stop(struct tree_server *t)
+{
+	if (!t)
+		return;
+	close(t->sock);
+	while (waitpid(t->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	free(t);
+}
+
+int tree_start(
+	struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd, struct err *e)
+{
+	int pair[2], fds[FDS_MAX];
+	int ret;
+
+	if (!job_valid(job))
+		return err_set(e, ERR_BUG, 0, "a tree job is out of range");
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(e, ERR_SETUP, errno, "start a tree helper");
+	fds[FD_DIR] = dir_fd;
+	fds[FD_REPLY] = pair[1];
+	fds[FD_DATA] = data_fd;
+	ret = fdmsg_send(
+		t->sock, job, sizeof *job, fds, data_fd < 0 ? 2 : 3, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (ret < 0) {
+		err_set(e, errno == EAGAIN ? ERR_BUSY : ERR_SETUP, errno, "start a tree helper");
+		close(pair[0]);
+	}
+	close(pair[1]);
+	return ret < 0 ? -1 : pair[0];
+}
+
+static bool result_valid(const struct tree_result *r)
+{
+	if (r->err.kind < 0 || r->err.kind >= ERR_KIND_MAX ||
+		!memchr(r->err.msg, '\0', sizeof r->err.msg))
+		return false;
+	return ws_layout_valid(&r->layout) ||
+	       (r->err.kind != ERR_NONE && r->layout.form == TREE_LAYOUT_UNKNOWN);
+}
+
+int tree_finish(int fd, struct tree_result *out, struct err *e)
+{
+	ssize_t n;
+
+	memset(out, 0, sizeof *out);
+	do {
+		n = recv(fd, out, sizeof *out, 0);
+	} while (n < 0 && errno == EINTR);
+	if (n == (ssize_t)sizeof *out && result_valid(out))
+		return 0;
+	out->layout.form = TREE_LAYOUT_UNKNOWN;
+	if (n < 0)
+		return err_set(e, ERR_SETUP, errno, "hear from a tree helper");
+	if (n == 0)
+		return err_set(e, ERR_SETUP, 0, "a tree helper died before it had an answer");
+	return err_set(e, ERR_BUG, 0, "a tree helper's answer is out of range");
+}

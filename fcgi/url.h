@@ -1,0 +1,33 @@
+/*
+ * The path of a REQUEST_URI, decoded once. Segments are cut before decoding, so an encoded
+ * slash is part of a segment and matches nothing; "." and ".." are ordinary names that no route
+ * has. Pure; any process. RFC 3986.
+ */
+#ifndef CGIBOX_URL_H
+#define CGIBOX_URL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "isolate/err.h"
+
+enum { URL_PATH_MAX = 1024, URL_SEGMENTS_MAX = 16 };
+
+struct url {
+	char text[URL_PATH_MAX + URL_SEGMENTS_MAX]; /* the segments, each with a NUL */
+	const char *segment[URL_SEGMENTS_MAX];
+	size_t nsegments;
+	bool slash; /* the path ends with one */
+};
+
+/*
+ * Takes the path from uri: "/path?query" or "http://host/path?query". ERR_REQUEST: no path, a
+ * broken escape, a NUL, bytes that are no UTF-8; ERR_NOTFOUND: an empty segment or a path longer
+ * than any of ours.
+ */
+int url_parse(const char *uri, struct url *out, struct err *e);
+
+/* Number of bytes of uri before its query. */
+size_t url_path_length(const char *uri);
+
+#endif

@@ -1,0 +1,242 @@
+#include "fcgi/ws_plain.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fcgi/ignore.h"
+#include "fcgi/patch.h"
+#include "fcgi/patch_name.h"
+#include "fcgi/ws_file.h"
+#include "fcgi/ws_index.h"
+#include "fcgi/ws_side.h"
+#include "fcgi/ws_walk.h"
+#include "isolate/own.h"
+
+/* A patch in the making. */
+struct compare {
+	struct ws_index index;
+	struct ignore_set *ignore;
+	struct patch_list list;
+	int tree, raw;
+};
+
+static int read_ignore(void *arg, const char *dir, struct buf *out, struct err *e)
+{
+	const struct compare *c = arg;
+	OWN_MEM char *path = NULL;
+
+	if (asprintf(&path, "%s%s.gitignore", dir, *dir ? "/" : "") < 0)
+		return err_set(e, ERR_SETUP, ENOMEM, "read a .gitignore");
+	return ws_side_ignore(c->tree, path, out, e);
+}
+
+/* The baseline's side of a change. */
+static int old_side(
+	const struct compare *c, const struct ws_entry *en, struct patch_side *s, struct err *e)
+{
+	*s = (struct patch_side){.mode = en->mode, .size = en->size, .at = en->at};
+	if (!S_ISLNK(en->mode))
+		return 0;
+	if (en->size > WS_PATH_MAX)
+		return err_set(e, ERR_SETUP, 0, "the index of the archive is damaged");
+	s->link = calloc(1, en->size + 1);
+	if (!s->link || pread(c->raw, s->link, en->size, en->at) != (ssize_t)en->size) {
+		free(s->link);
+		s->link = NULL;
+		return err_set(e, ERR_SETUP, errno, "read a link of the archive");
+	}
+	return 0;
+}
+
+/* A file that the baseline has too, against it. */
+static int compare_known(
+	struct compare *c, struct ws_entry *en, int dirfd, const char *name, struct err *e)
+{
+	struct patch_side old, new;
+	struct stat st;
+
+	en->seen = true;
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_set(e, ERR_SETUP, errno, "look at a file of the workspace");
+	if (ws_entry_unchanged(&c->index, en, &st))
+		return 0;
+	if (ws_side_fill(&new, dirfd, name, &st, e) < 0)
+		return -1;
+	if (old_side(c, en, &old, e) < 0) {
+		free(new.link);
+		return -1;
+	}
+	return patch_add(&c->list, en->path, &old, &new, e);
+}
+
+static int compare_file(struct compare *c, const struct ws_visit *v, struct err *e)
+{
+	struct ws_entry *en = ws_index_find(&c->index, v->path, v->len);
+	struct patch_side old = {0}, new;
+	struct stat st;
+	int ignored;
+
+	if (en && !S_ISDIR(en->mode))
+		return compare_known(c, en, v->dirfd, v->name, e);
+	ignored = ignore_check(c->ignore, v->path, false, e);
+	if (ignored)
+		return ignored < 0 ? -1 : 0;
+	if (fstatat(v->dirfd, v->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_set(e, ERR_SETUP, errno, "look at a file of the workspace");
+	if (ws_side_fill(&new, v->dirfd, v->name, &st, e) < 0)
+		return -1;
+	return patch_add(&c->list, v->path, &old, &new, e);
+}
+
+static int compare_entry(void *arg, const struct ws_visit *v, struct err *e)
+{
+	struct compare *c = arg;
+	const struct ws_entry *en;
+	int ignored;
+
+	if (patch_name_refused(v->name, strlen(v->name)))
+		return 0;
+	if (v->type == S_IFREG || v->type == S_IFLNK)
+		return compare_file(c, v, e);
+	if (v->type != S_IFDIR)
+		return 0;
+	en = ws_index_find(&c->index, v->path, v->len);
+	if (en && S_ISDIR(en->mode))
+		return 0; /* has a turn of its own */
+	if (ws_index_has_dir(&c->index, v->path, v->len))
+		return 1; /* what the baseline has is never ignored */
+	ignored = ignore_check(c->ignore, v->path, true, e);
+	return ignored < 0 ? -1 : !ignored;
+}
+
+/*
+ * The baseline's files in directories that hold the same names as then: those need no reading,
+ * only a look at each file. The files come sorted, so a directory is opened about once.
+ */
+static int compare_quiet_dirs(struct compare *c, struct err *e)
+{
+	struct ws_entry *dir = NULL;
+	OWN_FD fd = -1;
+	struct stat st;
+
+	for (size_t i = 0; i < c->index.n; i++) {
+		struct ws_entry *en = &c->index.v[i];
+		const char *slash = strrchr(en->path, '/');
+		size_t n = slash ? (size_t)(slash - en->path) : 0;
+
+		if (S_ISDIR(en->mode))
+			continue;
+		if (!dir || dir->len != n || memcmp(dir->path, en->path, n) != 0) {
+			OWN_MEM char *path = strndup(en->path, n);
+
+			own_close(&fd);
+			dir = ws_index_find(&c->index, en->path, n);
+			if (!dir || !path)
+				return err_set(
+					e, ERR_SETUP, 0, "the index of the archive is damaged");
+			fd = ws_open(c->tree, path, O_PATH | O_DIRECTORY);
+			dir->seen = fd >= 0 && fstat(fd, &st) == 0 &&
+				    ws_entry_unchanged(&c->index, dir, &st);
+		}
+		if (dir->seen && compare_known(c, en, fd, slash ? slash + 1 : en->path, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* All other directories of the baseline are read, and what is new in them. */
+static int compare_other_dirs(struct compare *c, struct err *e)
+{
+	for (size_t i = 0; i < c->index.n; i++) {
+		const struct ws_entry *en = &c->index.v[i];
+		struct stat st;
+
+		if (!S_ISDIR(en->mode) || en->seen || ws_stat(c->tree, en->path, &st) < 0 ||
+			!S_ISDIR(st.st_mode) || ws_entry_unchanged(&c->index, en, &st))
+			continue;
+		if (ws_walk(c->tree, en->path, compare_entry, c, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int note_deleted(struct compare *c, struct err *e)
+{
+	for (size_t i = 0; i < c->index.n; i++) {
+		const struct ws_entry *en = &c->index.v[i];
+		struct patch_side old, new = {0};
+
+		if (en->seen || S_ISDIR(en->mode))
+			continue;
+		if (old_side(c, en, &old, e) < 0 ||
+			patch_add(&c->list, en->path, &old, &new, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int compare_all(struct compare *c, struct err *e)
+{
+	const struct ws_entry *root = ws_index_find(&c->index, "", 0);
+	int ret;
+
+	if (!root) /* files of before the archive lie in the tree: its directories say nothing */
+		ret = ws_walk(c->tree, "", compare_entry, c, e);
+	else if (compare_quiet_dirs(c, e) < 0)
+		ret = -1;
+	else
+		ret = compare_other_dirs(c, e);
+	return ret < 0 ? -1 : note_deleted(c, e);
+}
+
+static int open_side(
+	void *arg, const struct patch_change *ch, bool newer, off_t *offset, struct err *e)
+{
+	const struct compare *c = arg;
+	int fd;
+
+	if (newer)
+		return ws_side_open(c->tree, ch->path, e);
+	*offset = (off_t)ch->old.at;
+	fd = fcntl(c->raw, F_DUPFD_CLOEXEC, 3);
+	return fd < 0 ? err_set(e, ERR_SETUP, errno, "read the raw file") : fd;
+}
+
+static int compare_open(struct compare *c, struct err *e)
+{
+	char *bytes = NULL;
+	size_t n = 0;
+
+	c->tree = ws_open(AT_FDCWD, "tree", O_RDONLY | O_DIRECTORY);
+	c->raw = ws_open(AT_FDCWD, "base.raw", O_RDONLY);
+	if (c->tree < 0 || c->raw < 0)
+		return err_set(e, ERR_SETUP, errno, "open the workspace");
+	c->ignore = ignore_new(read_ignore, c);
+	if (!c->ignore)
+		return err_set(e, ERR_SETUP, ENOMEM, "make the patch");
+	if (ws_file_read("base.idx", &bytes, &n, e) < 0)
+		return -1;
+	return ws_index_parse(&c->index, bytes, n, e);
+}
+
+int ws_plain_patch(int out_fd, const struct ws_limits *lim, uint64_t *bytes, struct err *e)
+{
+	struct compare c = {.tree = -1, .raw = -1};
+	const struct patch_source src = {open_side, &c};
+	int ret = compare_open(&c, e);
+
+	if (ret == 0)
+		ret = compare_all(&c, e);
+	if (ret == 0)
+		ret = patch_write(&c.list, &src, out_fd, lim->patch_max_bytes, bytes, e);
+	patch_list_clear(&c.list);
+	ws_index_clear(&c.index);
+	ignore_free(c.ignore);
+	own_close(&c.raw);
+	own_close(&c.tree);
+	return ret;
+}

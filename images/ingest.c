@@ -1,0 +1,322 @@
+#include "images/ingest.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "images/digest.h"
+#include "images/layout.h"
+#include "images/rmtree.h"
+#include "isolate/own.h"
+
+static void own_dir(DIR **d)
+{
+	if (*d)
+		closedir(*d);
+}
+
+/* Removes what is below tmp/. The caller holds the exclusive lock, so nobody works there. */
+static int sweep(const struct store *s, struct err *e)
+{
+	__attribute__((cleanup(own_dir))) DIR *d = NULL;
+	OWN_FD fd = openat(s->dir, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct dirent *ent;
+
+	d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d)
+		return err_set(e, ERR_SETUP, errno, "open the image store's tmp");
+	take_fd(&fd);
+	while ((ent = readdir(d)))
+		if (strcmp(ent->d_name, ".") != 0 && strcmp(ent->d_name, "..") != 0 &&
+			rmtree_at(dirfd(d), ent->d_name, e) < 0)
+			return err_in(e, "sweep the image store");
+	return 0;
+}
+
+int ingest_open(
+	struct ingest *in, struct store *s, const struct conf *c, struct progress *p, struct err *e)
+{
+	struct err busy;
+	OWN_FD alone = layout_lock(s, LOCK_EX, true, &busy);
+
+	*in = (struct ingest){.store = s, .conf = c, .progress = p, .lock = -1};
+	if (alone >= 0 && sweep(s, e) < 0)
+		return -1;
+	own_close(&alone);
+	in->lock = layout_lock(s, LOCK_SH, false, e);
+	return in->lock < 0 ? -1 : 0;
+}
+
+void ingest_close(struct ingest *in)
+{
+	own_close(&in->lock);
+}
+
+struct layer_limits ingest_limits(const struct ingest *in, uint64_t spent)
+{
+	uint64_t max = (uint64_t)in->conf->image_max_bytes;
+
+	return (struct layer_limits){.bytes_max = spent < max ? max - spent : 1,
+		.entries_max = (uint64_t)in->conf->image_entries_max,
+		.time_max_s = (unsigned)in->conf->pull_timeout_s};
+}
+
+struct document {
+	struct buf *out;
+	struct digest *digest;
+	int64_t left;
+};
+
+static int take_document(void *arg, const void *p, size_t n, struct err *e)
+{
+	struct document *d = arg;
+
+	if ((int64_t)n > d->left)
+		return err_set(e, ERR_REQUEST, 0, "a document is larger than its descriptor says");
+	d->left -= (int64_t)n;
+	digest_add(d->digest, p, n);
+	return buf_add(d->out, p, n) < 0 ? err_set(e, ERR_LIMIT, 0, "a document is too large") : 0;
+}
+
+/* Compares what came with what was announced. */
+static int check_digest(const struct descriptor *want, struct digest *d, struct err *e)
+{
+	char hex[65];
+
+	if (digest_end(d, hex, e) < 0)
+		return -1;
+	if (want->digest[0] && strcmp(want->digest + strlen("sha256:"), hex) != 0)
+		return err_set(e, ERR_REQUEST, 0, "%.19s is corrupt: its digest is sha256:%.12s",
+			want->digest, hex);
+	return 0;
+}
+
+int ingest_document(
+	const struct source *src, const struct descriptor *want, struct buf *out, struct err *e)
+{
+	struct document d = {out, digest_new(e), want->size};
+	int r = -1;
+
+	if (!d.digest)
+		return -1;
+	if (src->fetch(src->arg, want, take_document, &d, e) == 0) {
+		r = d.left == 0 ? check_digest(want, d.digest, e)
+				: err_set(e, ERR_REQUEST, 0, "%.19s is cut short", want->digest);
+	}
+	digest_free(d.digest);
+	return r;
+}
+
+struct transfer {
+	struct ingest *in;
+	struct layer *layer;
+	struct digest *digest;
+	const struct descriptor *want;
+	uint64_t taken;
+};
+
+static int take_layer(void *arg, const void *p, size_t n, struct err *e)
+{
+	struct transfer *t = arg;
+
+	t->taken += n;
+	if (t->want->size >= 0 && t->taken > (uint64_t)t->want->size)
+		return err_set(e, ERR_REQUEST, 0, "a layer is larger than its descriptor says");
+	digest_add(t->digest, p, n);
+	progress_add(t->in->progress, n);
+	return layer_feed(t->layer, p, n, e);
+}
+
+static int run_transfer(
+	struct transfer *t, const struct source *src, struct layer_result *out, struct err *e)
+{
+	if (src->fetch(src->arg, t->want, take_layer, t, e) < 0)
+		return -1;
+	if (t->want->size >= 0 && t->taken != (uint64_t)t->want->size)
+		return err_set(e, ERR_REQUEST, 0, "layer %.19s is cut short", t->want->digest);
+	/* The digest first: what the unpacker says about corrupt bytes is no help to anybody. */
+	if (check_digest(t->want, t->digest, e) < 0)
+		return -1;
+	return layer_end(t->layer, out, e);
+}
+
+/* Fetches and unpacks one part; expect (may be NULL) is the diff id it must turn out to have. */
+static int bring_layer(struct ingest *in, const struct source *src, const struct descriptor *want,
+	const char *expect, uint64_t spent, struct layer_result *out, struct err *e)
+{
+	const struct layer_limits lim = ingest_limits(in, spent);
+	struct transfer t = {in, NULL, NULL, want, 0};
+	int r = -1;
+
+	t.digest = digest_new(e);
+	if (t.digest)
+		t.layer = layer_begin(in->store, &lim, e);
+	if (t.layer && run_transfer(&t, src, out, e) == 0) {
+		if (expect && strcmp(out->diff_id, expect) != 0)
+			err_set(e, ERR_REQUEST, 0, "layer unpacks to diff_id %.12s, not %.12s",
+				out->diff_id, expect);
+		else
+			r = layer_commit(t.layer, out->diff_id, e);
+	}
+	layer_free(t.layer);
+	digest_free(t.digest);
+	return r;
+}
+
+static int one_layer(struct ingest *in, const struct source *src, const struct descriptor *want,
+	const char *diff_id, uint64_t *spent, struct err *e)
+{
+	struct layer_result result;
+	OWN_FD lock = -1;
+
+	progress_start(in->progress, diff_id, want->size > 0 ? (uint64_t)want->size : 0);
+	in->progress->label[12] = '\0';
+	if (!layer_present(in->store, diff_id)) {
+		lock = layer_lock(in->store, diff_id, e);
+		if (lock < 0)
+			return -1;
+	}
+	if (layer_present(in->store, diff_id)) { /* perhaps since we waited for the lock */
+		*spent += layer_bytes(in->store, diff_id);
+		progress_end(in->progress, "already here");
+		return 0;
+	}
+	if (bring_layer(in, src, want, diff_id, *spent, &result, e) < 0) {
+		progress_end(in->progress, "failed");
+		return -1;
+	}
+	*spent += result.bytes;
+	progress_end(in->progress, "done");
+	return 0;
+}
+
+int ingest_layers(struct ingest *in, const struct source *src, const struct record *r,
+	const struct descriptor *parts, size_t nparts, struct err *e)
+{
+	uint64_t spent = 0;
+
+	if (nparts != r->nlayers)
+		return err_set(e, ERR_REQUEST, 0,
+			"manifest and config disagree: %zu and %zu layers", nparts, r->nlayers);
+	for (size_t i = 0; i < nparts; i++) {
+		if (one_layer(in, src, &parts[i], r->layers[nparts - 1 - i], &spent, e) < 0)
+			return -1;
+		if (spent > (uint64_t)in->conf->image_max_bytes)
+			return err_set(e, ERR_LIMIT, 0,
+				"the image is larger than image_max_bytes (%lld)",
+				(long long)in->conf->image_max_bytes);
+	}
+	return 0;
+}
+
+int ingest_archive(
+	struct ingest *in, const struct source *src, struct layer_result *out, struct err *e)
+{
+	const struct descriptor any = {.size = -1};
+	int r;
+
+	progress_start(in->progress, "archive", 0);
+	r = bring_layer(in, src, &any, NULL, 0, out, e);
+	progress_end(in->progress, r < 0 ? "failed" : "done");
+	return r;
+}
+
+static int write_blob(struct ingest *in, const char *text, size_t n, char hex[65], struct err *e)
+{
+	char name[128];
+
+	if (digest_of(text, n, hex, e) < 0)
+		return -1;
+	snprintf(name, sizeof name, "blobs/sha256/%s", hex);
+	return layout_write(in->store, name, text, n, e);
+}
+
+/* Overlay does not look for this mark on a lower's root: what such a layer hides is left out. */
+static void cut_below_opaque(const struct store *s, struct record *r)
+{
+	char path[PATH_MAX], value[4];
+
+	for (size_t i = 0; i < r->nlayers; i++) {
+		snprintf(path, sizeof path, "%s/layers/%s/fs", s->path, r->layers[i]);
+		if (lgetxattr(path, "user.overlay.opaque", value, sizeof value) > 0)
+			r->nlayers = i + 1;
+	}
+}
+
+int ingest_record(struct ingest *in, const char *config, size_t n, struct record *r, char id[65],
+	struct err *e)
+{
+	OWN_BUF text = BUF_INIT(RECORD_MAX);
+	char name[96];
+
+	cut_below_opaque(in->store, r);
+	r->bytes = 0;
+	for (size_t i = 0; i < r->nlayers; i++)
+		r->bytes += layer_bytes(in->store, r->layers[i]);
+	if (record_format(r, &text) < 0)
+		return err_set(e, ERR_LIMIT, 0, "the image's environment is too large");
+	if (write_blob(in, config, n, id, e) < 0)
+		return -1;
+	snprintf(name, sizeof name, "images/%s", id);
+	return layout_write(in->store, name, text.p, text.len, e);
+}
+
+int ingest_refer(struct ingest *in, const char *ref, const char id[65], struct err *e)
+{
+	char name[REF_MAX + 16], line[80];
+	int n = snprintf(line, sizeof line, "%s\n", id);
+
+	layout_ref_name(ref, name, sizeof name);
+	if (layout_write(in->store, name, line, (size_t)n, e) < 0)
+		return -1;
+	/* The directory entries of all that was renamed: the reference is the last of them. */
+	if (syncfs(in->store->dir) < 0)
+		return err_set(e, ERR_SETUP, errno, "sync the image store");
+	return 0;
+}
+
+static int ingest_manifest(struct ingest *in, const struct source *src, const char *text, size_t n,
+	char id[65], struct err *e)
+{
+	OWN_BUF config = BUF_INIT(MANIFEST_MAX);
+	struct manifest m;
+	struct record r = {0};
+	char hex[65];
+	int ret;
+
+	if (manifest_parse(text, n, in->conf->image_layers_max, &m, e) < 0)
+		return -1;
+	ret = ingest_document(src, &m.config, &config, e);
+	if (ret == 0)
+		ret = manifest_config(
+			config.p ? config.p : "", config.len, in->conf->image_layers_max, &r, e);
+	if (ret == 0)
+		ret = ingest_layers(in, src, &r, m.layers, m.nlayers, e);
+	if (ret == 0)
+		ret = write_blob(in, text, n, hex, e);
+	if (ret == 0)
+		ret = ingest_record(in, config.p, config.len, &r, id, e);
+	record_clear(&r);
+	manifest_clear(&m);
+	return ret;
+}
+
+int ingest_image(struct ingest *in, const struct source *src, const char *text, size_t n,
+	char id[65], struct err *e)
+{
+	OWN_BUF child = BUF_INIT(MANIFEST_MAX);
+	struct descriptor d;
+
+	if (manifest_kind(text, n) != MEDIA_INDEX)
+		return ingest_manifest(in, src, text, n, id, e);
+	if (manifest_pick(text, n, &d, e) < 0 || ingest_document(src, &d, &child, e) < 0)
+		return -1;
+	return ingest_manifest(in, src, child.p ? child.p : "", child.len, id, e);
+}

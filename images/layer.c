@@ -1,0 +1,285 @@
+#include "images/layer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "images/digest.h"
+#include "images/layout.h"
+#include "images/rmtree.h"
+#include "images/unpack.h"
+#include "isolate/jail.h"
+#include "isolate/own.h"
+
+enum { UNPACK_MEMORY_BYTES = 1 << 30, DEPTH_MAX = 128, PIPE_BYTES = 1 << 20 };
+
+struct layer {
+	const struct store *store;
+	pid_t pid;      /* 0 when there is no child */
+	int feed;       /* write end: archive bytes */
+	int reply;      /* read end: one struct answer */
+	char tmp[128];  /* name below the store */
+	uint64_t bytes; /* unpacked, after layer_end() */
+};
+
+/* What the child sends, in one write. The parent believes sizes and digits only after a check. */
+struct answer {
+	struct err err;
+	struct unpack_stats stats;
+	char diff_id[65];
+};
+
+static void child_bytes(void *arg, const void *p, size_t n)
+{
+	digest_add(arg, p, n);
+}
+
+static int child_unpack(
+	int in, int rootfd, int reply, const struct layer_limits *lim, struct answer *a)
+{
+	const struct jail_limits jail = {.address_space_bytes = UNPACK_MEMORY_BYTES,
+		.file_max_bytes = lim->bytes_max,
+		.time_max_s = lim->time_max_s};
+	const int keep[] = {in, reply};
+	struct digest *d = digest_new(&a->err);
+	struct unpack_plan plan = {.in_fd = in, .dir_fd = -1, .raw_fd = -1, .bytes = child_bytes};
+	OWN_FD dir = -1;
+
+	if (!d || jail_enter(rootfd, keep, NELEM(keep), &jail, &a->err) < 0)
+		return -1;
+	dir = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return err_set(&a->err, ERR_SETUP, errno, "open the layer's directory");
+	plan.dir_fd = dir;
+	plan.arg = d;
+	plan.policy = (struct unpack_policy){.layer = !lim->plain,
+		.packed_max_bytes = (int64_t)lim->bytes_max,
+		.unpacked_max_bytes = (int64_t)lim->bytes_max,
+		.entries_max = (int64_t)lim->entries_max,
+		.name_max_bytes = 4096,
+		.depth_max = DEPTH_MAX};
+	if (unpack(&plan, &a->stats, &a->err) < 0)
+		return -1;
+	return digest_end(d, a->diff_id, &a->err);
+}
+
+static _Noreturn void child_main(int in, int rootfd, int reply, const struct layer_limits *lim)
+{
+	struct answer a = {0};
+	ssize_t n;
+
+	signal(SIGPIPE, SIG_IGN);
+	child_unpack(in, rootfd, reply, lim, &a);
+	n = write(reply, &a, sizeof a);
+	_exit(n == (ssize_t)sizeof a ? 0 : 1);
+}
+
+static int make_tree(struct layer *l, struct err *e)
+{
+	char fs[160];
+	OWN_FD dir = -1;
+
+	layout_tmp_name(l->tmp, sizeof l->tmp, "layer");
+	snprintf(fs, sizeof fs, "%s/fs", l->tmp);
+	if (mkdirat(l->store->dir, l->tmp, 0700) < 0 || mkdirat(l->store->dir, fs, 0755) < 0 ||
+		fchmodat(l->store->dir, fs, 0755, 0) < 0)
+		return err_set(e, ERR_SETUP, errno, "make \"%s\" in the image store", l->tmp);
+	dir = openat(l->store->dir, fs, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0)
+		return err_set(e, ERR_SETUP, errno, "open \"%s\" in the image store", fs);
+	return take_fd(&dir);
+}
+
+static int start_child(struct layer *l, int rootfd, const struct layer_limits *lim, struct err *e)
+{
+	int in[2] = {-1, -1}, reply[2] = {-1, -1};
+
+	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(reply, O_CLOEXEC) < 0)
+		err_set(e, ERR_SETUP, errno, "make a pipe");
+	else if ((l->pid = fork()) < 0)
+		err_set(e, ERR_SETUP, errno, "start the unpacker");
+	else if (l->pid == 0)
+		child_main(in[0], rootfd, reply[1], lim);
+	own_close(&in[0]);
+	own_close(&reply[1]);
+	if (l->pid <= 0) {
+		l->pid = 0;
+		own_close(&in[1]);
+		own_close(&reply[0]);
+		return -1;
+	}
+	l->feed = in[1];
+	l->reply = reply[0];
+	fcntl(l->feed, F_SETPIPE_SZ, PIPE_BYTES); /* fewer switches; a refusal costs nothing */
+	return 0;
+}
+
+struct layer *layer_begin(const struct store *s, const struct layer_limits *lim, struct err *e)
+{
+	struct layer *l = calloc(1, sizeof *l);
+	OWN_FD rootfd = -1;
+
+	if (!l) {
+		err_set(e, ERR_SETUP, ENOMEM, "start a layer");
+		return NULL;
+	}
+	l->store = s;
+	l->feed = l->reply = -1;
+	rootfd = make_tree(l, e);
+	if (rootfd >= 0 && start_child(l, rootfd, lim, e) == 0)
+		return l;
+	layer_free(l);
+	return NULL;
+}
+
+int layer_feed(struct layer *l, const void *p, size_t n, struct err *e)
+{
+	struct layer_result ignored;
+	const char *from = p;
+	ssize_t w;
+
+	for (; n; from += w, n -= (size_t)w) {
+		w = write(l->feed, from, n);
+		if (w < 0 && errno == EINTR) {
+			w = 0;
+		} else if (w < 0 && errno == EPIPE) {
+			if (layer_end(l, &ignored, e) == 0)
+				err_set(e, ERR_BUG, 0, "the unpacker ended before the archive");
+			return -1;
+		} else if (w < 0) {
+			return err_set(e, ERR_SETUP, errno, "write to the unpacker");
+		}
+	}
+	return 0;
+}
+
+static int check_death(int status, struct err *e)
+{
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+		return err_set(
+			e, ERR_LIMIT, 0, "unpacking a layer took longer than pull_timeout_s");
+	if (WIFSIGNALED(status))
+		return err_set(e, ERR_SETUP, 0, "the unpacker died by signal %d", WTERMSIG(status));
+	return err_set(e, ERR_SETUP, 0, "the unpacker ended without an answer");
+}
+
+int layer_end(struct layer *l, struct layer_result *out, struct err *e)
+{
+	struct answer a;
+	ssize_t n;
+	int status = 0;
+
+	own_close(&l->feed);
+	do {
+		n = read(l->reply, &a, sizeof a);
+	} while (n < 0 && errno == EINTR);
+	while (waitpid(l->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	l->pid = 0;
+	if (n != (ssize_t)sizeof a)
+		return check_death(status, e);
+	a.err.msg[sizeof a.err.msg - 1] = a.diff_id[64] = '\0';
+	if (a.err.kind != ERR_NONE) {
+		if (e)
+			*e = a.err;
+		return -1;
+	}
+	if (!ref_is_hex(a.diff_id, 64))
+		return err_set(e, ERR_SETUP, 0, "the unpacker sent a malformed digest");
+	memcpy(out->diff_id, a.diff_id, sizeof out->diff_id);
+	out->bytes = l->bytes = a.stats.unpacked_bytes;
+	out->entries = a.stats.entries;
+	out->skipped = a.stats.skipped;
+	return 0;
+}
+
+int layer_commit(struct layer *l, const char *diff_id, struct err *e)
+{
+	char done[160], name[128];
+	OWN_FD fd = -1;
+
+	snprintf(done, sizeof done, "%s/done", l->tmp);
+	fd = openat(l->store->dir, done, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		dprintf(fd, "%llu\n", (unsigned long long)l->bytes);
+	/* One sync for all its files: "visible" must mean "whole" after a power cut, too. */
+	if (fd < 0 || syncfs(fd) < 0)
+		return err_set(e, ERR_SETUP, errno, "sync layer %.12s", diff_id);
+	snprintf(name, sizeof name, "layers/%s", diff_id);
+	if (renameat(l->store->dir, l->tmp, l->store->dir, name) == 0)
+		l->tmp[0] = '\0';
+	else if (errno != EEXIST && errno != ENOTEMPTY)
+		return err_set(e, ERR_SETUP, errno, "put layer %.12s into place", diff_id);
+	return 0;
+}
+
+void layer_free(struct layer *l)
+{
+	if (!l)
+		return;
+	own_close(&l->feed);
+	own_close(&l->reply);
+	if (l->pid > 0) {
+		kill(l->pid, SIGKILL);
+		while (waitpid(l->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	if (l->tmp[0])
+		rmtree_at(l->store->dir, l->tmp, NULL); /* else the next writer sweeps it */
+	free(l);
+}
+
+int layer_tree(const struct layer *l, struct err *e)
+{
+	char fs[160];
+	int fd;
+
+	snprintf(fs, sizeof fs, "%s/fs", l->tmp);
+	fd = openat(l->store->dir, fs, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? err_set(e, ERR_SETUP, errno, "open the unpacked archive") : fd;
+}
+
+uint64_t layer_bytes(const struct store *s, const char *diff_id)
+{
+	OWN_BUF text = BUF_INIT(64);
+	char name[128];
+
+	snprintf(name, sizeof name, "layers/%s/done", diff_id);
+	if (layout_read(s, name, &text, NULL) < 0 || !text.p)
+		return 0;
+	return strtoull(text.p, NULL, 10);
+}
+
+bool layer_present(const struct store *s, const char *diff_id)
+{
+	char name[128];
+
+	snprintf(name, sizeof name, "layers/%s/done", diff_id);
+	return faccessat(s->dir, name, F_OK, 0) == 0;
+}
+
+int layer_lock(const struct store *s, const char *key, struct err *e)
+{
+	char name[128];
+	OWN_FD fd = -1;
+	int r;
+
+	snprintf(name, sizeof name, "tmp/lock-%s", key);
+	fd = openat(s->dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_set(e, ERR_SETUP, errno, "open the lock of a layer");
+	do {
+		r = flock(fd, LOCK_EX);
+	} while (r < 0 && errno == EINTR);
+	if (r < 0)
+		return err_set(e, ERR_SETUP, errno, "lock a layer");
+	return take_fd(&fd);
+}

@@ -1,0 +1,62 @@
+/*
+ * One image layer on its way into the store. A child process that has entered the new directory
+ * as its root unpacks what it is fed through a pipe, so a broken decompressor or tar parser
+ * reaches nothing but that directory. The layer becomes visible by one rename.
+ */
+#ifndef CGIBOX_LAYER_H
+#define CGIBOX_LAYER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "images/store.h"
+#include "isolate/err.h"
+
+struct layer;
+
+struct layer_limits {
+	bool plain;         /* not a layer but an archive that holds an image: never committed */
+	uint64_t bytes_max; /* packed, and also unpacked */
+	uint64_t entries_max;
+	unsigned time_max_s;
+};
+
+struct layer_result {
+	char diff_id[65]; /* digest of the plain tar */
+	uint64_t bytes;   /* contents of its files */
+	uint64_t entries, skipped;
+};
+
+/* Starts the child. NULL on error. Called by the program `image`, which is single-threaded. */
+struct layer *layer_begin(const struct store *s, const struct layer_limits *lim, struct err *e);
+
+/* Hands over more of the archive. Blocks. -1 with the child's error when it gave up. */
+int layer_feed(struct layer *l, const void *p, size_t n, struct err *e);
+
+/* Ends the archive and waits for the child. */
+int layer_end(struct layer *l, struct layer_result *out, struct err *e);
+
+/* After layer_end(): makes the layer visible as layers/<diff id>; one that is there is kept. */
+int layer_commit(struct layer *l, const char *diff_id, struct err *e);
+
+/* Ends the child and removes what was not committed. Call it always. NULL is fine. */
+void layer_free(struct layer *l);
+
+/* After layer_end(): the unpacked tree. A descriptor, the caller's. */
+int layer_tree(const struct layer *l, struct err *e);
+
+/* Whether the layer is in the store, whole. */
+bool layer_present(const struct store *s, const char *diff_id);
+
+/* The unpacked size that layer_commit() noted; 0 when it is not known. */
+uint64_t layer_bytes(const struct store *s, const char *diff_id);
+
+/*
+ * Waits until nobody else brings in the layer that key (64 digits) stands for. A descriptor,
+ * closed to unlock; layer_present() must be asked again after it. The caller holds the store's
+ * lock.
+ */
+int layer_lock(const struct store *s, const char *key, struct err *e);
+
+#endif

@@ -1,0 +1,350 @@
+#include "images/manifest.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "images/layout.h"
+#include "images/ref.h"
+#include "isolate/own.h"
+
+enum { JSON_DEPTH = 24, INDEX_ENTRIES_MAX = 1000 };
+
+static void own_json(struct json_object **o)
+{
+	json_object_put(*o);
+}
+
+#define OWN_JSON __attribute__((cleanup(own_json))) struct json_object
+
+static struct json_object *parse(const char *text, size_t n, const char *what, struct err *e)
+{
+	struct json_tokener *t = n <= MANIFEST_MAX ? json_tokener_new_ex(JSON_DEPTH) : NULL;
+	struct json_object *o = NULL;
+
+	while (n && text[n - 1] && strchr(" \t\r\n", text[n - 1])) /* strict means strict */
+		n--;
+	if (!t) {
+		err_set(e, ERR_REQUEST, 0, "the %s is too large", what);
+		return NULL;
+	}
+	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	o = json_tokener_parse_ex(t, text, (int)n);
+	/* manifest.json of `docker save` is an array, everything else an object. */
+	if (json_tokener_get_error(t) != json_tokener_success ||
+		json_tokener_get_parse_end(t) != n ||
+		(!json_object_is_type(o, json_type_object) &&
+			!json_object_is_type(o, json_type_array))) {
+		json_object_put(o);
+		o = NULL;
+		err_set(e, ERR_REQUEST, 0, "the %s is not valid JSON", what);
+	}
+	json_tokener_free(t);
+	return o;
+}
+
+static struct json_object *member(struct json_object *o, const char *key, enum json_type type)
+{
+	struct json_object *v;
+
+	if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, key, &v) ||
+		!json_object_is_type(v, type))
+		return NULL;
+	return v;
+}
+
+/* The text of a member, or NULL when it is absent, no string, or holds a NUL. */
+static const char *text_of(struct json_object *v)
+{
+	const char *s;
+
+	if (!json_object_is_type(v, json_type_string))
+		return NULL;
+	s = json_object_get_string(v);
+	return strlen(s) == (size_t)json_object_get_string_len(v) ? s : NULL;
+}
+
+static const char *member_text(struct json_object *o, const char *key)
+{
+	return text_of(member(o, key, json_type_string));
+}
+
+enum media manifest_media(const char *type)
+{
+	static const struct {
+		const char *type;
+		enum media media;
+	} known[] = {
+		{"application/vnd.oci.image.index.v1+json", MEDIA_INDEX},
+		{"application/vnd.docker.distribution.manifest.list.v2+json", MEDIA_INDEX},
+		{"application/vnd.oci.image.manifest.v1+json", MEDIA_MANIFEST},
+		{"application/vnd.docker.distribution.manifest.v2+json", MEDIA_MANIFEST},
+		{"application/vnd.oci.image.config.v1+json", MEDIA_CONFIG},
+		{"application/vnd.docker.container.image.v1+json", MEDIA_CONFIG},
+		{"application/vnd.oci.image.layer.v1.tar", MEDIA_LAYER},
+		{"application/vnd.oci.image.layer.v1.tar+gzip", MEDIA_LAYER},
+		{"application/vnd.oci.image.layer.v1.tar+zstd", MEDIA_LAYER},
+		{"application/vnd.docker.image.rootfs.diff.tar", MEDIA_LAYER},
+		{"application/vnd.docker.image.rootfs.diff.tar.gzip", MEDIA_LAYER},
+	};
+	size_t n = strcspn(type, "; ");
+
+	for (size_t i = 0; i < NELEM(known); i++)
+		if (strlen(known[i].type) == n && !strncmp(known[i].type, type, n))
+			return known[i].media;
+	return MEDIA_OTHER;
+}
+
+/*
+ * A document with both "manifests" and "layers" is read as an index by one program and as a
+ * manifest by another, so it is neither here; so is one whose mediaType says otherwise.
+ */
+static enum media kind_of(struct json_object *o)
+{
+	bool index = member(o, "manifests", json_type_array) != NULL;
+	bool manifest = member(o, "layers", json_type_array) != NULL ||
+			member(o, "config", json_type_object) != NULL;
+	struct json_object *version = member(o, "schemaVersion", json_type_int);
+	const char *type = member_text(o, "mediaType");
+	enum media kind = index == manifest ? MEDIA_OTHER : index ? MEDIA_INDEX : MEDIA_MANIFEST;
+
+	if (!version || json_object_get_int64(version) != 2 ||
+		(type && manifest_media(type) != kind))
+		return MEDIA_OTHER;
+	return kind;
+}
+
+enum media manifest_kind(const char *text, size_t n)
+{
+	OWN_JSON *o = parse(text, n, "manifest", NULL);
+
+	return o ? kind_of(o) : MEDIA_OTHER;
+}
+
+static int read_descriptor(struct json_object *o, struct descriptor *out, struct err *e)
+{
+	const char *digest = member_text(o, "digest"), *type = member_text(o, "mediaType");
+	struct json_object *size = member(o, "size", json_type_int);
+
+	if (!digest || !ref_is_digest(digest))
+		return err_set(e, ERR_REQUEST, 0, "the manifest holds a malformed digest");
+	if (!size || json_object_get_int64(size) < 0 || json_object_get_int64(size) == INT64_MAX)
+		return err_set(e, ERR_REQUEST, 0, "the manifest holds a malformed size");
+	memcpy(out->digest, digest, sizeof "sha256:" + 64);
+	out->size = json_object_get_int64(size);
+	out->media = type ? manifest_media(type) : MEDIA_OTHER;
+	return 0;
+}
+
+static int read_layers(
+	struct json_object *list, int64_t layers_max, struct manifest *out, struct err *e)
+{
+	size_t n = list ? json_object_array_length(list) : 0;
+
+	if (n == 0)
+		return err_set(e, ERR_REQUEST, 0, "the image has no layers");
+	if ((int64_t)n > layers_max)
+		return err_set(e, ERR_LIMIT, 0,
+			"the image has %zu layers; image_layers_max is %lld", n,
+			(long long)layers_max);
+	out->layers = calloc(n, sizeof *out->layers);
+	if (!out->layers)
+		return err_set(e, ERR_SETUP, ENOMEM, "read the manifest");
+	for (out->nlayers = 0; out->nlayers < n; out->nlayers++) {
+		struct descriptor *d = &out->layers[out->nlayers];
+
+		if (read_descriptor(json_object_array_get_idx(list, out->nlayers), d, e) < 0)
+			return -1;
+		if (d->media != MEDIA_LAYER)
+			return err_set(e, ERR_REQUEST, 0, "layer %zu has an unknown media type",
+				out->nlayers);
+	}
+	return 0;
+}
+
+int manifest_parse(
+	const char *text, size_t n, int64_t layers_max, struct manifest *out, struct err *e)
+{
+	OWN_JSON *o = parse(text, n, "manifest", e);
+	struct json_object *config;
+
+	memset(out, 0, sizeof *out);
+	if (!o)
+		return -1;
+	config = member(o, "config", json_type_object);
+	if (kind_of(o) != MEDIA_MANIFEST || !config)
+		return err_set(e, ERR_REQUEST, 0, "this is not an image manifest (schema 2)");
+	if (read_descriptor(config, &out->config, e) < 0)
+		return -1;
+	if (out->config.media != MEDIA_CONFIG || out->config.size > MANIFEST_MAX)
+		return err_set(e, ERR_REQUEST, 0, "the manifest's config is not that of an image");
+	if (read_layers(member(o, "layers", json_type_array), layers_max, out, e) < 0) {
+		manifest_clear(out);
+		return -1;
+	}
+	return 0;
+}
+
+void manifest_clear(struct manifest *m)
+{
+	free(m->layers);
+	memset(m, 0, sizeof *m);
+}
+
+/* This machine in the words of GOARCH, which image indexes use. */
+static const char *machine(struct utsname *u)
+{
+	static const char *const names[][2] = {{"x86_64", "amd64"}, {"aarch64", "arm64"},
+		{"armv7l", "arm"}, {"armv6l", "arm"}, {"i686", "386"}, {"ppc64le", "ppc64le"},
+		{"riscv64", "riscv64"}, {"s390x", "s390x"}, {"loongarch64", "loong64"}};
+
+	if (uname(u) < 0)
+		return "";
+	for (size_t i = 0; i < NELEM(names); i++)
+		if (!strcmp(names[i][0], u->machine))
+			return names[i][1];
+	return u->machine;
+}
+
+static bool fits(struct json_object *platform, const char *arch)
+{
+	const char *a = member_text(platform, "architecture"), *os = member_text(platform, "os");
+
+	return a && os && !strcmp(a, arch) && !strcmp(os, "linux");
+}
+
+int manifest_pick(const char *text, size_t n, struct descriptor *out, struct err *e)
+{
+	OWN_JSON *o = parse(text, n, "image index", e);
+	struct json_object *list, *en, *platform;
+	struct utsname u;
+	const char *arch = machine(&u);
+
+	if (!o)
+		return -1;
+	list = member(o, "manifests", json_type_array);
+	if (!list || json_object_array_length(list) > INDEX_ENTRIES_MAX)
+		return err_set(e, ERR_REQUEST, 0, "the image index is malformed or too long");
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		en = json_object_array_get_idx(list, i);
+		platform = member(en, "platform", json_type_object);
+		/* A layout with one image often leaves the platform out. */
+		if (platform ? !fits(platform, arch) : json_object_array_length(list) > 1)
+			continue;
+		if (read_descriptor(en, out, e) < 0)
+			return -1;
+		if (out->size > MANIFEST_MAX)
+			return err_set(e, ERR_REQUEST, 0, "the manifest is too large");
+		return 0;
+	}
+	return err_set(e, ERR_REQUEST, 0, "the image index has no image for linux/%.20s", arch);
+}
+
+static int read_diff_ids(
+	struct json_object *list, int64_t layers_max, struct record *out, struct err *e)
+{
+	size_t n = list ? json_object_array_length(list) : 0;
+
+	if (n == 0 || (int64_t)n > layers_max)
+		return err_set(e, ERR_REQUEST, 0, "the image's config lists %zu layers", n);
+	for (size_t i = n; i-- > 0;) {
+		const char *id = text_of(json_object_array_get_idx(list, i));
+
+		if (!id || !ref_is_digest(id))
+			return err_set(
+				e, ERR_REQUEST, 0, "the image's config holds a malformed diff_id");
+		if (record_add_layer(out, id + strlen("sha256:"), e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int read_settings(struct json_object *config, struct record *out, struct err *e)
+{
+	struct json_object *env = member(config, "Env", json_type_array);
+	const char *workdir = member_text(config, "WorkingDir");
+	const char *user = member_text(config, "User");
+
+	for (size_t i = 0; env && i < json_object_array_length(env); i++) {
+		const char *text = text_of(json_object_array_get_idx(env, i));
+
+		if (record_add_env(out, text ? text : "", e) < 0)
+			return -1;
+	}
+	if (workdir && *workdir && record_set_workdir(out, workdir, e) < 0)
+		return -1;
+	return user && *user ? record_set_user(out, user, e) : 0;
+}
+
+int manifest_config(
+	const char *text, size_t n, int64_t layers_max, struct record *out, struct err *e)
+{
+	OWN_JSON *o = parse(text, n, "image config", e);
+	struct json_object *rootfs, *config;
+	const char *os;
+	int r;
+
+	memset(out, 0, sizeof *out);
+	if (!o)
+		return -1;
+	rootfs = member(o, "rootfs", json_type_object);
+	config = member(o, "config", json_type_object);
+	os = member_text(o, "os");
+	if (os && *os && strcmp(os, "linux") != 0)
+		return err_set(e, ERR_REQUEST, 0, "the image is not for Linux");
+	r = read_diff_ids(member(rootfs, "diff_ids", json_type_array), layers_max, out, e);
+	if (r == 0 && config)
+		r = read_settings(config, out, e);
+	if (r < 0)
+		record_clear(out);
+	return r;
+}
+
+static int read_saved(struct json_object *o, int64_t layers_max, struct saved *out, struct err *e)
+{
+	struct json_object *layers = member(o, "Layers", json_type_array);
+	const char *config = member_text(o, "Config");
+	size_t n = layers ? json_object_array_length(layers) : 0;
+
+	if (!config || n == 0 || (int64_t)n > layers_max)
+		return err_set(e, ERR_REQUEST, 0, "manifest.json names no config or no layers");
+	out->config = strdup(config);
+	if (!out->config)
+		return err_set(e, ERR_SETUP, ENOMEM, "read manifest.json");
+	for (size_t i = 0; i < n; i++) {
+		const char *name = text_of(json_object_array_get_idx(layers, i));
+
+		if (!name)
+			return err_set(e, ERR_REQUEST, 0, "manifest.json holds a malformed layer");
+		if (layout_push(&out->layers, &out->nlayers, name, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int manifest_saved(const char *text, size_t n, int64_t layers_max, struct saved *out, struct err *e)
+{
+	OWN_JSON *o = parse(text, n, "manifest.json", e);
+
+	memset(out, 0, sizeof *out);
+	if (!o)
+		return -1;
+	if (!json_object_is_type(o, json_type_array) || json_object_array_length(o) != 1)
+		return err_set(e, ERR_REQUEST, 0, "manifest.json must hold exactly one image");
+	if (read_saved(json_object_array_get_idx(o, 0), layers_max, out, e) < 0) {
+		saved_clear(out);
+		return -1;
+	}
+	return 0;
+}
+
+void saved_clear(struct saved *s)
+{
+	for (size_t i = 0; i < s->nlayers; i++)
+		free(s->layers[i]);
+	free(s->layers);
+	free(s->config);
+	memset(s, 0, sizeof *s);
+}

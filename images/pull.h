@@ -1,0 +1,13 @@
+/* `image pull REF`: an image from a registry. */
+#ifndef CGIBOX_PULL_H
+#define CGIBOX_PULL_H
+
+#include "images/ingest.h"
+
+/*
+ * Fetches what ref names and stores it under its full name (docker.io/library/NAME:TAG for a
+ * short one). id receives its 64 digits. ERR_NOTFOUND when the registry does not have it.
+ */
+int pull_image(struct ingest *in, const char *ref, char id[65], struct err *e);
+
+#endif

@@ -1,0 +1,452 @@
+/*
+ * Two libarchive readers in a row. The outer one undoes at most one compression and hands on
+ * plain bytes, which is where they are counted and digested; the inner one knows tar and nothing
+ * else, and sees only those bytes. So no limit depends on how a parser behaves.
+ */
+#include "images/unpack.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "images/entry.h"
+#include "images/offsets.h"
+#include "images/place.h"
+#include "isolate/own.h"
+
+enum {
+	READ_BYTES = 128 << 10,
+	RATIO_FROM = 16 << 20,   /* bytes: small archives of zeros are nobody's bomb */
+	ENTRY_OVERHEAD = 4 << 10 /* bytes of headers and padding allowed for an entry */
+};
+
+struct job {
+	const struct unpack_plan *plan;
+	struct unpack_stats *stats;
+	struct err *e; /* filled by our callbacks below libarchive; kind != 0 wins */
+	struct archive *outer, *inner;
+	struct place place;
+	struct offsets offsets;
+	struct entry entry; /* of the current entry; too large for the stack */
+	int64_t raw_end;    /* bytes in raw_fd */
+	uint64_t plain;     /* bytes of tar */
+	bool ended;         /* the outer reader is at its end */
+};
+
+static const char *limit_name(const struct job *j, const char *archive, const char *image)
+{
+	return j->plan->policy.layer ? image : archive;
+}
+
+/* libarchive's own text, which may quote the archive's bytes, made printable. */
+static int archive_bad(const struct job *j, struct archive *a)
+{
+	const char *why = archive_error_string(a);
+	char text[160];
+	size_t n;
+
+	if (j->e->kind)
+		return -1;
+	if (archive_errno(a) == ENOMEM)
+		return err_set(j->e, ERR_LIMIT, 0, "the archive needs more memory than %s allows",
+			limit_name(j, "archive_memory_max_bytes", "the unpacker's limit"));
+	n = (size_t)snprintf(text, sizeof text, "%s", why ? why : "not a tar archive");
+	for (size_t i = 0; i < n && i < sizeof text - 1; i++)
+		if (text[i] < 0x20 || text[i] >= 0x7f)
+			text[i] = '?';
+	return err_set(j->e, ERR_REQUEST, 0, "Invalid or truncated archive: %s", text);
+}
+
+static int check_packed(struct job *j)
+{
+	const struct unpack_policy *pol = &j->plan->policy;
+	uint64_t packed = (uint64_t)archive_filter_bytes(j->outer, -1);
+
+	j->stats->packed_bytes = packed;
+	if (packed > (uint64_t)pol->packed_max_bytes)
+		return err_set(j->e, ERR_LIMIT, 0, "Archive is larger than %s (%lld bytes)",
+			limit_name(j, "archive_max_bytes", "image_max_bytes"),
+			(long long)pol->packed_max_bytes);
+	return 0;
+}
+
+/* unpacked: bytes that come of what was read so far. */
+static int check_ratio(struct job *j, uint64_t unpacked)
+{
+	uint64_t ratio = (uint64_t)j->plan->policy.ratio_max, packed = j->stats->packed_bytes;
+
+	if (ratio == 0 || unpacked < RATIO_FROM || unpacked / ratio <= packed)
+		return 0;
+	return err_set(j->e, ERR_LIMIT, 0,
+		"Archive unpacks to more than archive_ratio_max (%lld) times its size",
+		(long long)ratio);
+}
+
+static int check_plain(struct job *j)
+{
+	const struct unpack_policy *pol = &j->plan->policy;
+	uint64_t max = (uint64_t)pol->unpacked_max_bytes +
+		       (uint64_t)pol->entries_max * ENTRY_OVERHEAD;
+
+	if (j->plain > max)
+		return err_set(j->e, ERR_LIMIT, 0, "Archive unpacks to more than %s (%lld bytes)",
+			limit_name(j, "archive_unpacked_max_bytes", "image_max_bytes"),
+			(long long)pol->unpacked_max_bytes);
+	return check_ratio(j, j->plain);
+}
+
+static int check_contents(struct job *j, uint64_t more)
+{
+	uint64_t max = (uint64_t)j->plan->policy.unpacked_max_bytes;
+
+	if (more > max || j->stats->unpacked_bytes > max - more)
+		return err_set(j->e, ERR_LIMIT, 0, "Archive unpacks to more than %s (%lld bytes)",
+			limit_name(j, "archive_unpacked_max_bytes", "image_max_bytes"),
+			(long long)max);
+	j->stats->unpacked_bytes += more;
+	return check_ratio(j, j->stats->unpacked_bytes);
+}
+
+/* One block of plain tar: bytes, 0 at the end, -1 with e. */
+static ssize_t next_block(struct job *j, const void **p)
+{
+	int64_t at;
+	size_t n = 0;
+	int r;
+
+	if (j->ended)
+		return 0;
+	do {
+		r = archive_read_data_block(j->outer, p, &n, &at);
+	} while (r == ARCHIVE_OK && n == 0);
+	if (r == ARCHIVE_EOF) {
+		j->ended = true;
+		return check_packed(j);
+	}
+	if (r != ARCHIVE_OK)
+		return archive_bad(j, j->outer);
+	j->plain += n;
+	if (check_packed(j) < 0 || check_plain(j) < 0)
+		return -1;
+	if (j->plan->bytes)
+		j->plan->bytes(j->plan->arg, *p, n);
+	return (ssize_t)n;
+}
+
+static la_ssize_t feed_inner(struct archive *a, void *arg, const void **p)
+{
+	ssize_t n = next_block(arg, p);
+
+	if (n < 0)
+		archive_set_error(a, EIO, "stopped");
+	return n;
+}
+
+static int open_outer(struct job *j)
+{
+	static int (*const filters[])(struct archive *) = {
+		archive_read_support_filter_gzip,
+		archive_read_support_filter_bzip2,
+		archive_read_support_filter_xz,
+		archive_read_support_filter_zstd,
+	};
+	struct archive_entry *en;
+	int r;
+
+	/* ARCHIVE_WARN would mean that libarchive runs an external program for it. */
+	for (size_t i = 0; i < NELEM(filters); i++)
+		if (filters[i](j->outer) != ARCHIVE_OK)
+			return err_set(j->e, ERR_SETUP, 0, "libarchive lacks a decompressor");
+	if (archive_read_support_format_raw(j->outer) != ARCHIVE_OK ||
+		archive_read_open_fd(j->outer, j->plan->in_fd, READ_BYTES) != ARCHIVE_OK)
+		return archive_bad(j, j->outer);
+	r = archive_read_next_header(j->outer, &en);
+	if (r == ARCHIVE_EOF)
+		return err_set(j->e, ERR_REQUEST, 0, "Invalid or truncated archive: empty file");
+	if (r != ARCHIVE_OK)
+		return archive_bad(j, j->outer);
+	if (archive_filter_count(j->outer) > 2) /* one, and libarchive's own "none" */
+		return err_set(j->e, ERR_REQUEST, 0,
+			"Invalid or truncated archive: compressed more than once");
+	return check_packed(j);
+}
+
+static int open_inner(struct job *j)
+{
+	if (archive_read_support_format_tar(j->inner) != ARCHIVE_OK ||
+		archive_read_open(j->inner, j, NULL, feed_inner, NULL) != ARCHIVE_OK)
+		return archive_bad(j, j->inner);
+	return 0;
+}
+
+static int write_all(int fd, const char *p, size_t n, int64_t at, struct err *e)
+{
+	ssize_t w;
+
+	for (; n; p += w, n -= (size_t)w, at += w) {
+		w = pwrite(fd, p, n, at);
+		if (w < 0 && errno == EINTR)
+			w = 0;
+		else if (w <= 0)
+			return err_set(e, errno == EFBIG ? ERR_LIMIT : ERR_SETUP, errno,
+				"write a file of the archive");
+	}
+	return 0;
+}
+
+/* Contents of the current entry into fd and the raw file. Holes stay holes in both. */
+static int copy_contents(struct job *j, int fd, int64_t size)
+{
+	int64_t at = 0, end = 0;
+	const void *p;
+	size_t n;
+	int r;
+
+	while ((r = archive_read_data_block(j->inner, &p, &n, &at)) == ARCHIVE_OK) {
+		if (n == 0)
+			continue;
+		if (at < end || (int64_t)n > size - at) /* blocks overlap or pass the size */
+			return err_set(j->e, ERR_REQUEST, 0,
+				"Invalid or truncated archive: bad sparse map");
+		if (write_all(fd, p, n, at, j->e) < 0)
+			return -1;
+		if (j->plan->raw_fd >= 0 &&
+			write_all(j->plan->raw_fd, p, n, j->raw_end + at, j->e) < 0)
+			return -1;
+		end = at + (int64_t)n;
+	}
+	if (r != ARCHIVE_EOF)
+		return archive_bad(j, j->inner);
+	if (end < size && ftruncate(fd, size) < 0)
+		return err_set(j->e, ERR_SETUP, errno, "extend a sparse file");
+	return 0;
+}
+
+/* A layer's harmless attributes; a file system without them is no reason to fail. */
+static void set_xattrs(int fd, struct archive_entry *en)
+{
+	const char *name;
+	const void *value;
+	size_t n;
+
+	archive_entry_xattr_reset(en);
+	for (int i = 0; i < 32 && archive_entry_xattr_next(en, &name, &value, &n) == ARCHIVE_OK;
+		i++)
+		if (name && !strncmp(name, "user.", 5) && strncmp(name, "user.overlay.", 13) != 0)
+			(void)!fsetxattr(fd, name, value, n, 0);
+}
+
+static struct timespec mtime_of(const struct job *j, struct archive_entry *en)
+{
+	struct timespec t = {0, 0};
+
+	if (j->plan->policy.layer && archive_entry_mtime_is_set(en)) {
+		t.tv_sec = archive_entry_mtime(en);
+		t.tv_nsec = archive_entry_mtime_nsec(en);
+		if (t.tv_sec < 0 || t.tv_sec > UINT32_MAX || t.tv_nsec < 0 || t.tv_nsec > 999999999)
+			t = (struct timespec){0, 0};
+	}
+	return t;
+}
+
+static int tell(struct job *j, uint32_t type, uint64_t size, int64_t at)
+{
+	const struct unpack_plan *plan = j->plan;
+
+	if (!plan->entry)
+		return 0;
+	return plan->entry(plan->arg, j->entry.path, type | j->entry.mode, size, at, j->e);
+}
+
+static int take_file(struct job *j, struct archive_entry *en)
+{
+	int64_t size = archive_entry_size(en), at = j->plan->raw_fd >= 0 ? j->raw_end : -1;
+	OWN_FD fd = -1;
+
+	if (size < 0)
+		return err_set(j->e, ERR_REQUEST, 0,
+			"Invalid or truncated archive: a file has no valid size");
+	if (check_contents(j, (uint64_t)size) < 0)
+		return -1;
+	fd = place_file(&j->place, &j->entry, j->e);
+	if (fd < 0)
+		return -1;
+	if (size > 0 && copy_contents(j, fd, size) < 0)
+		return -1;
+	if (j->plan->policy.layer)
+		set_xattrs(fd, en);
+	if (futimens(fd, (struct timespec[2]){{.tv_nsec = UTIME_OMIT}, mtime_of(j, en)}) < 0)
+		return err_set(j->e, ERR_SETUP, errno, "set the time of a file");
+	if (j->plan->raw_fd >= 0)
+		j->raw_end += size;
+	j->stats->files++;
+	/* Only a client's archive is asked about its hard links later. */
+	if (!j->plan->policy.layer &&
+		offsets_set(&j->offsets, j->entry.path, at, (uint64_t)size, j->entry.mode) < 0)
+		return err_set(j->e, ERR_LIMIT, 0,
+			"the archive needs more memory than archive_memory_max_bytes allows");
+	return tell(j, S_IFREG, (uint64_t)size, at);
+}
+
+static int take_hardlink(struct job *j)
+{
+	const struct offset *o = NULL;
+	struct offset target = {.at = -1};
+	int r;
+
+	if (!j->plan->policy.layer) {
+		o = offsets_get(&j->offsets, j->entry.link);
+		if (!o) { /* not a file of this archive */
+			j->stats->skipped++;
+			return 0;
+		}
+		target = *o;
+		j->entry.mode = (mode_t)target.mode;
+	}
+	r = place_hardlink(&j->place, &j->entry, j->e);
+	if (r < 0)
+		return -1;
+	if (r == 0) {
+		if (j->plan->policy.layer)
+			return err_set(j->e, ERR_REQUEST, 0,
+				"Invalid or truncated archive: a hard link has no target");
+		j->stats->skipped++;
+		return 0;
+	}
+	j->stats->hardlinks++;
+	if (o && offsets_set(&j->offsets, j->entry.path, target.at, target.size, target.mode) < 0)
+		return err_set(j->e, ERR_LIMIT, 0,
+			"the archive needs more memory than archive_memory_max_bytes allows");
+	return tell(j, S_IFREG, target.size, target.at);
+}
+
+static int take_entry(struct job *j, struct archive_entry *en)
+{
+	struct unpack_stats *st = j->stats;
+	struct timespec mtime = mtime_of(j, en);
+
+	switch (j->entry.action) {
+	case ENTRY_FILE:
+		return take_file(j, en);
+	case ENTRY_HARDLINK:
+		return take_hardlink(j);
+	case ENTRY_DIRECTORY:
+		st->directories++;
+		if (place_directory(&j->place, &j->entry, mtime, j->e) < 0)
+			return -1;
+		return tell(j, S_IFDIR, 0, -1);
+	case ENTRY_SYMLINK:
+		st->symlinks++;
+		if (place_symlink(&j->place, &j->entry, mtime, j->e) < 0)
+			return -1;
+		j->entry.mode = 0777;
+		return tell(j, S_IFLNK, strlen(j->entry.link), -1);
+	case ENTRY_WHITEOUT:
+		st->whiteouts++;
+		return place_whiteout(&j->place, &j->entry, j->e);
+	case ENTRY_OPAQUE:
+		st->whiteouts++;
+		return place_opaque(&j->place, &j->entry, j->e);
+	case ENTRY_ROOT:
+		return 0;
+	case ENTRY_SKIP:
+		break;
+	}
+	st->skipped++;
+	return 0;
+}
+
+/* 1: an entry was taken, 0: the end, -1: error. */
+static int step(struct job *j)
+{
+	const struct unpack_policy *pol = &j->plan->policy;
+	const struct entry_rules rules = {pol->layer, pol->name_max_bytes, pol->depth_max};
+	struct entry_source src;
+	struct archive_entry *en;
+	int r = archive_read_next_header(j->inner, &en);
+
+	if (r == ARCHIVE_EOF)
+		return 0;
+	if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
+		return archive_bad(j, j->inner);
+	if (++j->stats->entries > (uint64_t)pol->entries_max)
+		return err_set(j->e, ERR_LIMIT, 0, "Archive has more than %s (%lld) entries",
+			limit_name(j, "archive_entries_max", "image_entries_max"),
+			(long long)pol->entries_max);
+	src.name = archive_entry_pathname(en);
+	src.link = archive_entry_hardlink(en);
+	src.hardlink = src.link != NULL;
+	if (!src.hardlink)
+		src.link = archive_entry_symlink(en);
+	src.mode = archive_entry_mode(en);
+	if (entry_decide(&src, &rules, &j->entry, j->e) < 0 || take_entry(j, en) < 0)
+		return -1;
+	return 1;
+}
+
+/* What follows the end marker is read and counted, and means nothing. */
+static int drain(struct job *j)
+{
+	char rest[4096];
+	const void *p;
+	ssize_t n;
+
+	while ((n = next_block(j, &p)) > 0)
+		;
+	if (n < 0)
+		return -1;
+	while ((n = read(j->plan->in_fd, rest, sizeof rest)) != 0)
+		if (n < 0 && errno != EINTR)
+			return err_set(j->e, ERR_SETUP, errno, "read the archive");
+	return 0;
+}
+
+static int run(struct job *j)
+{
+	int r;
+
+	if (open_outer(j) < 0 || open_inner(j) < 0)
+		return -1;
+	while ((r = step(j)) > 0)
+		;
+	if (r < 0 || place_finish(&j->place, j->e) < 0 || drain(j) < 0)
+		return -1;
+	if (j->plan->raw_fd >= 0 && ftruncate(j->plan->raw_fd, j->raw_end) < 0)
+		return err_set(j->e, ERR_SETUP, errno, "write the archive's contents");
+	return 0;
+}
+
+int unpack(const struct unpack_plan *plan, struct unpack_stats *out, struct err *e)
+{
+	mode_t mask = umask(0); /* modes are the archive's, to the bit, without a chmod each */
+	struct err own = {0};
+	struct job j = {.plan = plan, .stats = out, .e = &own};
+	int r = -1;
+
+	memset(out, 0, sizeof *out);
+	if (plan->raw_fd >= 0)
+		j.raw_end = lseek(plan->raw_fd, 0, SEEK_END);
+	place_init(&j.place, plan->dir_fd, plan->policy.layer);
+	offsets_init(&j.offsets);
+	j.outer = archive_read_new();
+	j.inner = archive_read_new();
+	if (!j.outer || !j.inner)
+		err_set(&own, ERR_SETUP, ENOMEM, "open the archive");
+	else if (j.raw_end < 0)
+		err_set(&own, ERR_SETUP, errno, "write the archive's contents");
+	else
+		r = run(&j);
+	archive_read_free(j.inner); /* reads from outer's blocks */
+	archive_read_free(j.outer);
+	offsets_clear(&j.offsets);
+	place_clear(&j.place);
+	umask(mask);
+	if (r < 0 && e)
+		*e = own;
+	return r;
+}

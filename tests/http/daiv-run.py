@@ -1,0 +1,181 @@
+#!/usr/bin/python3
+"""Commands: exit codes, output, timeouts, environment, persistence, locking."""
+import os
+import random
+import threading
+import time
+
+import client
+from client import IMAGE, b64, conf, create, delete, eq, ok, request, run, skip, tar
+
+
+def results(a, what):
+    if not ok(a.status == 200 and isinstance((a.json or {}).get("results"), list), what, a):
+        client.done()
+    return a.json["results"]
+
+
+sid = create(environment={"GREETING": "hi there", "EMPTY": "", "UMLAUT": "ü€"})
+
+# --- exit codes, verdicts, output ---
+r = results(run(sid, ["true", "exit 3", "no-such-command-x", "kill -9 $$", "echo out; echo err >&2; echo out2", "false | true",
+                      "printf 'a\\377b\\360\\237\\230\\200'", "echo ü€; echo $UMLAUT", "cat; echo end", "kill -TERM $$"]), "ten commands")
+eq([x["exit_code"] for x in r], [0, 3, 127, 137, 0, 1, 0, 0, 0, 143], "exit codes")
+eq([x["verdict"] for x in r], ["ok", "exit", "exit", "signal", "ok", "exit", "ok", "ok", "ok", "signal"], "verdicts")
+eq(r[4]["output"], "out\nerr\nout2\n", "both streams in the order of arrival")
+eq(r[6]["output"], "a\ufffdb\U0001f600", "invalid UTF-8 is U+FFFD")
+eq(r[7]["output"], "ü€\nü€\n", "UTF-8 in command, environment and output")
+eq(r[8]["output"], "end\n", "standard input is empty")
+eq(r[1]["command"], "exit 3", "the command is repeated")
+ok(all(isinstance(x["duration_ms"], (int, float)) and x["truncated"] is False for x in r), "duration_ms and truncated", r)
+r = results(run(sid, ["printf '\\0x\\033[1m\\r\\n\"\\\\\\177'"]), "odd bytes")
+eq(r[0]["output"], "\0x\x1b[1m\r\n\"\\\x7f", "odd bytes come back as they are")
+
+# --- where and who ---
+r = results(run(sid, ["pwd; id -u; id -g; echo $HOME; echo \"$GREETING|$EMPTY|\"", "touch /repo/a $HOME/b /tmp/c && echo yes",
+                      "touch /usr/x /etc/x 2>/dev/null && echo no; touch /x 2>/dev/null; true",
+                      "grep -E '^(CapEff|CapPrm|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -s '\\t' ' '",
+                      "env; tr '\\0' '\\n' </proc/1/environ", "ls /proc | grep -c '^[0-9]'"]), "who and where")
+eq(r[0]["output"], "/repo\n1000\n1000\n/home/daiv-sandbox\nhi there||\n", "cwd, ids, HOME, environment")
+eq(r[1]["output"], "yes\n", "/repo, HOME and /tmp are writable")
+ok("no" not in r[2]["output"], "/usr and /etc are not", r[2])
+eq(r[3]["output"], "CapPrm: 0000000000000000\nCapEff: 0000000000000000\nCapBnd: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\n",
+   "no capability, no_new_privs, a filter")
+ok(client.KEY not in r[4]["output"] and "CGIBOX" not in r[4]["output"], "nothing of the service's environment", r[4]["output"][:500])
+ok(r[5]["exit_code"] == 0 and int(r[5]["output"]) < 12, "few processes are visible", r[5])
+
+# --- what carries over ---
+r = results(run(sid, ["cd /tmp; export Z=1; echo kept > f", "pwd; echo \"[$Z]\"; cat f /tmp/f", "mkdir -p sub/deep"]), "carry-over")
+ok(r[1]["output"].startswith("/repo\n[]\n"), "no cd and no export carry over", r[1])
+ok("kept" in r[1]["output"], "files do", r[1])
+r = results(run(sid, ["cat a /tmp/f 2>/dev/null; ls"]), "next request")
+ok("sub" in r[0]["output"], "files of /repo stay between requests", r[0])
+r = results(run(sid, ["pwd"], workdir="sub/deep"), "workdir")
+eq(r[0]["output"], "/repo/sub/deep\n", "workdir inside /repo")
+for bad in ("../x", "/etc", "sub/../../x", "a\0b"):
+    a = run(sid, "pwd", workdir=bad)
+    ok(a.status == 422, "workdir %r is refused" % bad, a)
+a = run(sid, "pwd", workdir="not/there")
+ok(a.status == 422 or (a.status == 200 and a.json["results"][0]["exit_code"] != 0),
+   "a workdir that is not there: the request is wrong, not the session gone", a)
+run(sid, "ln -s /etc evil; ln -s ../../../../ up")
+for link in ("evil", "up/etc"):
+    a = run(sid, "pwd", workdir=link)
+    ok(a.status in (200, 422), "a workdir through a link stays in the sandbox", a)
+
+# --- fail_fast ---
+r = results(run(sid, ["true", "exit 5", "echo never"], fail_fast=True), "fail_fast")
+eq([x["exit_code"] for x in r], [0, 5], "fail_fast: the failed one is the last")
+r = results(run(sid, ["exit 5", "echo on"], fail_fast=False), "no fail_fast")
+eq([x["exit_code"] for x in r], [5, 0], "without it all are run")
+
+# --- timeout ---
+mark = "86%d.%d" % (random.randrange(1000, 9999), random.randrange(10000, 99999))
+tree = "echo part; for i in 1 2 3; do (setsid sleep %s &) ; done; (trap '' TERM INT HUP; sleep %s) & sleep %s" % (mark, mark, mark)
+
+
+def survivors():
+    return [p for p in client.processes() if mark in client.cmdline(p)]
+
+
+t = threading.Thread(target=lambda: box.append(run(sid, [tree, "echo later"], timeout=1)))
+box = []
+t.start()
+seen = client.wait_for(survivors, 5) if client.STATE else None
+t.join()
+a, alive = box[0], survivors()
+r = results(a, "timeout is a 200")
+eq(len(r), 1, "later commands are skipped whatever fail_fast says")
+eq((r[0]["exit_code"], r[0]["verdict"]), (124, "timeout"), "124, timeout")
+eq(r[0]["output"], "part\nCommand timed out after 1s", "partial output, then the line")
+ok(a.seconds < 4, "answered soon after the limit", a.seconds)
+if client.STATE:
+    ok(len(seen) >= 4, "control: the tree was seen from outside", seen)
+    eq(alive, [], "the whole tree is dead before the answer")
+else:
+    skip("not on the service's machine", 2)
+r = results(run(sid, "echo fine"), "after a timeout")
+eq(r[0]["output"], "fine\n", "the session works on")
+r = results(run(sid, "echo quick", timeout=0), "timeout 0")
+eq(r[0]["exit_code"], 0, "timeout 0: the server's maximum")
+r = results(run(sid, "while :; do :; done", timeout=1), "busy loop")
+eq(r[0]["exit_code"], 124, "a busy loop ends too")
+
+# --- a daemon left behind does not hold the answer, and dies with the request ---
+begin = time.monotonic()
+mark = "87%d.%d" % (random.randrange(1000, 9999), random.randrange(10000, 99999))
+r = results(run(sid, "sleep %s & setsid sleep %s & echo started" % (mark, mark)), "background process")
+ok(time.monotonic() - begin < 5 and "started" in r[0]["output"], "the answer does not wait for it", r)
+if client.STATE:
+    ok(client.wait_for(lambda: not survivors(), 3), "it is gone soon after the answer", survivors())
+else:
+    skip("not on the service's machine")
+
+# --- limits ---
+most = conf("output_max_bytes")
+r = results(run(sid, ["head -c %d /dev/zero | tr '\\0' x" % (most * 3), "echo next"]), "much output")
+ok(r[0]["truncated"] is True and most <= len(r[0]["output"]) < most + 400 and r[0]["output"][most - 1] == "x"
+   and r[0]["output"][-40:] != "x" * 40, "output is cut with a visible mark", r[0]["output"][-200:], len(r[0]["output"]))
+eq(r[1]["output"], "next\n", "the next command is not harmed")
+r = results(run(sid, ["head -c %d /dev/zero | tr '\\0' x" % most]), "output of just the limit")
+ok(r[0]["truncated"] is False and len(r[0]["output"]) == most, "just the limit is whole", len(r[0]["output"]))
+r = results(run(sid, ["yes | head -c 200000000; true"], timeout=30), "endless output")
+ok(r[0]["truncated"] is True, "a flood is cut")
+r = results(run(sid, [":(){ :|:& };:; sleep 1; echo alive", "echo after"], timeout=20), "fork bomb")
+ok(len(r) >= 1, "a fork bomb ends", r)
+r = results(run(sid, "echo after"), "after a fork bomb")
+eq(r[0]["output"], "after\n", "the session works on")
+r = results(run(sid, "echo x" + " " * 100000 + "y"), "long command")
+eq(r[0]["output"], "x y\n", "a command of 100,000 bytes")
+r = results(run(sid, ["echo %d" % i for i in range(256)]), "256 commands")
+eq([x["output"] for x in r], ["%d\n" % i for i in range(256)], "in order")
+
+# --- network ---
+connect = "python3 -c 'import socket,sys; s=socket.socket(); s.settimeout(3); s.connect((\"%s\",%d)); print(\"open\")' 2>&1"
+port = client._at.port or 80
+r = results(run(sid, [connect % (client._at.hostname, port), "cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' \\n'"]), "network")
+ok("open" not in r[0]["output"] and r[0]["exit_code"] != 0, "the machine's loopback is not reachable", r[0])
+ok(r[1]["output"] in ("lo", ""), "no network interface but lo", r[1])
+
+# --- ephemeral ---
+eph = create(ephemeral=True)
+old, new = b64(tar({"old.txt": b"1"})), b64(tar({"new.txt": b"2"}))
+results(run(eph, "touch made", archive=old), "first archive")
+r = results(run(eph, "ls", archive=new), "second archive")
+eq(r[0]["output"], "new.txt\n", "ephemeral: /repo is emptied before an archive")
+keep = create()
+results(run(keep, "touch made", archive=old), "first archive")
+r = results(run(keep, "ls", archive=new), "second archive")
+eq(r[0]["output"], "made\nnew.txt\nold.txt\n", "else archives are laid over what is there")
+
+# --- one request at a time ---
+wait_s = conf("session_lock_wait_ms") / 1000
+box = []
+t = threading.Thread(target=lambda: box.append(run(sid, "sleep 5; echo long")))
+t.start()
+time.sleep(1)
+a = run(sid, "echo me")
+eq((a.status, a.json), (409, {"detail": "Session is busy"}), "a busy session is a 409")
+ok(wait_s - 0.3 < a.seconds < wait_s + 2, "after the configured wait", a.seconds)
+b = run(keep, "echo other")
+ok(b.status == 200 and b.seconds < 2, "another session is not held up", b, b.seconds)
+t.join()
+eq(box[0].json["results"][0]["output"] if box[0].status == 200 else box[0], "long\n", "the first one is not harmed")
+box = []
+t = threading.Thread(target=lambda: box.append(run(sid, "sleep 0.7; echo short")))
+t.start()
+time.sleep(0.2)
+a = run(sid, "echo waited")
+t.join()
+ok(a.status == 200 and box[0].status == 200, "a short wait is served", a, box[0])
+
+# --- two sessions do not see each other ---
+results(run(keep, "echo secret > mine; echo secret > /tmp/mine; (exec -a mine sleep 1)"), "session A")
+r = results(run(eph, "cat /repo/mine /tmp/mine $HOME/mine 2>/dev/null; ls /repo /tmp; find / -xdev -name mine 2>/dev/null"), "session B")
+ok("secret" not in r[0]["output"] and "mine" not in r[0]["output"], "session B sees nothing of A", r[0])
+
+for s in (sid, eph, keep):
+    eq(delete(s).status, 204, "DELETE")
+a = run(sid, "true")
+eq(a.status, 404, "deleted sessions are gone")
+client.done()
