@@ -23,6 +23,15 @@ struct session_spec {
 	size_t env_bytes;
 };
 
+/* Limits that a client asked for and this host does not hold (unenforceable_limits = report). */
+enum { UNENFORCED_MEMORY = 1 << 0, UNENFORCED_CPUS = 1 << 1 };
+
+/* A new session. */
+struct session_made {
+	char id[SESSION_ID_LEN + 1]; /* text and a NUL */
+	unsigned unenforced;         /* UNENFORCED_* */
+};
+
 struct command_spec {
 	const char *command; /* for bash -o pipefail -c, or sh -c */
 	const char *workdir; /* relative to /repo, checked; NULL = /repo */
@@ -49,12 +58,12 @@ struct backend_ops {
 	int (*health)(struct backend *b, struct err *e);
 
 	/*
-	 * Makes a session; id gets the text and a NUL. ERR_NOTFOUND: no such image (message says
+	 * Makes a session. ERR_NOTFOUND: no such image (message says
 	 * what to type), ERR_REQUEST: a bad spec, ERR_LIMIT: this host cannot enforce a limit that
 	 * was asked for, ERR_BUSY: admission.
 	 */
-	int (*create)(struct backend *b, const struct session_spec *s,
-		char id[SESSION_ID_LEN + 1], struct err *e);
+	int (*create)(struct backend *b, const struct session_spec *s, struct session_made *out,
+		struct err *e);
 
 	/* Whether the session exists: 0, or ERR_NOTFOUND. Takes no lock. */
 	int (*exists)(struct backend *b, const char *id, struct err *e);

@@ -84,7 +84,7 @@ static int isolate_health(struct backend *b, struct err *e)
 }
 
 static int isolate_create(struct backend *b, const struct session_spec *s,
-	char id[SESSION_ID_LEN + 1], struct err *e)
+	struct session_made *out, struct err *e)
 {
 	struct keeper_request rq = {.op = KEEPER_CREATE, .ephemeral = s->ephemeral,
 		.extract_patch = s->extract_patch, .network = s->network,
@@ -98,7 +98,8 @@ static int isolate_create(struct backend *b, const struct session_spec *s,
 		return err_set(e, ERR_SETUP, errno, "write the environment");
 	if (ask_once(b, &rq, env, &rp, e) < 0)
 		return -1;
-	memcpy(id, rp.id, sizeof rp.id);
+	memcpy(out->id, rp.id, sizeof out->id);
+	out->unenforced = rp.unenforced;
 	return 0;
 }
 

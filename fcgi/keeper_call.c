@@ -116,9 +116,9 @@ static void created(struct keeper *k, struct call *c, const struct tree_result *
 	k->nsessions++;
 	memcpy(rp.id, c->new_id, sizeof rp.id);
 	if (c->rq.memory_bytes > 0)
-		rp.unenforced |= KEEPER_UNENFORCED_MEMORY;
+		rp.unenforced |= UNENFORCED_MEMORY;
 	if (c->rq.cpus > 0)
-		rp.unenforced |= KEEPER_UNENFORCED_CPUS;
+		rp.unenforced |= UNENFORCED_CPUS;
 	answer(c, &rp, NULL, 0);
 }
 

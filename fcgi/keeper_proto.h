@@ -35,14 +35,12 @@ struct keeper_request {
 	double cpus;
 };
 
-/* Limits that were asked for and are not held here (unenforceable_limits = report). */
-enum { KEEPER_UNENFORCED_MEMORY = 1 << 0, KEEPER_UNENFORCED_CPUS = 1 << 1 };
-
 struct keeper_reply {
 	uint32_t magic, op; /* of the request */
 	struct err err;     /* ERR_NONE on success */
 	char id[SESSION_ID_LEN + 1];
-	uint32_t extract_patch, has_baseline, unenforced;
+	uint32_t extract_patch, has_baseline;
+	uint32_t unenforced; /* UNENFORCED_* */
 	uint64_t patch_bytes;
 };
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -116,6 +117,7 @@ static int serve(const struct conf *c, const struct options *o, char **argv, str
 	session_dirs_close(&dirs);
 	if (!listen_inherited())
 		return run_service(c, o, argv, e);
+	prctl(PR_SET_NAME, "cgibox-main", 0, 0, 0); /* else "exe", as it was executed */
 	front.own = front.lifeline >= 0;
 	return front_run(&front, e);
 }

@@ -115,6 +115,9 @@ static int job_enter(
 		lim.file_max_bytes = (uint64_t)job->limits.archive_unpacked_max_bytes +
 				     FILE_SLACK_BYTES;
 	sigaction(SIGALRM, &sa, NULL);
+	/* A keeper that made itself undumpable, or changed its uid, left /proc/self to root, and the
+	 * jail could not write its maps there. The jail switches it off again. */
+	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG instead, which has a message */
 	signal(SIGPIPE, SIG_IGN);
 	if (jail_enter(dir, keep, data < 0 ? 1 : 2, &lim, e) < 0)

@@ -118,21 +118,20 @@ struct ws_entry *ws_index_find(const struct ws_index *x, const char *path, size_
 	return k ? &x->v[k - 1] : NULL;
 }
 
-/* The slot that holds, or would hold, an entry below the directory path. */
-static uint32_t *dir_slot(const struct ws_index *x, const char *path, size_t n)
+/* The slot that holds, or would hold, the directory path. */
+static struct ws_index_dir *dir_slot(const struct ws_index *x, const char *path, size_t n)
 {
 	for (size_t i = hash(x, path, n);; i++) {
-		uint32_t *k = &x->dirs[i & x->dir_mask];
-		const struct ws_entry *en = *k ? &x->v[*k - 1] : NULL;
+		struct ws_index_dir *d = &x->dirs[i & x->dir_mask];
 
-		if (!en || (en->len > n && en->path[n] == '/' && !memcmp(en->path, path, n)))
-			return k;
+		if (!d->entry || (d->len == n && !memcmp(x->v[d->entry - 1].path, path, n)))
+			return d;
 	}
 }
 
 bool ws_index_has_dir(const struct ws_index *x, const char *path, size_t n)
 {
-	return *dir_slot(x, path, n) != 0;
+	return dir_slot(x, path, n)->entry != 0;
 }
 
 /* Notes the directories above entry k, from the lowest up to the first that is known. */
@@ -143,11 +142,11 @@ static void note_dirs(struct ws_index *x, size_t k)
 
 	while (slash) {
 		size_t n = (size_t)(slash - path);
-		uint32_t *slot = dir_slot(x, path, n);
+		struct ws_index_dir *d = dir_slot(x, path, n);
 
-		if (*slot)
+		if (d->entry)
 			return;
-		*slot = (uint32_t)k + 1;
+		*d = (struct ws_index_dir){(uint32_t)k + 1, (uint32_t)n};
 		slash = memrchr(path, '/', n);
 	}
 }
@@ -168,22 +167,21 @@ static size_t count_dirs(const struct ws_index *x)
 	return n;
 }
 
-static uint32_t *new_table(size_t entries, size_t *mask)
+static size_t table_mask(size_t entries)
 {
 	size_t slots = 16;
 
 	while (slots < 2 * entries)
 		slots *= 2;
-	*mask = slots - 1;
-	return calloc(slots, sizeof(uint32_t));
+	return slots - 1;
 }
 
 static int build_tables(struct ws_index *x, struct err *e)
 {
-	size_t room = count_dirs(x);
-
-	x->files = new_table(x->n, &x->file_mask);
-	x->dirs = new_table(room, &x->dir_mask);
+	x->file_mask = table_mask(x->n);
+	x->dir_mask = table_mask(count_dirs(x));
+	x->files = calloc(x->file_mask + 1, sizeof *x->files);
+	x->dirs = calloc(x->dir_mask + 1, sizeof *x->dirs);
 	if (!x->files || !x->dirs)
 		return err_set(e, ERR_SETUP, ENOMEM, "read the index of the archive");
 	/* Names are a tenant's: without a secret they could be chosen to collide. */

@@ -31,12 +31,18 @@ struct ws_entry {
 	bool seen;  /* the reader's */
 };
 
+/* The first len bytes of an entry's path. */
+struct ws_index_dir {
+	uint32_t entry, len; /* entry number + 1, 0 is free */
+};
+
 struct ws_index {
 	struct ws_entry *v;
 	size_t n;
 	int64_t time_ns;            /* CLOCK_REALTIME when it was complete */
 	char *bytes;                /* the file, owned; holds the paths */
-	uint32_t *files, *dirs;     /* hash tables: entry number + 1, 0 is free */
+	uint32_t *files;            /* hash table: entry number + 1, 0 is free */
+	struct ws_index_dir *dirs;  /* hash table of the directories that hold files */
 	size_t file_mask, dir_mask; /* slots - 1, which is a power of two - 1 */
 	uint64_t seed;
 };

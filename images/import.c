@@ -172,7 +172,7 @@ static int import_packed(struct ingest *in, int fd, int kind, char id[65], struc
 	int r = -1;
 
 	lim.plain = true;
-	l = layer_begin(in->store, &lim, e);
+	l = layer_begin(in->store, &lim, NULL, e);
 	if (l && pour(fd, feed_layer, l, e) == 0 && layer_end(l, &ignored, e) == 0)
 		dir = layer_tree(l, e);
 	if (dir >= 0)

@@ -65,7 +65,8 @@ struct layer_limits ingest_limits(const struct ingest *in, uint64_t spent)
 
 	return (struct layer_limits){.bytes_max = spent < max ? max - spent : 1,
 		.entries_max = (uint64_t)in->conf->image_entries_max,
-		.time_max_s = (unsigned)in->conf->pull_timeout_s};
+		.time_max_s = (unsigned)in->conf->pull_timeout_s,
+		.lock = in->lock};
 }
 
 struct document {
@@ -147,68 +148,142 @@ static int run_transfer(
 	return layer_end(t->layer, out, e);
 }
 
-/* Fetches and unpacks one part; expect (may be NULL) is the diff id it must turn out to have. */
-static int bring_layer(struct ingest *in, const struct source *src, const struct descriptor *want,
-	const char *expect, uint64_t spent, struct layer_result *out, struct err *e)
+/* One layer of an image while it is brought in. */
+struct wanted {
+	const struct descriptor *part;
+	const char *diff_id;  /* it must turn out to have; NULL: any */
+	struct reroute links; /* of the layers below it */
+	char links_id[65];    /* its id when the links matter */
+	uint64_t spent;       /* bytes of the image so far */
+};
+
+/* Fetches and unpacks; the id under which it is in the store goes to id. */
+static int bring_layer(struct ingest *in, const struct source *src, const struct wanted *w,
+	struct layer_result *out, char id[65], struct err *e)
 {
-	const struct layer_limits lim = ingest_limits(in, spent);
-	struct transfer t = {in, NULL, NULL, want, 0};
+	const struct layer_limits lim = ingest_limits(in, w->spent);
+	struct transfer t = {in, NULL, NULL, w->part, 0};
 	int r = -1;
 
 	t.digest = digest_new(e);
 	if (t.digest)
-		t.layer = layer_begin(in->store, &lim, e);
+		t.layer = layer_begin(in->store, &lim, &w->links, e);
 	if (t.layer && run_transfer(&t, src, out, e) == 0) {
-		if (expect && strcmp(out->diff_id, expect) != 0)
+		memcpy(id, out->rerouted ? w->links_id : out->diff_id, 65);
+		if (w->diff_id && strcmp(out->diff_id, w->diff_id) != 0)
 			err_set(e, ERR_REQUEST, 0, "layer unpacks to diff_id %.12s, not %.12s",
-				out->diff_id, expect);
+				out->diff_id, w->diff_id);
 		else
-			r = layer_commit(t.layer, out->diff_id, e);
+			r = layer_commit(t.layer, id, e);
 	}
 	layer_free(t.layer);
 	digest_free(t.digest);
 	return r;
 }
 
-static int one_layer(struct ingest *in, const struct source *src, const struct descriptor *want,
-	const char *diff_id, uint64_t *spent, struct err *e)
+/* The id of a layer that is here and right above these links, or NULL. */
+static const char *find_layer(const struct ingest *in, const struct wanted *w)
 {
+	if (layer_present(in->store, w->diff_id) && layer_fits(in->store, w->diff_id, &w->links))
+		return w->diff_id;
+	return w->links.nlinks && layer_present(in->store, w->links_id) ? w->links_id : NULL;
+}
+
+static int one_layer(
+	struct ingest *in, const struct source *src, struct wanted *w, char id[65], struct err *e)
+{
+	const char *found = find_layer(in, w);
 	struct layer_result result;
 	OWN_FD lock = -1;
 
-	progress_start(in->progress, diff_id, want->size > 0 ? (uint64_t)want->size : 0);
+	progress_start(in->progress, w->diff_id, w->part->size > 0 ? (uint64_t)w->part->size : 0);
 	in->progress->label[12] = '\0';
-	if (!layer_present(in->store, diff_id)) {
-		lock = layer_lock(in->store, diff_id, e);
+	if (!found) {
+		lock = layer_lock(in->store, w->diff_id, e);
 		if (lock < 0)
 			return -1;
+		found = find_layer(in, w); /* perhaps since we waited for the lock */
 	}
-	if (layer_present(in->store, diff_id)) { /* perhaps since we waited for the lock */
-		*spent += layer_bytes(in->store, diff_id);
+	if (found) {
+		w->spent += layer_bytes(in->store, found);
+		memcpy(id, found, 65);
 		progress_end(in->progress, "already here");
 		return 0;
 	}
-	if (bring_layer(in, src, want, diff_id, *spent, &result, e) < 0) {
+	if (bring_layer(in, src, w, &result, id, e) < 0) {
 		progress_end(in->progress, "failed");
 		return -1;
 	}
-	*spent += result.bytes;
+	w->spent += result.bytes;
 	progress_end(in->progress, "done");
 	return 0;
 }
 
-int ingest_layers(struct ingest *in, const struct source *src, const struct record *r,
+/* Notes the links at the top of one layer whose names no layer above it (seen) has. */
+static int note_links(const struct ingest *in, const char *layer, struct wanted *w,
+	struct buf *seen, struct err *e)
+{
+	__attribute__((cleanup(own_dir))) DIR *d = NULL;
+	char path[PATH_MAX], target[PATH_MAX], mark[300];
+	struct dirent *ent;
+	ssize_t n;
+
+	snprintf(path, sizeof path, "%s/layers/%s/fs", in->store->path, layer);
+	d = opendir(path);
+	if (!d)
+		return err_set(e, ERR_SETUP, errno, "list layer %.12s", layer);
+	while ((ent = readdir(d))) {
+		snprintf(mark, sizeof mark, "/%s/", ent->d_name); /* no name holds a slash */
+		if (seen->p && strstr(seen->p, mark))
+			continue;
+		buf_adds(seen, mark);
+		n = readlinkat(dirfd(d), ent->d_name, target, sizeof target - 1);
+		if (n <= 0)
+			continue;
+		target[n] = '\0';
+		reroute_add(&w->links, ent->d_name, target);
+	}
+	return 0;
+}
+
+/* Fills links and links_id from the layers below, topmost first. */
+static int gather_links(
+	const struct ingest *in, struct wanted *w, char (*below)[65], size_t n, struct err *e)
+{
+	OWN_BUF seen = BUF_INIT(1 << 24), text = BUF_INIT(1 << 16);
+
+	memset(&w->links, 0, sizeof w->links);
+	for (size_t i = 0; i < n; i++)
+		if (note_links(in, below[i], w, &seen, e) < 0)
+			return -1;
+	reroute_sort(&w->links);
+	buf_addf(&text, "cgibox layer above links 1\n%s\n", w->diff_id);
+	for (size_t i = 0; i < w->links.nlinks; i++)
+		buf_addf(&text, "%s %s\n", w->links.links[i].name, w->links.links[i].target);
+	if (!buf_ok(&seen) || !buf_ok(&text))
+		return err_set(e, ERR_LIMIT, 0, "the layers have too many names at their top");
+	return digest_of(text.p, text.len, w->links_id, e);
+}
+
+int ingest_layers(struct ingest *in, const struct source *src, struct record *r,
 	const struct descriptor *parts, size_t nparts, struct err *e)
 {
-	uint64_t spent = 0;
+	struct wanted w = {0};
+	char id[65];
 
 	if (nparts != r->nlayers)
 		return err_set(e, ERR_REQUEST, 0,
 			"manifest and config disagree: %zu and %zu layers", nparts, r->nlayers);
 	for (size_t i = 0; i < nparts; i++) {
-		if (one_layer(in, src, &parts[i], r->layers[nparts - 1 - i], &spent, e) < 0)
+		size_t at = nparts - 1 - i; /* below it, at + 1 ..., is what is here already */
+
+		w.part = &parts[i];
+		w.diff_id = r->layers[at];
+		if (gather_links(in, &w, r->layers + at + 1, i, e) < 0 ||
+			one_layer(in, src, &w, id, e) < 0)
 			return -1;
-		if (spent > (uint64_t)in->conf->image_max_bytes)
+		memcpy(r->layers[at], id, sizeof id);
+		if (w.spent > (uint64_t)in->conf->image_max_bytes)
 			return err_set(e, ERR_LIMIT, 0,
 				"the image is larger than image_max_bytes (%lld)",
 				(long long)in->conf->image_max_bytes);
@@ -220,10 +295,12 @@ int ingest_archive(
 	struct ingest *in, const struct source *src, struct layer_result *out, struct err *e)
 {
 	const struct descriptor any = {.size = -1};
+	const struct wanted w = {.part = &any};
+	char id[65];
 	int r;
 
 	progress_start(in->progress, "archive", 0);
-	r = bring_layer(in, src, &any, NULL, 0, out, e);
+	r = bring_layer(in, src, &w, out, id, e);
 	progress_end(in->progress, r < 0 ? "failed" : "done");
 	return r;
 }

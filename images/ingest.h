@@ -48,8 +48,11 @@ int ingest_document(
 int ingest_image(struct ingest *in, const struct source *src, const char *text, size_t n,
 	char id[65], struct err *e);
 
-/* Layers topmost first against parts bottom first; size -1 and an empty digest are not checked. */
-int ingest_layers(struct ingest *in, const struct source *src, const struct record *r,
+/*
+ * Brings in the layers of r (topmost first) from parts (bottom first); size -1 and an empty
+ * digest are not checked. A diff id in r is replaced where the layer depends on those below.
+ */
+int ingest_layers(struct ingest *in, const struct source *src, struct record *r,
 	const struct descriptor *parts, size_t nparts, struct err *e);
 
 /* Takes one archive whose digest nobody told; diff_id and size are results. */

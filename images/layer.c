@@ -28,12 +28,14 @@ struct layer {
 	int reply;      /* read end: one struct answer */
 	char tmp[128];  /* name below the store */
 	uint64_t bytes; /* unpacked, after layer_end() */
+	struct reroute reroute;
 };
 
 /* What the child sends, in one write. The parent believes sizes and digits only after a check. */
 struct answer {
 	struct err err;
 	struct unpack_stats stats;
+	struct reroute reroute;
 	char diff_id[65];
 };
 
@@ -48,7 +50,7 @@ static int child_unpack(
 	const struct jail_limits jail = {.address_space_bytes = UNPACK_MEMORY_BYTES,
 		.file_max_bytes = lim->bytes_max,
 		.time_max_s = lim->time_max_s};
-	const int keep[] = {in, reply};
+	const int keep[] = {in, reply, lim->lock};
 	struct digest *d = digest_new(&a->err);
 	struct unpack_plan plan = {.in_fd = in, .dir_fd = -1, .raw_fd = -1, .bytes = child_bytes};
 	OWN_FD dir = -1;
@@ -60,6 +62,7 @@ static int child_unpack(
 		return err_set(&a->err, ERR_SETUP, errno, "open the layer's directory");
 	plan.dir_fd = dir;
 	plan.arg = d;
+	plan.reroute = lim->plain ? NULL : &a->reroute;
 	plan.policy = (struct unpack_policy){.layer = !lim->plain,
 		.packed_max_bytes = (int64_t)lim->bytes_max,
 		.unpacked_max_bytes = (int64_t)lim->bytes_max,
@@ -71,9 +74,10 @@ static int child_unpack(
 	return digest_end(d, a->diff_id, &a->err);
 }
 
-static _Noreturn void child_main(int in, int rootfd, int reply, const struct layer_limits *lim)
+static _Noreturn void child_main(
+	int in, int rootfd, int reply, const struct layer_limits *lim, const struct reroute *links)
 {
-	struct answer a = {0};
+	struct answer a = {.reroute = *links};
 	ssize_t n;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -107,7 +111,7 @@ static int start_child(struct layer *l, int rootfd, const struct layer_limits *l
 	else if ((l->pid = fork()) < 0)
 		err_set(e, ERR_SETUP, errno, "start the unpacker");
 	else if (l->pid == 0)
-		child_main(in[0], rootfd, reply[1], lim);
+		child_main(in[0], rootfd, reply[1], lim, &l->reroute);
 	own_close(&in[0]);
 	own_close(&reply[1]);
 	if (l->pid <= 0) {
@@ -122,7 +126,8 @@ static int start_child(struct layer *l, int rootfd, const struct layer_limits *l
 	return 0;
 }
 
-struct layer *layer_begin(const struct store *s, const struct layer_limits *lim, struct err *e)
+struct layer *layer_begin(const struct store *s, const struct layer_limits *lim,
+	const struct reroute *links, struct err *e)
 {
 	struct layer *l = calloc(1, sizeof *l);
 	OWN_FD rootfd = -1;
@@ -133,6 +138,8 @@ struct layer *layer_begin(const struct store *s, const struct layer_limits *lim,
 	}
 	l->store = s;
 	l->feed = l->reply = -1;
+	if (links)
+		l->reroute = *links;
 	rootfd = make_tree(l, e);
 	if (rootfd >= 0 && start_child(l, rootfd, lim, e) == 0)
 		return l;
@@ -171,20 +178,41 @@ static int check_death(int status, struct err *e)
 	return err_set(e, ERR_SETUP, 0, "the unpacker ended without an answer");
 }
 
+/* What the child says about names is written to a file of lines: checked before. */
+static int take_names(struct layer *l, struct reroute *from)
+{
+	if (from->nnames > REROUTE_NAMES_MAX)
+		return -1;
+	for (size_t i = 0; i < from->nnames; i++) {
+		from->names[i].name[REROUTE_NAME - 1] = '\0';
+		for (char *p = from->names[i].name; *p; p++)
+			if (*p == '\n' || *p == '/') /* no link of an image has such a name */
+				*p = '?';
+	}
+	memcpy(l->reroute.names, from->names, sizeof from->names);
+	l->reroute.nnames = from->nnames;
+	l->reroute.overflow = from->overflow;
+	l->reroute.used = from->used;
+	return 0;
+}
+
 int layer_end(struct layer *l, struct layer_result *out, struct err *e)
 {
 	struct answer a;
+	size_t got = 0;
 	ssize_t n;
 	int status = 0;
 
 	own_close(&l->feed);
-	do {
-		n = read(l->reply, &a, sizeof a);
-	} while (n < 0 && errno == EINTR);
+	while (got < sizeof a && (n = read(l->reply, (char *)&a + got, sizeof a - got)) != 0) {
+		if (n < 0 && errno != EINTR)
+			break;
+		got += n > 0 ? (size_t)n : 0;
+	}
 	while (waitpid(l->pid, &status, 0) < 0 && errno == EINTR)
 		;
 	l->pid = 0;
-	if (n != (ssize_t)sizeof a)
+	if (got != sizeof a)
 		return check_death(status, e);
 	a.err.msg[sizeof a.err.msg - 1] = a.diff_id[64] = '\0';
 	if (a.err.kind != ERR_NONE) {
@@ -192,16 +220,26 @@ int layer_end(struct layer *l, struct layer_result *out, struct err *e)
 			*e = a.err;
 		return -1;
 	}
-	if (!ref_is_hex(a.diff_id, 64))
-		return err_set(e, ERR_SETUP, 0, "the unpacker sent a malformed digest");
+	if (!ref_is_hex(a.diff_id, 64) || take_names(l, &a.reroute) < 0)
+		return err_set(e, ERR_SETUP, 0, "the unpacker sent a malformed answer");
 	memcpy(out->diff_id, a.diff_id, sizeof out->diff_id);
 	out->bytes = l->bytes = a.stats.unpacked_bytes;
 	out->entries = a.stats.entries;
 	out->skipped = a.stats.skipped;
+	out->rerouted = l->reroute.used;
 	return 0;
 }
 
-int layer_commit(struct layer *l, const char *diff_id, struct err *e)
+/* Contents of "done": the size, then the directories that layer_fits() must know. */
+static void write_note(const struct layer *l, int fd)
+{
+	dprintf(fd, "%llu\n%s", (unsigned long long)l->bytes, l->reroute.overflow ? "any\n" : "");
+	for (size_t i = 0; i < l->reroute.nnames; i++)
+		if (!l->reroute.names[i].entry)
+			dprintf(fd, "implied %s\n", l->reroute.names[i].name);
+}
+
+int layer_commit(struct layer *l, const char *id, struct err *e)
 {
 	char done[160], name[128];
 	OWN_FD fd = -1;
@@ -209,15 +247,15 @@ int layer_commit(struct layer *l, const char *diff_id, struct err *e)
 	snprintf(done, sizeof done, "%s/done", l->tmp);
 	fd = openat(l->store->dir, done, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd >= 0)
-		dprintf(fd, "%llu\n", (unsigned long long)l->bytes);
+		write_note(l, fd);
 	/* One sync for all its files: "visible" must mean "whole" after a power cut, too. */
 	if (fd < 0 || syncfs(fd) < 0)
-		return err_set(e, ERR_SETUP, errno, "sync layer %.12s", diff_id);
-	snprintf(name, sizeof name, "layers/%s", diff_id);
+		return err_set(e, ERR_SETUP, errno, "sync layer %.12s", id);
+	snprintf(name, sizeof name, "layers/%s", id);
 	if (renameat(l->store->dir, l->tmp, l->store->dir, name) == 0)
 		l->tmp[0] = '\0';
 	else if (errno != EEXIST && errno != ENOTEMPTY)
-		return err_set(e, ERR_SETUP, errno, "put layer %.12s into place", diff_id);
+		return err_set(e, ERR_SETUP, errno, "put layer %.12s into place", id);
 	return 0;
 }
 
@@ -256,6 +294,24 @@ uint64_t layer_bytes(const struct store *s, const char *diff_id)
 	if (layout_read(s, name, &text, NULL) < 0 || !text.p)
 		return 0;
 	return strtoull(text.p, NULL, 10);
+}
+
+bool layer_fits(const struct store *s, const char *diff_id, const struct reroute *links)
+{
+	OWN_BUF text = BUF_INIT(1 << 16);
+	char name[128], line[REROUTE_NAME + 16];
+
+	snprintf(name, sizeof name, "layers/%s/done", diff_id);
+	if (layout_read(s, name, &text, NULL) < 0 || !text.p)
+		return false;
+	if (links->nlinks && strstr(text.p, "\nany\n"))
+		return false;
+	for (size_t i = 0; i < links->nlinks; i++) {
+		snprintf(line, sizeof line, "\nimplied %s\n", links->links[i].name);
+		if (strstr(text.p, line))
+			return false;
+	}
+	return true;
 }
 
 bool layer_present(const struct store *s, const char *diff_id)

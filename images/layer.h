@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "images/reroute.h"
 #include "images/store.h"
 #include "isolate/err.h"
 
@@ -20,16 +21,24 @@ struct layer_limits {
 	uint64_t bytes_max; /* packed, and also unpacked */
 	uint64_t entries_max;
 	unsigned time_max_s;
+	/* The store's lock, which the child holds too: nobody sweeps while it may still write,
+	 * even when its parent was killed. */
+	int lock;
 };
 
 struct layer_result {
 	char diff_id[65]; /* digest of the plain tar */
 	uint64_t bytes;   /* contents of its files */
 	uint64_t entries, skipped;
+	bool rerouted; /* the tree depends on the links that layer_begin() was given */
 };
 
-/* Starts the child. NULL on error. Called by the program `image`, which is single-threaded. */
-struct layer *layer_begin(const struct store *s, const struct layer_limits *lim, struct err *e);
+/*
+ * Starts the child. links (may be NULL) are those of the lower layers. NULL on error. Called by
+ * the program `image`, which is single-threaded.
+ */
+struct layer *layer_begin(const struct store *s, const struct layer_limits *lim,
+	const struct reroute *links, struct err *e);
 
 /* Hands over more of the archive. Blocks. -1 with the child's error when it gave up. */
 int layer_feed(struct layer *l, const void *p, size_t n, struct err *e);
@@ -37,8 +46,11 @@ int layer_feed(struct layer *l, const void *p, size_t n, struct err *e);
 /* Ends the archive and waits for the child. */
 int layer_end(struct layer *l, struct layer_result *out, struct err *e);
 
-/* After layer_end(): makes the layer visible as layers/<diff id>; one that is there is kept. */
-int layer_commit(struct layer *l, const char *diff_id, struct err *e);
+/*
+ * After layer_end(): makes the layer visible as layers/<id>; one that is there is kept. id is the
+ * diff id, or for a rerouted tree what stands for the diff id and the links.
+ */
+int layer_commit(struct layer *l, const char *id, struct err *e);
 
 /* Ends the child and removes what was not committed. Call it always. NULL is fine. */
 void layer_free(struct layer *l);
@@ -51,6 +63,9 @@ bool layer_present(const struct store *s, const char *diff_id);
 
 /* The unpacked size that layer_commit() noted; 0 when it is not known. */
 uint64_t layer_bytes(const struct store *s, const char *diff_id);
+
+/* Whether a present layer means the same above lower layers that have these links. */
+bool layer_fits(const struct store *s, const char *diff_id, const struct reroute *links);
 
 /*
  * Waits until nobody else brings in the layer that key (64 digits) stands for. A descriptor,

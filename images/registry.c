@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "isolate/own.h"
@@ -25,6 +26,7 @@ struct registry {
 	const struct conf *conf;
 	struct ref ref;
 	bool insecure;
+	time_t deadline; /* CLOCK_MONOTONIC seconds: for all transfers together */
 	char error[CURL_ERROR_SIZE];
 };
 
@@ -101,6 +103,14 @@ static size_t take_bytes(char *p, size_t size, size_t n, void *arg)
 	return f->sink(f->sink_arg, p, n, f->e) < 0 ? 0 : n;
 }
 
+static time_t now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
 /* Options that hold for every transfer. Later curl_easy_setopt() calls add to these. */
 static int set_options(struct registry *g)
 {
@@ -118,7 +128,6 @@ static int set_options(struct registry *g)
 	bad |= curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_S) != CURLE_OK;
 	bad |= curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES_S) != CURLE_OK;
 	bad |= curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)STALL_S) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_TIMEOUT, (long)g->conf->pull_timeout_s) != CURLE_OK;
 	bad |= curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 256L << 10) != CURLE_OK;
 	bad |= curl_easy_setopt(c, CURLOPT_USERAGENT, "cgibox/" VERSION) != CURLE_OK;
 	bad |= curl_easy_setopt(c, CURLOPT_ERRORBUFFER, g->error) != CURLE_OK;
@@ -143,6 +152,7 @@ struct registry *registry_open(const struct ref *r, const struct conf *c, struct
 	if (g) {
 		g->conf = c;
 		g->ref = *r;
+		g->deadline = now_s() + (time_t)c->pull_timeout_s;
 		g->insecure = listed(c->insecure_registries, r->host);
 		g->accept = accept_header();
 		if (curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK)
@@ -224,12 +234,17 @@ static int transfer(struct registry *g, const char *collection, const char *name
 	/* The host of the hub's references is not the host that serves them. */
 	const char *host = strcmp(g->ref.host, "docker.io") ? g->ref.host : "registry-1.docker.io";
 	char url[2 * REF_MAX + 256];
+	long left = (long)(g->deadline - now_s());
 	CURLcode code;
 
 	snprintf(url, sizeof url, "%s://%s/v2/%s/%s/%s", g->insecure ? "http" : "https", host,
 		g->ref.path, collection, name);
 	g->error[0] = '\0';
-	if (curl_easy_setopt(g->curl, CURLOPT_URL, url) != CURLE_OK ||
+	if (left <= 0)
+		return err_set(e, ERR_LIMIT, 0, "the pull takes longer than pull_timeout_s (%lld)",
+			(long long)g->conf->pull_timeout_s);
+	if (curl_easy_setopt(g->curl, CURLOPT_TIMEOUT, left) != CURLE_OK ||
+		curl_easy_setopt(g->curl, CURLOPT_URL, url) != CURLE_OK ||
 		curl_easy_setopt(g->curl, CURLOPT_HTTPHEADER, g->accept) != CURLE_OK ||
 		curl_easy_setopt(g->curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max) != CURLE_OK ||
 		curl_easy_setopt(g->curl, CURLOPT_WRITEDATA, &f) != CURLE_OK ||

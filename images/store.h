@@ -4,7 +4,8 @@
  *
  *	blobs/sha256/<hex>        manifests, configs, kept as received
  *	layers/<diff id hex>/     unpacked layer: fs/ (the tree; whiteouts in overlay form with
- *	                          user.overlay.* xattrs), done (written last)
+ *	                          user.overlay.* xattrs), done (written last). A layer whose tree
+ *	                          depends on links below it (reroute.h) is named by a digest of both
  *	images/<image id hex>     record, "key value" lines: layers top first, env, workdir, user
  *	refs/<escaped name>       one line, the image id
  *	host/                     the built-in image "host": a skeleton of /etc and mount points

@@ -17,6 +17,7 @@
 #include "images/entry.h"
 #include "images/offsets.h"
 #include "images/place.h"
+#include "images/reroute.h"
 #include "isolate/own.h"
 
 enum {
@@ -384,7 +385,12 @@ static int step(struct job *j)
 	if (!src.hardlink)
 		src.link = archive_entry_symlink(en);
 	src.mode = archive_entry_mode(en);
-	if (entry_decide(&src, &rules, &j->entry, j->e) < 0 || take_entry(j, en) < 0)
+	if (entry_decide(&src, &rules, &j->entry, j->e) < 0)
+		return -1;
+	if (j->plan->reroute && j->entry.action != ENTRY_SKIP && j->entry.action != ENTRY_ROOT &&
+		reroute_entry(j->plan->reroute, j->plan->dir_fd, &j->entry, j->e) < 0)
+		return -1;
+	if (take_entry(j, en) < 0)
 		return -1;
 	return 1;
 }

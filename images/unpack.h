@@ -46,8 +46,9 @@ struct unpack_plan {
 	int dir_fd; /* target, below the jail's root */
 	int raw_fd; /* -1, or receives the contents of regular files; see unpack_entry_fn */
 	struct unpack_policy policy;
-	unpack_entry_fn *entry; /* NULL: none */
-	unpack_bytes_fn *bytes; /* NULL: none */
+	unpack_entry_fn *entry;  /* NULL: none */
+	unpack_bytes_fn *bytes;  /* NULL: none */
+	struct reroute *reroute; /* layers: links of the lower ones (reroute.h); NULL: none */
 	void *arg;
 };
 

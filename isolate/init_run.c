@@ -127,7 +127,7 @@ static int child_main(void *arg)
 	if (child_descriptors(s) < 0 || child_limits(s) < 0)
 		_exit(127);
 	if (chdir(s->dir) < 0) {
-		err_set(&s->err, ERR_NOTFOUND, errno, "enter the directory %.100s", s->dir);
+		err_set(&s->err, ERR_REQUEST, errno, "workdir: enter %.100s", s->dir);
 		_exit(127);
 	}
 	sigemptyset(&none); /* dispositions: init reset what it inherited, and has no handler */

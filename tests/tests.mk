@@ -33,7 +33,7 @@ $(FB)/fuzz/%: tests/fuzz/%.c $(LI)
 
 units: $(units)
 check-unit: $(units)
-	prove -e '' $(units)
+	prove $(PROVE_FLAGS) -e '' $(units)
 .PHONY: units check-unit
 
 # Drives the tree server for tests/cli and tests/bench.
@@ -47,14 +47,20 @@ check-includes:
 check-docs:
 	CC=$(CC) scripts/check-docs
 check-cli: $(programs) $B/treectl
-	@$(if $(cli_tests),CGIBOX_BUILD=$(abspath $B) prove $(PROVE_FLAGS) $(cli_tests),:)
+	@$(if $(cli_tests),B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) \
+	  prove $(PROVE_FLAGS) $(cli_tests),:)
 check: all check-includes check-docs check-unit check-cli
 .PHONY: check check-includes check-docs check-cli
 
-# Each fuzz target for FUZZ_S seconds from its committed corpus, two at a time.
+# Each fuzz target for FUZZ_S seconds from its committed corpus, two at a time. The libraries once and
+# in parallel before the targets, which would each make them.
+fuzz-libs:
+	@$(MAKE) --no-print-directory B=$(FB) CC=clang CFLAGS="$(FUZZ_F)" HARDEN=-fPIE \
+	  $(FB)/libisolate.a $(FB)/libimages.a $(FB)/libfcgi-app.a
+$(fuzzers): | fuzz-libs
 fuzz: fuzzers
 	FB=$(FB) FUZZ_S=$(FUZZ_S) prove -j2 -e scripts/fuzz $(notdir $(fuzzers))
-.PHONY: fuzz
+.PHONY: fuzz fuzz-libs
 
 # tests/bench/*: one program or script a measurement; numbers on stdout.
 bench: $(programs) $B/treectl

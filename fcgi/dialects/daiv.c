@@ -42,19 +42,32 @@ static void create_failed(struct dialect_call *c, const struct err *e)
 	}
 }
 
+/* "unenforced" is there only when the operator chose to report instead of to refuse. */
+static void answer_created(struct dialect_call *c, const struct session_made *made)
+{
+	struct buf *b = &c->rs->body;
+	bool memory = made->unenforced & UNENFORCED_MEMORY;
+	bool cpus = made->unenforced & UNENFORCED_CPUS;
+
+	buf_addf(b, "{\"session_id\":\"%s\"", made->id);
+	if (memory || cpus)
+		buf_addf(b, ",\"unenforced\":[%s%s%s]", memory ? "\"memory_bytes\"" : "",
+			memory && cpus ? "," : "", cpus ? "\"cpus\"" : "");
+	buf_addc(b, '}');
+	dialect_status(c, 200);
+}
+
 static void create(struct dialect_call *c)
 {
-	char id[SESSION_ID_LEN + 1];
+	struct session_made made = {0};
 	struct daiv_create r;
 	struct err e = {0};
 
 	if (daiv_check_create(c, &r) == 0) {
-		if (c->ops->create(c->backend, &r.spec, id, &e) < 0) {
+		if (c->ops->create(c->backend, &r.spec, &made, &e) < 0)
 			create_failed(c, &e);
-		} else {
-			buf_addf(&c->rs->body, "{\"session_id\":\"%s\"}", id);
-			dialect_status(c, 200);
-		}
+		else
+			answer_created(c, &made);
 	}
 	daiv_create_clear(&r);
 }

@@ -3,7 +3,7 @@
 
 Runs as an ordinary user; started by root it drops to an uid of its own for the program.
 B names the build directory (default: build)."""
-import gzip, hashlib, io, json, os, shutil, signal, socket, subprocess, sys, tarfile, tempfile
+import fcntl, gzip, hashlib, io, json, os, shutil, signal, socket, subprocess, sys, tarfile, tempfile
 import threading, time, http.server
 
 B = os.environ.get('B', 'build')
@@ -43,6 +43,8 @@ if os.getuid() == 0:
     os.chown(home, UID, UID)
 DROP = ['setpriv', '--reuid', str(UID), '--regid', str(UID), '--clear-groups'] \
     if os.getuid() == 0 else []
+os.environ['HOME'] = f'{top}/tools'  # of skopeo and umoci
+os.mkdir(f'{top}/tools')
 ENV = {'PATH': os.environ['PATH'], 'HOME': home}
 
 
@@ -50,6 +52,26 @@ def image(*args, state='st', env=None, timeout=120):
     return subprocess.run(DROP + [program, '--state', f'{home}/{state}', *args], cwd=home,
                           env={**ENV, **(env or {})}, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=timeout)
+
+
+def on_terminal(args, state, env):
+    """Standard error of the program when that is a terminal."""
+    a, b = os.openpty()
+    p = subprocess.Popen(DROP + [program, '--state', f'{home}/{state}', *args], cwd=home, env={**ENV, **env},
+                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=b)
+    os.close(b)
+    out = b''
+    try:
+        while True:
+            piece = os.read(a, 4096)
+            if not piece:
+                break
+            out += piece
+    except OSError: # how Linux reports the end of a terminal
+        pass
+    os.close(a)
+    p.wait()
+    return out.decode('utf-8', 'replace')
 
 
 def inspect(ref, state='st'):
@@ -224,6 +246,35 @@ def test_forms():
         skip('a layout made by umoci', 'umoci, skopeo')
 
 
+# --- a layer that writes lib/b above lib -> usr/lib
+def config_for(*layers):
+    return json.dumps({'os': 'linux', 'rootfs': {'type': 'layers',
+                       'diff_ids': ['sha256:' + sha(x) for x in layers]}}).encode()
+
+
+def test_merged_usr():
+    merged = tar([('usr/lib', 'd', None, 0o755), ('lib', 'l', 'usr/lib', 0o777), ('bin', 'l', '/usr/bin', 0o777)])
+    split = tar([('lib', 'd', None, 0o755)])
+    upper = tar([('lib/b', 'f', b'b', 0o644), ('lib/c', 'h', 'lib/b', 0o644), ('lib/.wh.old', 'f', b'', 0o644)])
+    own = tar([('lib', 'd', None, 0o755), ('lib/b', 'f', b'b', 0o644)])
+    got = {}
+    for name, layers in (('split', (split, upper)), ('merged', (merged, upper)), ('third', (merged, LAYER2, upper)),
+                         ('own', (merged, own))):
+        r = image('import', name, make_layout(f'mu-{name}', config_for(*layers), layers), state='mu')
+        got[name] = inspect(name, 'mu').get('lower', [''])
+        ok(r.returncode == 0 and len(got[name]) == len(layers), f'{name} was imported', r.stderr)
+    low = got['merged'][0]
+    ok(not os.path.lexists(f'{low}/lib') and open(f'{low}/usr/lib/b').read() == 'b', 'lib/b went to usr/lib')
+    ok(os.stat(f'{low}/usr/lib/b').st_nlink == 2 and os.lstat(f'{low}/usr/lib/old').st_rdev == 0,
+       'so did a hard link and a whiteout')
+    ok(os.path.isdir(f"{got['split'][0]}/lib") and got['split'][0] != low, 'above a directory the same layer is another tree')
+    ok(got['third'][0] == low, 'above the same links it is shared')
+    ok(os.path.isdir(f"{got['own'][0]}/lib") and not os.path.islink(f"{got['own'][0]}/lib"),
+       'a layer with an entry of its own for lib replaces the link')
+    r = image('import', 'again', f'{top}/mu-merged', state='mu')
+    ok(r.stderr.count('already here') == 2 and inspect('again', 'mu')['lower'] == got['merged'], 'the second time it is found')
+
+
 # --- refusals: each leaves no layer and no reference
 def refused(what, args, text, code=65, state='bad', env=None):
     r = image(*args, state=state, env=env)
@@ -276,6 +327,27 @@ def test_refusals():
     for args in ([], ['frob'], ['import', 'x'], ['ls', 'x'], ['--nope', 'ls']):
         refused(f'usage: {args}', args, 'usage:', code=64)
     refused('an unknown key in the configuration', ['--conf', write('c.conf', b'frob = 1\n'), 'ls'], 'frob', code=78)
+
+
+# --- damage is told, and repaired by the next import
+def test_damage():
+    image('import', 'd', f'{top}/root.plain', state='dm')
+    base, (layer,) = f'{home}/dm/images', store_files('dm')[0]
+    for args, code, text in ((['inspect', 'nothing'], 66, 'cgibox image pull nothing'), (['inspect', 'a//b'], 65, 'malformed'),
+                             (['inspect', 'd'], 0, '')):
+        r = image(*args, state='dm')
+        ok(r.returncode == code and text in r.stderr, f'{args}: exit {code}', r.stderr)
+    os.rename(f'{base}/layers/{layer}/done', f'{base}/was-done')
+    r = image('inspect', 'd', state='dm')
+    ok(r.returncode == 71 and 'pull or import again' in r.stderr, 'a layer that is not whole is not used', r.stderr)
+    os.rename(f'{base}/was-done', f'{base}/layers/{layer}/done')
+    (record,) = os.listdir(f'{base}/images')
+    with open(f'{base}/images/{record}', 'a') as f:
+        f.write('layer ../../etc\n')
+    r = image('inspect', 'd', state='dm')
+    ok(r.returncode == 71 and 'line' in r.stderr, 'a damaged record is refused', r.stderr)
+    image('import', 'd', f'{top}/root.plain', state='dm')
+    ok(image('inspect', 'd', state='dm').returncode == 0, 'importing again repairs it')
 
 
 # --- rm
@@ -354,6 +426,8 @@ http: {{addr: 127.0.0.1:{port}, debug: {{addr: 127.0.0.1:{free_port()}}}}}
         manifest = json.load(open(f'{top}/layout/index.json'))['manifests'][0]['digest']
         r = image('pull', f'{host}/t/two@{manifest}', state='pl3', env=env)
         ok(r.returncode == 0, 'pull by digest', r.stderr)
+        out = on_terminal(['pull', f'{host}/t/two:v'], 'tty', env)
+        ok('[====' in out and '\r' in out, 'on a terminal: a bar', out)
         many = [subprocess.Popen(DROP + [program, '--state', f'{home}/par', 'pull', f'{host}/t/two:v'], cwd=home,
                                  env={**ENV, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
                 for _ in range(4)]
@@ -368,7 +442,7 @@ http: {{addr: 127.0.0.1:{port}, debug: {{addr: 127.0.0.1:{free_port()}}}}}
 
 # --- a registry that misbehaves
 class Evil(http.server.BaseHTTPRequestHandler):
-    blobs, mode, hold, reached = {}, '', threading.Event(), threading.Event()
+    blobs, mode, hold, reached, stop = {}, '', threading.Event(), threading.Event(), threading.Event()
 
     def log_message(self, *a):
         pass
@@ -392,6 +466,10 @@ class Evil(http.server.BaseHTTPRequestHandler):
             self.send_header('Content-Length', str(len(data)))
         self.end_headers()
         try:
+            for i in range(len(data) if self.mode == 'slow' and big else 0):
+                self.wfile.write(data[i:i + 1])
+                if self.stop.wait(0.1):
+                    return
             if self.mode == 'hold' and big:
                 self.wfile.write(data[:len(data) // 2])
                 self.wfile.flush()
@@ -418,7 +496,11 @@ def test_evil():
     for mode, text in (('corrupt', 'pull'), ('redirect', '302'), ('endless', 'larger')):
         Evil.mode = mode
         refused(f'registry: {mode}', ['pull', f'{host}/x:v'], text, state='bad', env=env)
-    Evil.blobs['w'] = b'{}'
+    Evil.mode = 'slow'
+    refused('registry: slower than pull_timeout_s', ['pull', f'{host}/x:v'], 'too slow', code=69,
+            env={**env, 'CGIBOX_PULL_TIMEOUT_S': '2'})
+    Evil.stop.set()
+    Evil.mode = ''
     refused('registry: other bytes than the digest asked for', ['pull', f'{host}/x@sha256:' + '0' * 64], 'no', code=66, env=env)
     Evil.blobs['sha256:' + '0' * 64] = Evil.blobs['v']
     refused('registry: a manifest that is not the pinned one', ['pull', f'{host}/x@sha256:' + '0' * 64], 'instead of', env=env)
@@ -430,6 +512,9 @@ def test_evil():
     p.send_signal(signal.SIGKILL)
     p.wait()
     Evil.hold.set()
+    # The unpacker sees the end of its input and goes; until then it holds the store's lock.
+    with open(f'{home}/kill/images/lock') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
     layers, tmp = store_files('kill')
     ok(layers == [] and tmp != [], 'kill -9 in the middle: nothing visible, work left behind', (layers, tmp))
     Evil.mode = ''
@@ -460,7 +545,7 @@ def test_host():
 
 
 try:
-    for t in (test_rootfs, test_forms, test_refusals, test_rm, test_registry, test_evil, test_host):
+    for t in (test_rootfs, test_forms, test_merged_usr, test_refusals, test_damage, test_rm, test_registry, test_evil, test_host):
         t()
 finally:
     subprocess.run(['chmod', '-R', 'u+rwx', top])

@@ -19,15 +19,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		return 0;
 	for (size_t i = 0; i < x.n; i++) {
 		const struct ws_entry *en = &x.v[i];
-		const char *slash = strrchr(en->path, '/');
 
 		if (ws_index_find(&x, en->path, en->len) != en || en->at < 0)
 			abort();
 		if (patch_path_refused(en->path) && en->len > 0)
 			abort();
-		if (slash && !S_ISDIR(en->mode) &&
-			!ws_index_has_dir(&x, en->path, (size_t)(slash - en->path)))
-			abort();
+		for (const char *s = strchr(en->path, '/'); s && !S_ISDIR(en->mode);
+			s = strchr(s + 1, '/'))
+			if (!ws_index_has_dir(&x, en->path, (size_t)(s - en->path)))
+				abort();
 	}
 	ws_index_clear(&x);
 	return 0;

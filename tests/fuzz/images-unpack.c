@@ -1,5 +1,5 @@
 /*
- * Whole archives into a directory in memory. The first byte chooses the policy. Not in a jail:
+ * Whole archives into a directory in memory. The first byte chooses the policy (bit 0: layer, bit 1: a link below it). Not in a jail:
  * so an archive that gets out of the directory without its help is found here.
  */
 #include <dirent.h>
@@ -13,6 +13,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "images/reroute.h"
 #include "images/rmtree.h"
 #include "images/unpack.h"
 
@@ -99,6 +100,7 @@ static int count_entry(
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	uint64_t most = 1 << 20;
+	struct reroute links = {0};
 	struct unpack_stats st;
 	struct err e;
 	struct unpack_plan plan = {.entry = count_entry,
@@ -115,6 +117,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (topfd < 0)
 		enter();
 	plan.policy.layer = p[0] & 1;
+	if (p[0] & 2) {
+		reroute_add(&links, "lib", "usr/lib");
+		plan.reroute = &links;
+	}
 	mkdirat(topfd, "root", 0755);
 	plan.dir_fd = openat(topfd, "root", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	plan.in_fd = memfd_create("archive", MFD_CLOEXEC);

@@ -35,6 +35,7 @@ static struct {
 	char archive[64];
 	bool has_archive, extract_patch;
 	unsigned creates, opens, closes, execs, patches, destroys;
+	unsigned unenforced; /* what create() reports */
 	char workdir[64];
 	int64_t timeout_ms, output_max;
 	const char *patch;
@@ -65,7 +66,8 @@ static int be_health(struct backend *b, struct err *e)
 	return failing('h', e);
 }
 
-static int be_create(struct backend *b, const struct session_spec *s, char *id, struct err *e)
+static int be_create(struct backend *b, const struct session_spec *s, struct session_made *out,
+	struct err *e)
 {
 	(void)b;
 	be.creates++;
@@ -73,7 +75,8 @@ static int be_create(struct backend *b, const struct session_spec *s, char *id, 
 	memset(be.env, 0, sizeof be.env);
 	if (s->env_bytes)
 		memcpy(be.env, s->env, s->env_bytes);
-	strcpy(id, ID);
+	strcpy(out->id, ID);
+	out->unenforced = be.unenforced;
 	return failing('c', e);
 }
 

@@ -193,6 +193,14 @@ static void test_create_failures(void)
 
 static void test_create(void)
 {
+	be.unenforced = UNENFORCED_MEMORY | UNENFORCED_CPUS;
+	want(200, "{\"session_id\":\"" ID "\",\"unenforced\":[\"memory_bytes\",\"cpus\"]}",
+		POST("/session/", "{\"base_image\":\"x\",\"memory_bytes\":64,\"cpus\":1}"),
+		"limits that are reported and not held");
+	be.unenforced = UNENFORCED_CPUS;
+	want(200, "{\"session_id\":\"" ID "\",\"unenforced\":[\"cpus\"]}",
+		POST("/session/", "{\"base_image\":\"x\",\"cpus\":1}"), "one of them");
+	be.unenforced = 0;
 	want(200, "{\"session_id\":\"" ID "\"}",
 		POST("/api/v1/session", "{\"base_image\":\"python:3.12\"}"), "defaults");
 	ok(!strcmp(be.spec.image, "python:3.12") && !be.spec.ephemeral && !be.spec.extract_patch &&

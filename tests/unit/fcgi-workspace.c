@@ -147,10 +147,48 @@ static void test_index(void)
 	buf_clear(&b);
 }
 
+/* Full of collisions, and with another secret each time: no directory may be missed. */
+static void test_index_dirs(void)
+{
+	bool all = true, none = true;
+
+	for (int round = 0; round < 200; round++) {
+		static const char *const paths[] = {
+			"a/b/c/d/e/f", "x.o/[x]/a/l/A", "p/q", "p/r/s/t", "k/l/m/n/o/p/q/r"};
+		struct ws_index x;
+		struct err e;
+		struct buf b;
+		char *copy;
+
+		ws_index_begin(&b, &e);
+		for (unsigned i = 0; i < 5; i++) {
+			struct ws_entry en = {.path = paths[i],
+				.len = (uint32_t)strlen(paths[i]),
+				.mode = S_IFREG | 0644};
+
+			ws_index_add(&b, &en, &e);
+		}
+		ws_index_end(&b, 5000000000, &e);
+		copy = malloc(b.len);
+		memcpy(copy, b.p, b.len);
+		if (ws_index_parse(&x, copy, b.len, &e) < 0)
+			break;
+		for (unsigned i = 0; i < 5; i++)
+			for (const char *s = strchr(paths[i], '/'); s; s = strchr(s + 1, '/'))
+				all = all && ws_index_has_dir(&x, paths[i], (size_t)(s - paths[i]));
+		none = none && !ws_index_has_dir(&x, "q", 1) && !ws_index_has_dir(&x, "a/b/d", 5);
+		ws_index_clear(&x);
+		buf_clear(&b);
+	}
+	ok(all, "each directory above a file is known, in 200 orders of the table");
+	ok(none, "and no other");
+}
+
 int main(void)
 {
 	test_layout();
 	test_plan();
 	test_index();
+	test_index_dirs();
 	return done();
 }
