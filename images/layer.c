@@ -252,10 +252,18 @@ int layer_commit(struct layer *l, const char *id, struct err *e)
 	if (fd < 0 || syncfs(fd) < 0)
 		return err_set(e, ERR_SETUP, errno, "sync layer %.12s", id);
 	snprintf(name, sizeof name, "layers/%s", id);
-	if (renameat(l->store->dir, l->tmp, l->store->dir, name) == 0)
-		l->tmp[0] = '\0';
-	else if (errno != EEXIST && errno != ENOTEMPTY)
-		return err_set(e, ERR_SETUP, errno, "put layer %.12s into place", id);
+	if (renameat(l->store->dir, l->tmp, l->store->dir, name) < 0) {
+		if (errno != EEXIST && errno != ENOTEMPTY)
+			return err_set(e, ERR_SETUP, errno, "put layer %.12s into place", id);
+		if (layer_present(l->store, id))
+			return 0;
+		/* Damage of a foreign hand: we only ever rename whole layers to here. */
+		if (rmtree_at(l->store->dir, name, e) < 0)
+			return -1;
+		if (renameat(l->store->dir, l->tmp, l->store->dir, name) < 0)
+			return err_set(e, ERR_SETUP, errno, "put layer %.12s into place", id);
+	}
+	l->tmp[0] = '\0';
 	return 0;
 }
 

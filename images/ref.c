@@ -17,7 +17,7 @@ bool ref_is_digest(const char *s)
 	return !strncmp(s, "sha256:", 7) && ref_is_hex(s + 7, 64);
 }
 
-/* alpha-numeric ( separator alpha-numeric )*, separator = "." | "_" | "__" | "-"+ */
+/* word ( separator word )*, word = [a-z0-9]+, separator = "." | "_" | "__" | "-"+ */
 static bool component_ok(const char *s, size_t n)
 {
 	static const char alnum[] = DIGITS LOWER;

@@ -7,18 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
-#include "images/rmtree.h"
 #include "images/store.h"
 #include "isolate/buf.h"
 #include "isolate/client.h"
 #include "isolate/launch.h"
 #include "isolate/main.h"
+#include "isolate/main_upper.h"
 #include "isolate/own.h"
 
 enum { EXIT_USAGE = 64, EXIT_NO_EXEC = 126, EXIT_NOT_FOUND = 127, BINDS_MAX = 64,
@@ -151,54 +148,6 @@ static int parse(const struct conf *c, int argc, char **argv, struct run_opts *o
 	return 0;
 }
 
-/*
- * Since Linux 6.6 a tmpfs has user xattrs. Without them an overlay on it cannot replace a
- * directory of the image (`rm -r d; mkdir d` is EIO), so the writable layer goes to the disk.
- */
-static bool tmpfs_can_be_upper(void)
-{
-	OWN_FD fd = memfd_create("probe", MFD_CLOEXEC);
-
-	return fd >= 0 && fsetxattr(fd, "user.overlay.opaque", "y", 1, 0) == 0;
-}
-
-/* A writable layer below STATE/tmp: its name, or "" when a tmpfs serves. */
-struct disk_upper {
-	int tmp; /* STATE/tmp */
-	char name[32], upper[PATH_MAX], work[PATH_MAX];
-};
-
-static int disk_upper_make(const struct conf *c, struct disk_upper *d, struct err *e)
-{
-	OWN_FD dir = -1;
-
-	snprintf(d->name, sizeof d->name, "run-%d", (int)getpid());
-	if (rmtree_at(d->tmp, d->name, e) < 0)
-		return -1;
-	if (mkdirat(d->tmp, d->name, 0700) < 0 ||
-		(dir = openat(d->tmp, d->name, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0 ||
-		mkdirat(dir, "upper", 0755) < 0 || mkdirat(dir, "work", 0755) < 0)
-		return err_set(e, ERR_SETUP, errno, "make a writable layer");
-	snprintf(d->upper, sizeof d->upper, "%s/tmp/%s/upper", c->state_dir, d->name);
-	snprintf(d->work, sizeof d->work, "%s/tmp/%s/work", c->state_dir, d->name);
-	return 0;
-}
-
-/* STATE with mnt and tmp below it. */
-static int open_state(const struct conf *c, struct disk_upper *d, struct err *e)
-{
-	OWN_FD state = -1;
-
-	if (mkdir(c->state_dir, 0700) < 0 && errno != EEXIST)
-		return err_set(e, ERR_SETUP, errno, "make the state directory %s", c->state_dir);
-	state = open(c->state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (state < 0 || (mkdirat(state, "mnt", 0700) < 0 && errno != EEXIST) ||
-		(mkdirat(state, "tmp", 0700) < 0 && errno != EEXIST))
-		return err_set(e, ERR_SETUP, errno, "use the state directory %s", c->state_dir);
-	d->tmp = openat(state, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return d->tmp >= 0 ? 0 : err_set(e, ERR_SETUP, errno, "open %s/tmp", c->state_dir);
-}
-
 /* Numeric "uid[:gid]" of the image's config, else 0: names are not looked up in a strange file. */
 static void image_user(const struct image *im, struct run_opts *o)
 {
@@ -228,7 +177,7 @@ static int make_env(const struct image *im, struct run_opts *o, struct buf *out)
 }
 
 static void fill_launch(const struct conf *c, const struct image *im, const struct run_opts *o,
-	const struct disk_upper *d, const char *staging, struct launch *w)
+	const struct upper *d, const char *staging, struct launch *w)
 {
 	*w = (struct launch){
 		.uid = (uint32_t)o->uid,
@@ -249,7 +198,7 @@ static void fill_launch(const struct conf *c, const struct image *im, const stru
 		.shm_inodes = (uint64_t)c->tmpfs_max_inodes,
 		.client_fd = -1,
 	};
-	if (*d->name) {
+	if (d->on_disk) {
 		w->root.upper = d->upper;
 		w->root.work = d->work;
 	} else {
@@ -298,7 +247,7 @@ static int run_in(const struct sandbox *s, const struct run_opts *o, const struc
 static int run_image(const struct conf *c, const struct image *im, struct run_opts *o)
 {
 	struct launcher l = {.init_fd = -1};
-	struct disk_upper d = {.tmp = -1};
+	struct upper d;
 	OWN_BUF env = BUF_INIT(ENV_MAX);
 	struct sandbox s = {.pid = -1, .pidfd = -1, .ctl = -1};
 	struct launch w;
@@ -308,11 +257,14 @@ static int run_image(const struct conf *c, const struct image *im, struct run_op
 
 	snprintf(staging, sizeof staging, "%s/mnt", c->state_dir);
 	image_user(im, o);
-	if (make_env(im, o, &env) < 0 || open_state(c, &d, &e) < 0 ||
-		(!tmpfs_can_be_upper() && disk_upper_make(c, &d, &e) < 0) ||
-		launcher_open(&l, &e) < 0) {
-		own_close(&d.tmp);
+	if (make_env(im, o, &env) < 0)
+		return fail(&(struct err){.kind = ERR_LIMIT, .msg = "the environment is too large"});
+	if (upper_open(&d, c->state_dir, &e) < 0)
 		return fail(&e);
+	if (launcher_open(&l, &e) < 0) {
+		code = fail(&e);
+		upper_close(&d, &e);
+		return code;
 	}
 	fill_launch(c, im, o, &d, staging, &w);
 	if (sandbox_start(&l, &w, &s, &e) < 0 || sandbox_wait_ready(&s, READY_MS, &e) < 0)
@@ -321,9 +273,8 @@ static int run_image(const struct conf *c, const struct image *im, struct run_op
 		code = run_in(&s, o, &env, o->dir ? o->dir : im->workdir ? im->workdir : "/");
 	sandbox_stop(&s);
 	launcher_close(&l);
-	if (*d.name && rmtree_at(d.tmp, d.name, &e) < 0)
+	if (upper_close(&d, &e) < 0)
 		fail(&e);
-	own_close(&d.tmp);
 	return code;
 }
 

@@ -340,7 +340,9 @@ def test_damage():
     os.rename(f'{base}/layers/{layer}/done', f'{base}/was-done')
     r = image('inspect', 'd', state='dm')
     ok(r.returncode == 71 and 'pull or import again' in r.stderr, 'a layer that is not whole is not used', r.stderr)
-    os.rename(f'{base}/was-done', f'{base}/layers/{layer}/done')
+    image('import', 'd', f'{top}/root.plain', state='dm')
+    ok(os.path.exists(f'{base}/layers/{layer}/done') and image('inspect', 'd', state='dm').returncode == 0,
+       'importing again makes it whole')
     (record,) = os.listdir(f'{base}/images')
     with open(f'{base}/images/{record}', 'a') as f:
         f.write('layer ../../etc\n')

@@ -1,0 +1,109 @@
+#include "isolate/main_upper.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "images/rmtree.h"
+#include "isolate/own.h"
+
+#define RUN_PREFIX "run-"
+
+/*
+ * Since Linux 6.6 a tmpfs has user xattrs. Without them an overlay on it cannot replace a
+ * directory of the image (`rm -r d; mkdir d` is EIO), so the writable layer goes to the disk.
+ */
+static bool tmpfs_can_be_upper(void)
+{
+	OWN_FD fd = memfd_create("probe", MFD_CLOEXEC);
+
+	return fd >= 0 && fsetxattr(fd, "user.overlay.opaque", "y", 1, 0) == 0;
+}
+
+/* Opens the directory and takes its lock without waiting; -1 when it is in use or gone. */
+static int open_locked(int tmp, const char *name)
+{
+	OWN_FD fd = openat(tmp, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 ? take_fd(&fd) : -1;
+}
+
+/* A run that was killed leaves its directory and no lock on it. */
+static void sweep(int tmp)
+{
+	int fd = openat(tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *h = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	if (!h) {
+		own_close(&fd);
+		return;
+	}
+	while ((de = readdir(h))) {
+		OWN_FD lock = -1;
+
+		if (strncmp(de->d_name, RUN_PREFIX, sizeof RUN_PREFIX - 1))
+			continue;
+		lock = open_locked(tmp, de->d_name);
+		if (lock >= 0)
+			rmtree_at(tmp, de->d_name, NULL); /* what stays is tried again next time */
+	}
+	closedir(h);
+}
+
+static int make(struct upper *d, const char *state_dir, struct err *e)
+{
+	snprintf(d->name, sizeof d->name, RUN_PREFIX "%d", (int)getpid());
+	if (mkdirat(d->tmp, d->name, 0700) < 0 || (d->lock = open_locked(d->tmp, d->name)) < 0 ||
+		mkdirat(d->lock, "upper", 0755) < 0 || mkdirat(d->lock, "work", 0755) < 0)
+		return err_set(e, ERR_SETUP, errno, "make a writable layer");
+	snprintf(d->upper, sizeof d->upper, "%s/tmp/%s/upper", state_dir, d->name);
+	snprintf(d->work, sizeof d->work, "%s/tmp/%s/work", state_dir, d->name);
+	d->on_disk = true;
+	return 0;
+}
+
+static int open_tmp(const char *state_dir, struct err *e)
+{
+	OWN_FD state = -1, tmp = -1;
+
+	if (mkdir(state_dir, 0700) < 0 && errno != EEXIST)
+		return err_set(e, ERR_SETUP, errno, "make the state directory %s", state_dir);
+	state = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (state < 0 || (mkdirat(state, "mnt", 0700) < 0 && errno != EEXIST) ||
+		(mkdirat(state, "tmp", 0700) < 0 && errno != EEXIST) ||
+		(tmp = openat(state, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return err_set(e, ERR_SETUP, errno, "use the state directory %s", state_dir);
+	return take_fd(&tmp);
+}
+
+int upper_open(struct upper *d, const char *state_dir, struct err *e)
+{
+	memset(d, 0, sizeof *d);
+	d->lock = -1;
+	d->tmp = open_tmp(state_dir, e);
+	if (d->tmp < 0)
+		return -1;
+	sweep(d->tmp);
+	if (tmpfs_can_be_upper() || make(d, state_dir, e) == 0)
+		return 0;
+	own_close(&d->lock);
+	own_close(&d->tmp);
+	return -1;
+}
+
+int upper_close(struct upper *d, struct err *e)
+{
+	int ret = d->on_disk ? rmtree_at(d->tmp, d->name, e) : 0;
+
+	own_close(&d->lock);
+	own_close(&d->tmp);
+	return ret;
+}
