@@ -151,7 +151,7 @@ static int write_record(int at, const struct image *im, const struct keeper_requ
 		rq->extract_patch, rq->network);
 	if (!buf_ok(&b))
 		return err_set(e, ERR_LIMIT, 0, "the session's record is over %d bytes", RECORD_MAX);
-	return write_file(at, "record", b.p, b.len, e);
+	return write_file(at, "spec", b.p, b.len, e);
 }
 
 /* Makes the directories of path (absolute, below upper) one by one. */
@@ -354,7 +354,7 @@ int session_dir_load(struct session_dirs *d, const char *id, struct session_reco
 	OWN_BUF record = BUF_INIT(RECORD_MAX), layout = BUF_INIT(65536);
 
 	memset(r, 0, sizeof *r);
-	if (load_text(d, id, "record", &record, e) < 0 ||
+	if (load_text(d, id, "spec", &record, e) < 0 ||
 		load_text(d, id, "layout", &layout, e) < 0 ||
 		parse_record(record.p, r, e) < 0 || parse_layout(layout.p, lay, e) < 0) {
 		session_record_clear(r);

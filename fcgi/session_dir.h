@@ -1,7 +1,7 @@
 /*
  * Sessions on disk, the keeper's side. Files are the truth: a session is STATE/sessions/<id>/
  *
- *	record        what it was made with: "key value" lines (spec below)
+ *	spec          what it was made with: "key value" lines; `image rm` reads "lower" there
  *	env           its environment, NAME=value, each with its NUL
  *	layout        struct ws_layout as numbers; replaced by rename
  *	used          its mtime is the last use

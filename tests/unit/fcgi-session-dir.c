@@ -89,7 +89,7 @@ static void test_crash(struct session_dirs *d)
 	session_id_make(id, &e);
 	ws = session_dir_prepare(d, id, &im, &rq, "", 0, "/h", &e);
 	ok(ws >= 0 && session_dir_commit(d, id, &lay, &e) == 0, "another");
-	rec = session_dir_open(d, id, "record", O_WRONLY);
+	rec = session_dir_open(d, id, "spec", O_WRONLY);
 	ok(ftruncate(rec, 12) == 0 && session_dir_load(d, id, &r, &lay, &e) < 0 && e.kind == ERR_SETUP,
 		"a record cut short is not taken for a whole one");
 }

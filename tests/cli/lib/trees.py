@@ -370,6 +370,10 @@ class Control:
 
 def start():
     """A scratch directory of an ordinary user (root becomes one), with treectl in it."""
+    for tool in ("git", "unshare", "mount"):
+        if not shutil.which(tool):
+            print("1..0 # SKIP %s is not installed" % tool)
+            sys.exit(os.environ.get("MUST_WORK") == "1")
     build = os.environ.get("CGIBOX_BUILD", os.path.join(HERE, "../../../build"))
     top = tempfile.mkdtemp(prefix="cgibox-trees-")
     os.chmod(top, 0o755)
