@@ -110,7 +110,7 @@ static int check_contents(struct job *j, uint64_t more)
 			limit_name(j, "archive_unpacked_max_bytes", "image_max_bytes"),
 			(long long)max);
 	j->stats->unpacked_bytes += more;
-	return check_ratio(j, j->stats->unpacked_bytes);
+	return 0;
 }
 
 /* One block of plain tar: bytes, 0 at the end, -1 with e. */
@@ -278,6 +278,9 @@ static int take_file(struct job *j, struct archive_entry *en)
 	if (fd < 0)
 		return -1;
 	if (size > 0 && copy_contents(j, fd, size) < 0)
+		return -1;
+	/* Only now: before its contents were read, a large first file would look like a bomb. */
+	if (check_ratio(j, j->stats->unpacked_bytes) < 0)
 		return -1;
 	if (j->plan->policy.layer)
 		set_xattrs(fd, en);

@@ -2,18 +2,12 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "isolate/buf.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
-
-enum { CONF_FILE_MAX = 1 << 20, SECRET_MAX = 4096 };
 
 enum key_type { K_INT, K_OCTAL, K_ENUM, K_STRING, K_SECRET };
 
@@ -129,17 +123,6 @@ static const struct key keys[] = {
 	INT(pull_timeout_s, 1, 86400, "1800", "seconds that a pull may take"),
 };
 
-/* The names that daiv-sandbox gives to the same settings. */
-static const struct {
-	const char *name, *key;
-} aliases[] = {
-	{"DAIV_SANDBOX_API_KEY", "api_key"},
-	{"DAIV_SANDBOX_API_V1_STR", "api_prefix"},
-	{"DAIV_SANDBOX_COMMAND_TIMEOUT", "command_timeout_s"},
-	{"DAIV_SANDBOX_RUN_UID", "run_uid"},
-	{"DAIV_SANDBOX_RUN_GID", "run_gid"},
-};
-
 static const struct key *key_find(const char *name)
 {
 	for (size_t i = 0; i < NELEM(keys); i++)
@@ -247,6 +230,11 @@ int conf_set(struct conf *c, const char *key, const char *value, struct err *e)
 	return key_set(c, k, value, e);
 }
 
+bool conf_known(const char *key)
+{
+	return key_find(key) != NULL;
+}
+
 int conf_init(struct conf *c)
 {
 	struct err e;
@@ -314,134 +302,6 @@ int conf_parse(struct conf *c, const char *name, const char *text, size_t n, str
 		if (parse_line(c, line, e) < 0)
 			return err_in(e, "%s, line %zu", name, line_no);
 		at += len + (nl != NULL);
-	}
-	return 0;
-}
-
-/* Reads a whole small file. secret: refuse one that others may read or write. */
-static int read_small(const char *path, size_t max, bool secret, struct buf *out, struct err *e)
-{
-	OWN_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	struct stat st;
-	ssize_t n;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_set(e, ERR_CONF, errno, "open %s", path);
-	if (!S_ISREG(st.st_mode))
-		return err_set(e, ERR_CONF, 0, "%s is not a regular file", path);
-	if (secret && (st.st_mode & 0007))
-		return err_set(e, ERR_CONF, 0,
-			"%s holds a secret and is open to everybody (mode %04o)", path,
-			(unsigned)st.st_mode & 07777);
-	*out = BUF_INIT(max);
-	for (;;) {
-		char *to = buf_room(out, 4096);
-
-		if (!to)
-			return err_set(
-				e, ERR_CONF, 0, "%s is larger than %zu bytes", path, max - 4096);
-		n = read(fd, to, 4096);
-		if (n < 0)
-			return err_set(e, ERR_CONF, errno, "read %s", path);
-		if (n == 0)
-			return 0;
-		out->len += (size_t)n;
-	}
-}
-
-static int load_file(struct conf *c, const char *file, struct err *e)
-{
-	OWN_BUF text = BUF_INIT(0);
-
-	if (read_small(file, CONF_FILE_MAX, false, &text, e) < 0)
-		return -1;
-	return conf_parse(c, file, text.p, text.len, e);
-}
-
-/* CGIBOX_STATE_DIR -> state_dir; NULL when the variable is not one of ours. */
-static const struct key *env_key(const char *var, size_t n)
-{
-	static const char prefix[] = "CGIBOX_";
-	char name[64];
-
-	for (size_t i = 0; i < NELEM(aliases); i++)
-		if (strlen(aliases[i].name) == n && !memcmp(aliases[i].name, var, n))
-			return key_find(aliases[i].key);
-	if (n <= sizeof prefix - 1 || n - (sizeof prefix - 1) >= sizeof name ||
-		memcmp(var, prefix, sizeof prefix - 1))
-		return NULL;
-	n -= sizeof prefix - 1;
-	for (size_t i = 0; i < n; i++)
-		name[i] = (char)tolower((unsigned char)var[sizeof prefix - 1 + i]);
-	name[n] = '\0';
-	return key_find(name);
-}
-
-/* Aliases first, so that our own name wins when both are set. Empty values are ignored. */
-static int load_env(struct conf *c, char *const *env, bool own, struct err *e)
-{
-	for (; env && *env; env++) {
-		const char *eq = strchr(*env, '=');
-		const struct key *k;
-
-		if (!eq || !eq[1] || own != !strncmp(*env, "CGIBOX_", 7))
-			continue;
-		k = env_key(*env, (size_t)(eq - *env));
-		if (k && key_set(c, k, eq + 1, e) < 0)
-			return err_in(e, "environment variable %.*s", (int)(eq - *env), *env);
-	}
-	return 0;
-}
-
-static int load_secret(struct conf *c, struct err *e)
-{
-	OWN_BUF text = BUF_INIT(0);
-
-	if (!*c->api_key_file || *c->api_key)
-		return 0;
-	if (read_small(c->api_key_file, SECRET_MAX + 4096, true, &text, e) < 0)
-		return -1;
-	while (text.len && (text.p[text.len - 1] == '\n' || text.p[text.len - 1] == '\r'))
-		text.len--;
-	if (!text.len || memchr(text.p, '\0', text.len))
-		return err_set(e, ERR_CONF, 0, "%s holds no key", c->api_key_file);
-	text.p[text.len] = '\0';
-	if (conf_set(c, "api_key", text.p, e) < 0)
-		return err_in(e, "%s", c->api_key_file);
-	return 0;
-}
-
-static int check_pairs(const struct conf *c, struct err *e)
-{
-	if (c->workers_min > c->workers_max)
-		return err_set(e, ERR_CONF, 0, "workers_min (%lld) is over workers_max (%lld)",
-			(long long)c->workers_min, (long long)c->workers_max);
-	if (c->command_timeout_s > c->command_timeout_max_s)
-		return err_set(e, ERR_CONF, 0,
-			"command_timeout_s (%lld) is over command_timeout_max_s (%lld)",
-			(long long)c->command_timeout_s, (long long)c->command_timeout_max_s);
-	if (*c->run_home != '/')
-		return err_set(e, ERR_CONF, 0, "run_home: \"%.100s\" is not an absolute path",
-			c->run_home);
-	if (*c->api_prefix &&
-		(*c->api_prefix != '/' || c->api_prefix[strlen(c->api_prefix) - 1] == '/'))
-		return err_set(e, ERR_CONF, 0,
-			"api_prefix: \"%.100s\" does not begin with \"/\", or ends with it",
-			c->api_prefix);
-	if (*c->state_dir != '/')
-		return err_set(e, ERR_CONF, 0, "state_dir: \"%.100s\" is not an absolute path",
-			c->state_dir);
-	return 0;
-}
-
-int conf_load(struct conf *c, const char *file, char *const *env, struct err *e)
-{
-	if (conf_init(c) < 0)
-		return err_set(e, ERR_SETUP, ENOMEM, "configuration");
-	if ((file && load_file(c, file, e) < 0) || load_env(c, env, false, e) < 0 ||
-		load_env(c, env, true, e) < 0 || load_secret(c, e) < 0 || check_pairs(c, e) < 0) {
-		conf_clear(c);
-		return -1;
 	}
 	return 0;
 }

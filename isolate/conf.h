@@ -9,6 +9,7 @@
 #ifndef CGIBOX_CONF_H
 #define CGIBOX_CONF_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -78,6 +79,9 @@ int conf_parse(struct conf *c, const char *name, const char *text, size_t n, str
 
 /* Sets one key from text; e names key and value but no place. */
 int conf_set(struct conf *c, const char *key, const char *value, struct err *e);
+
+/* Whether there is a key of this name. */
+bool conf_known(const char *key);
 
 /* Fills c with the defaults (strings are allocated). Returns -1 without memory. */
 int conf_init(struct conf *c);

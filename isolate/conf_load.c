@@ -1,0 +1,208 @@
+/* Where settings come from: the file, the environment, secret files. The table is in conf.c. */
+#include "isolate/conf.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "isolate/buf.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+
+enum { CONF_FILE_MAX = 1 << 20, SECRET_MAX = 4096 };
+
+#define OWN_PREFIX  "CGIBOX_"
+#define DAIV_PREFIX "DAIV_SANDBOX_"
+
+/* The names that daiv-sandbox gives to the same settings. key NULL: ours have no such thing. */
+static const struct {
+	const char *name, *key, *instead;
+} aliases[] = {
+	{"API_KEY", "api_key", NULL},
+	{"API_V1_STR", "api_prefix", NULL},
+	{"COMMAND_TIMEOUT", "command_timeout_s", NULL},
+	{"LOG_LEVEL", "log_level", NULL},
+	{"RUN_UID", "run_uid", NULL},
+	{"RUN_GID", "run_gid", NULL},
+	{"SESSION_LOCK_WAIT_SECONDS", NULL, "set session_lock_wait_ms"},
+	{"HOST", NULL, "the web server listens, not this service"},
+	{"PORT", NULL, "the web server listens, not this service"},
+	{"RUNTIME", NULL, "there is one isolator"},
+	{"GIT_IMAGE", NULL, "patches need no image"},
+	{"REDIS_URL", NULL, "locks are built in"},
+};
+
+/* Where container engines put secrets; looked at when neither key nor key file is named. */
+static const char *const secret_files[] = {
+	"/run/secrets/cgibox_api_key", "/run/secrets/daiv_sandbox_api_key"};
+
+/* Reads a whole small file. secret: refuse one that others may read or write. */
+static int read_small(const char *path, size_t max, bool secret, struct buf *out, struct err *e)
+{
+	OWN_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+	ssize_t n;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(e, ERR_CONF, errno, "open %s", path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, ERR_CONF, 0, "%s is not a regular file", path);
+	if (secret && (st.st_mode & 0007))
+		return err_set(e, ERR_CONF, 0,
+			"%s holds a secret and is open to everybody (mode %04o)", path,
+			(unsigned)st.st_mode & 07777);
+	*out = BUF_INIT(max);
+	for (;;) {
+		char *to = buf_room(out, 4096);
+
+		if (!to)
+			return err_set(
+				e, ERR_CONF, 0, "%s is larger than %zu bytes", path, max - 4096);
+		n = read(fd, to, 4096);
+		if (n < 0)
+			return err_set(e, ERR_CONF, errno, "read %s", path);
+		if (n == 0)
+			return 0;
+		out->len += (size_t)n;
+	}
+}
+
+static int load_file(struct conf *c, const char *file, struct err *e)
+{
+	OWN_BUF text = BUF_INIT(0);
+
+	if (read_small(file, CONF_FILE_MAX, false, &text, e) < 0)
+		return -1;
+	return conf_parse(c, file, text.p, text.len, e);
+}
+
+/* Python's names of levels, in any case. */
+static const char *log_word(const char *value, char out[16])
+{
+	size_t n = strlen(value);
+
+	if (n >= 16)
+		return value;
+	for (size_t i = 0; i <= n; i++)
+		out[i] = (char)tolower((unsigned char)value[i]);
+	return strcmp(out, "critical") ? out : "error";
+}
+
+static int set_alias(struct conf *c, const char *name, size_t n, const char *value, struct err *e)
+{
+	char word[16];
+
+	for (size_t i = 0; i < NELEM(aliases); i++) {
+		const char *key = aliases[i].key;
+
+		if (strlen(aliases[i].name) != n || memcmp(aliases[i].name, name, n))
+			continue;
+		if (key)
+			return conf_set(c, key,
+				strcmp(key, "log_level") ? value : log_word(value, word), e);
+		log_line(LOG_WARN, DAIV_PREFIX "%s is not used: %s", aliases[i].name,
+			aliases[i].instead);
+		return 0;
+	}
+	log_line(LOG_WARN, DAIV_PREFIX "%.*s is not used: there is no such setting", (int)n, name);
+	return 0;
+}
+
+/* CGIBOX_STATE_DIR is state_dir. Other variables with our prefix are no settings (tests use some). */
+static int set_own(struct conf *c, const char *name, size_t n, const char *value, struct err *e)
+{
+	char key[64];
+
+	if (n >= sizeof key)
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		key[i] = (char)tolower((unsigned char)name[i]);
+	key[n] = '\0';
+	return conf_known(key) ? conf_set(c, key, value, e) : 0;
+}
+
+/* One pass for each prefix: aliases first, so that our own name wins. Empty values are ignored. */
+static int load_env(struct conf *c, char *const *env, const char *prefix,
+	int (*set)(struct conf *, const char *, size_t, const char *, struct err *), struct err *e)
+{
+	size_t skip = strlen(prefix);
+
+	for (; env && *env; env++) {
+		const char *eq = strchr(*env, '=');
+
+		if (!eq || !eq[1] || strncmp(*env, prefix, skip) || (size_t)(eq - *env) <= skip)
+			continue;
+		if (set(c, *env + skip, (size_t)(eq - *env) - skip, eq + 1, e) < 0)
+			return err_in(e, "environment variable %.*s", (int)(eq - *env), *env);
+	}
+	return 0;
+}
+
+static int load_secret_file(struct conf *c, const char *path, bool strict, struct err *e)
+{
+	OWN_BUF text = BUF_INIT(0);
+
+	if (read_small(path, SECRET_MAX + 4096, strict, &text, e) < 0)
+		return -1;
+	while (text.len && (text.p[text.len - 1] == '\n' || text.p[text.len - 1] == '\r'))
+		text.len--;
+	if (!text.len || memchr(text.p, '\0', text.len))
+		return err_set(e, ERR_CONF, 0, "%s holds no key", path);
+	text.p[text.len] = '\0';
+	if (conf_set(c, "api_key", text.p, e) < 0)
+		return err_in(e, "%s", path);
+	return 0;
+}
+
+static int load_secret(struct conf *c, struct err *e)
+{
+	if (*c->api_key)
+		return 0;
+	if (*c->api_key_file)
+		return load_secret_file(c, c->api_key_file, true, e);
+	/* engines mount them readable by all, inside a container of their own */
+	for (size_t i = 0; i < NELEM(secret_files); i++)
+		if (access(secret_files[i], F_OK) == 0)
+			return load_secret_file(c, secret_files[i], false, e);
+	return 0;
+}
+
+static int check_pairs(const struct conf *c, struct err *e)
+{
+	if (c->workers_min > c->workers_max)
+		return err_set(e, ERR_CONF, 0, "workers_min (%lld) is over workers_max (%lld)",
+			(long long)c->workers_min, (long long)c->workers_max);
+	if (c->command_timeout_s > c->command_timeout_max_s)
+		return err_set(e, ERR_CONF, 0,
+			"command_timeout_s (%lld) is over command_timeout_max_s (%lld)",
+			(long long)c->command_timeout_s, (long long)c->command_timeout_max_s);
+	if (*c->run_home != '/')
+		return err_set(e, ERR_CONF, 0, "run_home: \"%.100s\" is not an absolute path",
+			c->run_home);
+	if (*c->api_prefix &&
+		(*c->api_prefix != '/' || c->api_prefix[strlen(c->api_prefix) - 1] == '/'))
+		return err_set(e, ERR_CONF, 0,
+			"api_prefix: \"%.100s\" does not begin with \"/\", or ends with it",
+			c->api_prefix);
+	if (*c->state_dir != '/')
+		return err_set(e, ERR_CONF, 0, "state_dir: \"%.100s\" is not an absolute path",
+			c->state_dir);
+	return 0;
+}
+
+int conf_load(struct conf *c, const char *file, char *const *env, struct err *e)
+{
+	if (conf_init(c) < 0)
+		return err_set(e, ERR_SETUP, ENOMEM, "configuration");
+	if ((file && load_file(c, file, e) < 0) ||
+		load_env(c, env, DAIV_PREFIX, set_alias, e) < 0 ||
+		load_env(c, env, OWN_PREFIX, set_own, e) < 0 || load_secret(c, e) < 0 ||
+		check_pairs(c, e) < 0) {
+		conf_clear(c);
+		return -1;
+	}
+	return 0;
+}
