@@ -205,12 +205,28 @@ static void serve(struct init_state *s)
 	}
 }
 
+/*
+ * What our parent ignores, a payload must not. By the raw call: a libc keeps the first real-time
+ * signals to itself and refuses them.
+ */
+static void reset_dispositions(void)
+{
+	const struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void (*restorer)(void);
+		uint64_t mask;
+	} dfl = {.handler = SIG_DFL};
+
+	for (int sig = 1; sig <= 64; sig++)
+		syscall(SYS_rt_sigaction, sig, &dfl, NULL, sizeof dfl.mask);
+}
+
 static int open_signals(void)
 {
 	sigset_t all;
 
-	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL); /* what the keeper ignores, a payload must not */
+	reset_dispositions();
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	sigemptyset(&all);

@@ -182,8 +182,9 @@ def processes(mark):
 
 
 mark = "31536%03d" % (os.getpid() % 1000)
-p = subprocess.Popen(become + [program, "--state", state, "run", "--", "sh", "-c",
-                               "setsid sleep %s & echo up; exec sleep %s" % (mark, mark)],
+p = subprocess.Popen(become + [program, "--state", state, "run", "--", "sh", "-c",  # both sleep before it says so
+                               "setsid sleep %s & sleep %s & until [ $(pgrep -c sleep) = 2 ]; do :; done; echo up; wait"
+                               % (mark, mark)],
                      stdout=subprocess.PIPE, text=True)
 p.stdout.readline()
 control = [x for x in processes(mark) if x != p.pid]
