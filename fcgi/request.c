@@ -275,8 +275,10 @@ static long body_read(struct http_request *http, void *to, size_t n, struct err 
 	if (body_check(q, http->content_length, e) < 0)
 		return -1;
 	c = FCGX_GetChar(in);
-	if (c == EOF)
+	if (c == EOF) {
+		q->at_end = true;
 		return body_finish(q, e);
+	}
 	*(unsigned char *)to = (unsigned char)c;
 	more = (size_t)(in->stop - in->rdNext);
 	if (more > n - 1)
@@ -391,7 +393,7 @@ void request_close(struct request *q, int linger_ms)
 		FCGX_FClose(q->fcgi.out);
 		FCGX_Free(&q->fcgi, 0);
 		q->opened = false;
-		if (q->replied && (!q->body_ended || recv(q->fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) > 0))
+		if (q->replied && (!q->at_end || recv(q->fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) > 0))
 			linger(q->fd, linger_ms);
 	}
 	/* Main holds a copy of the descriptor, so closing ours would not end the connection. */

@@ -33,6 +33,7 @@ struct request {
 	int64_t got;     /* bytes of the body so far */
 	int64_t body_max;
 	bool body_ended; /* read to its end, or failed: no more reads */
+	bool at_end;     /* the stream's own end was seen: the peer sends no more */
 	void (*on_body)(void *arg); /* called once when body_ended is set */
 	void *arg;
 };

@@ -87,7 +87,7 @@ bool ws_entry_unchanged(const struct ws_index *x, const struct ws_entry *en, con
 	       en->mode == st->st_mode && en->ctime_ns == ns(st->st_ctim) &&
 	       en->mtime_ns == ns(st->st_mtim) &&
 	       /* Not "within": a clock that was set back must not make the times trusted. */
-	       en->ctime_ns < x->time_ns - WS_INDEX_RACY_NS;
+	       en->ctime_ns < x->time_ns;
 }
 
 static uint64_t hash(const struct ws_index *x, const char *p, size_t n)
@@ -238,7 +238,7 @@ static int parse_all(struct ws_index *x, size_t n, struct err *e)
 	memcpy(&h, x->bytes, sizeof h);
 	if (memcmp(h.magic, magic, sizeof magic) != 0 || h.bytes != n ||
 		h.count > (n - sizeof h) / sizeof(struct record) || h.count >= UINT32_MAX ||
-		h.time_ns < WS_INDEX_RACY_NS)
+		h.time_ns <= 0)
 		return err_set(e, ERR_SETUP, 0, "the index of the archive is damaged");
 	x->time_ns = h.time_ns;
 	x->v = calloc(h.count + 1, sizeof *x->v);

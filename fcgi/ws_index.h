@@ -1,9 +1,9 @@
 /*
  * The baseline of the plain form: for every file of the archive what it looked like on disk
  * right after it was unpacked, and where its contents lie in base.raw. A file whose inode, size,
- * mode and times are as recorded is unchanged; a time so close to the moment of recording that a
- * later write may carry the same one (file times advance in ticks of up to 10 ms) proves nothing,
- * and the contents are compared instead.
+ * mode and times are as recorded is unchanged, if its change time is before the index's own: a
+ * later write may carry that one (file times advance in ticks of up to 10 ms), and then the
+ * contents are compared instead.
  */
 #ifndef CGIBOX_WS_INDEX_H
 #define CGIBOX_WS_INDEX_H
@@ -16,7 +16,7 @@
 #include "isolate/buf.h"
 #include "isolate/err.h"
 
-enum { WS_INDEX_RACY_NS = 20 * 1000 * 1000, WS_INDEX_MAX_BYTES = 1 << 30 };
+enum { WS_INDEX_MAX_BYTES = 1 << 30 };
 
 /*
  * One regular file or symbolic link. When the archive is all there is in the tree, also its
@@ -39,7 +39,7 @@ struct ws_index_dir {
 struct ws_index {
 	struct ws_entry *v;
 	size_t n;
-	int64_t time_ns;            /* CLOCK_REALTIME when it was complete */
+	int64_t time_ns;            /* CLOCK_REALTIME_COARSE after it was complete */
 	char *bytes;                /* the file, owned; holds the paths */
 	uint32_t *files;            /* hash table: entry number + 1, 0 is free */
 	struct ws_index_dir *dirs;  /* hash table of the directories that hold files */

@@ -112,10 +112,33 @@ static int record_dirs(struct record *r, struct err *e)
 	return ws_index_add(&r->out, &root, e) < 0 ? -1 : ws_walk(r->tree, "", record_dir, r, e);
 }
 
+static int64_t coarse_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/*
+ * The clock that file times are taken from, after its next tick: what was recorded carries an
+ * earlier time, what is written from now on this one or a later. So no file has to be read only
+ * because it was unpacked last; waiting one tick (1 to 10 ms) here saves that in every patch.
+ */
+static int64_t next_tick(void)
+{
+	const struct timespec pause = {0, 500000};
+	int64_t begin = coarse_now(), now = begin;
+
+	for (int i = 0; i < 40 && now <= begin; i++) {
+		nanosleep(&pause, NULL);
+		now = coarse_now();
+	}
+	return now;
+}
+
 static int record_all(struct record *r, struct err *e)
 {
-	struct timespec now;
-
 	r->raw_end = lseek(r->in->raw_fd, 0, SEEK_END);
 	if (r->raw_end < 0)
 		return err_set(e, ERR_SETUP, errno, "measure the raw file");
@@ -126,8 +149,7 @@ static int record_all(struct record *r, struct err *e)
 			return -1;
 	if (r->fresh && record_dirs(r, e) < 0)
 		return -1;
-	clock_gettime(CLOCK_REALTIME, &now);
-	return ws_index_end(&r->out, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, e);
+	return ws_index_end(&r->out, next_tick(), e);
 }
 
 static int record_baseline(struct ws_intake *in, bool fresh, struct err *e)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,8 @@
 #include "fcgi/ws_side.h"
 #include "fcgi/ws_walk.h"
 #include "isolate/own.h"
+
+enum { SCAN_THREAD_FROM = 2000 /* files: a thread costs as much as 50 looks */ };
 
 /* A patch in the making. */
 struct compare {
@@ -113,36 +116,125 @@ static int compare_entry(void *arg, const struct ws_visit *v, struct err *e)
 	return ignored < 0 ? -1 : !ignored;
 }
 
-/*
- * The baseline's files in directories that hold the same names as then: those need no reading,
- * only a look at each file. The files come sorted, so a directory is opened about once.
- */
-static int compare_quiet_dirs(struct compare *c, struct err *e)
+/* Length of the directory part of an entry's path. */
+static size_t dir_length(const struct ws_entry *en)
 {
-	struct ws_entry *dir = NULL;
+	const char *slash = memrchr(en->path, '/', en->len);
+
+	return slash ? (size_t)(slash - en->path) : 0;
+}
+
+static bool same_dir(const struct ws_entry *a, const struct ws_entry *b)
+{
+	size_t n = dir_length(a);
+
+	return n == dir_length(b) && !memcmp(a->path, b->path, n);
+}
+
+/* A part of the baseline for one thread: whole directories, so that no entry is shared. */
+struct scan {
+	struct compare *c;
+	size_t from, to;
+	int result;
+	struct err err;
+};
+
+/* Opens the directory of a file and notes in its entry whether it holds the names of then. */
+static int scan_enter(struct scan *s, const struct ws_entry *en, struct ws_entry **dir, int *fd)
+{
+	size_t n = dir_length(en);
+	OWN_MEM char *path = strndup(en->path, n);
+	struct stat st;
+
+	own_close(fd);
+	*dir = ws_index_find(&s->c->index, en->path, n);
+	if (!*dir || !path)
+		return err_set(&s->err, ERR_SETUP, 0, "the index of the archive is damaged");
+	*fd = ws_open(s->c->tree, path, O_PATH | O_DIRECTORY);
+	(*dir)->seen = *fd >= 0 && fstat(*fd, &st) == 0 &&
+		       ws_entry_unchanged(&s->c->index, *dir, &st);
+	return 0;
+}
+
+/* Looks at each file below directories that hold the same names as then; marks those unchanged. */
+static void *scan_run(void *arg)
+{
+	struct scan *s = arg;
+	struct ws_entry *v = s->c->index.v, *dir = NULL;
+	const struct ws_entry *before = NULL;
 	OWN_FD fd = -1;
 	struct stat st;
 
+	for (size_t i = s->from; i < s->to; i++) {
+		const char *name = v[i].path + dir_length(&v[i]);
+
+		if (S_ISDIR(v[i].mode))
+			continue;
+		if (!before || !same_dir(before, &v[i]))
+			if ((s->result = scan_enter(s, &v[i], &dir, &fd)) < 0)
+				return NULL;
+		before = &v[i];
+		if (dir->seen && fstatat(fd, name + (*name == '/'), &st, AT_SYMLINK_NOFOLLOW) == 0)
+			v[i].seen = ws_entry_unchanged(&s->c->index, &v[i], &st);
+	}
+	return NULL;
+}
+
+/* Where a second thread takes over: about the middle, at the border of a directory. */
+static size_t scan_middle(const struct ws_index *x)
+{
+	size_t at = x->n < SCAN_THREAD_FROM ? x->n : x->n / 2;
+
+	while (at < x->n && at > 0 && same_dir(&x->v[at - 1], &x->v[at]))
+		at++;
+	return at;
+}
+
+/* One look at each file is what a patch of a large tree costs, so two processors share it. */
+static int scan_all(struct compare *c, struct err *e)
+{
+	size_t middle = scan_middle(&c->index);
+	struct scan first = {.c = c, .from = 0, .to = middle};
+	struct scan second = {.c = c, .from = middle, .to = c->index.n};
+	pthread_t t;
+	bool split = middle < c->index.n && pthread_create(&t, NULL, scan_run, &second) == 0;
+
+	scan_run(&first);
+	if (split)
+		pthread_join(t, NULL);
+	else
+		scan_run(&second);
+	if (first.result == 0 && second.result == 0)
+		return 0;
+	*e = first.result < 0 ? first.err : second.err;
+	return -1;
+}
+
+/*
+ * The baseline's files in directories that hold the same names as then: those need no reading,
+ * only a look at each file. What the scan found changed is compared here.
+ */
+static int compare_quiet_dirs(struct compare *c, struct err *e)
+{
+	if (scan_all(c, e) < 0)
+		return -1;
 	for (size_t i = 0; i < c->index.n; i++) {
 		struct ws_entry *en = &c->index.v[i];
-		const char *slash = strrchr(en->path, '/');
-		size_t n = slash ? (size_t)(slash - en->path) : 0;
+		const struct ws_entry *dir;
+		size_t n = dir_length(en);
+		OWN_MEM char *path = NULL;
+		OWN_FD fd = -1;
 
-		if (S_ISDIR(en->mode))
+		if (S_ISDIR(en->mode) || en->seen)
 			continue;
-		if (!dir || dir->len != n || memcmp(dir->path, en->path, n) != 0) {
-			OWN_MEM char *path = strndup(en->path, n);
-
-			own_close(&fd);
-			dir = ws_index_find(&c->index, en->path, n);
-			if (!dir || !path)
-				return err_set(
-					e, ERR_SETUP, 0, "the index of the archive is damaged");
-			fd = ws_open(c->tree, path, O_PATH | O_DIRECTORY);
-			dir->seen = fd >= 0 && fstat(fd, &st) == 0 &&
-				    ws_entry_unchanged(&c->index, dir, &st);
-		}
-		if (dir->seen && compare_known(c, en, fd, slash ? slash + 1 : en->path, e) < 0)
+		dir = ws_index_find(&c->index, en->path, n);
+		if (!dir->seen)
+			continue;
+		path = strndup(en->path, n);
+		fd = path ? ws_open(c->tree, path, O_PATH | O_DIRECTORY) : -1;
+		if (fd < 0)
+			return err_set(e, ERR_SETUP, errno, "open a directory of the workspace");
+		if (compare_known(c, en, fd, en->path + n + (n > 0), e) < 0)
 			return -1;
 	}
 	return 0;

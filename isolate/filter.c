@@ -191,6 +191,17 @@ static int add_payload(scmp_filter_ctx ctx)
 	return deny_arguments(ctx);
 }
 
+/* Threads of its own a helper may have, and no other process. clone3's flags lie out of sight;
+ * ENOSYS sends libc to clone. */
+static int add_jail_threads(scmp_filter_ctx ctx)
+{
+	const struct scmp_arg_cmp thread = {0, SCMP_CMP_MASKED_EQ, CLONE_VM | CLONE_THREAD,
+		CLONE_VM | CLONE_THREAD};
+	int ret = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, &thread);
+
+	return ret ? ret : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+}
+
 static int add_jail(scmp_filter_ctx ctx)
 {
 	for (size_t i = 0; i < NELEM(jail_allowed); i++) {
@@ -200,7 +211,7 @@ static int add_jail(scmp_filter_ctx ctx)
 		if (ret)
 			return ret;
 	}
-	return 0;
+	return add_jail_threads(ctx);
 }
 
 /*
