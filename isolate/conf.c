@@ -96,8 +96,10 @@ static const struct key keys[] = {
 	INT(processes_max, 4, 1 << 20, "512", "processes and threads of one sandbox"),
 	INT(files_open_max, 16, 1 << 20, "1024", "open descriptors of one process"),
 	INT(file_max_bytes, 1 << 16, GIB(1024), "1073741824", "size of one file"),
-	INT(memory_process_max_bytes, 0, GIB(1024), "0",
-		"address space of one process, 0 = no limit (node and java reserve many GiB)"),
+	INT(memory_process_max_bytes, 0, GIB(1024), "1073741824",
+		"private writable memory of one process, 0 = no limit"),
+	INT(address_space_max_bytes, 0, GIB(131072), "34359738368",
+		"address space of one process, 0 = no limit (address sanitizers need that)"),
 	INT(tmpfs_max_bytes, 1 << 16, GIB(64), "268435456", "each tmpfs inside"),
 	INT(tmpfs_max_inodes, 64, 1 << 24, "65536", "files on each tmpfs inside"),
 

@@ -53,7 +53,8 @@ struct conf {
 	int64_t unenforceable_limits; /* enum conf_unenforceable */
 
 	/* limits inside */
-	int64_t processes_max, files_open_max, file_max_bytes, memory_process_max_bytes;
+	int64_t processes_max, files_open_max, file_max_bytes;
+	int64_t memory_process_max_bytes, address_space_max_bytes;
 	int64_t tmpfs_max_bytes, tmpfs_max_inodes;
 
 	/* archives and patches */

@@ -122,6 +122,8 @@ static const char *const jail_allowed[] = {
 	"sched_getaffinity", "tgkill", "exit", "exit_group", "prctl", "arch_prctl",
 };
 
+enum { SHM_MAX_BYTES = 65536 /* one segment; shmget(2) says EINVAL over the maximum */ };
+
 /* Socket families beyond these are reachable kernel code that a sandbox has no use for. */
 static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
 
@@ -171,6 +173,8 @@ static int deny_arguments(scmp_filter_ctx ctx)
 		ret = deny_low32(ctx, SCMP_SYS(ioctl), EPERM, 1, TIOCLINUX);
 	if (!ret) /* pipe pages are counted per uid, across sandboxes */
 		ret = deny_low32(ctx, SCMP_SYS(fcntl), EPERM, 1, F_SETPIPE_SZ);
+	if (!ret) /* no limit of ours sees SysV shared memory; 64 KiB times shmmni is bounded */
+		ret = deny_if(ctx, SCMP_SYS(shmget), EINVAL, 1, SCMP_CMP_GT, SHM_MAX_BYTES, 0);
 	if (!ret) /* other personalities switch address randomisation off */
 		ret = deny_if(ctx, SCMP_SYS(personality), EPERM, 0, SCMP_CMP_NE, 0, 0);
 	return ret;

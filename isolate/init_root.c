@@ -333,32 +333,61 @@ static int readonly_path(int root, const char *path, struct err *e)
 	return attach(mnt, at, path, e);
 }
 
+/* A quota that this kernel lacks needs no value. */
+static int write_quota(int dir, const char *name, const char *value, struct err *e)
+{
+	OWN_FD fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		return err_set(e, ERR_SETUP, errno, "write %s", name);
+	return 0;
+}
+
 /*
  * Quotas of this user namespace (namespaces(7)): no namespace can be made inside, so there is
  * no second way to a capability should a filter fail. user: /proc/sys/user, opened before it was
  * covered read-only. Last of all, because every detached mount counts as a mount namespace.
  */
-static int close_namespaces(int user, struct err *e)
+static int set_quotas(int user, struct err *e)
 {
 	static const char *const kinds[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup",
 		"time"};
 
 	for (size_t i = 0; i < NELEM(kinds); i++) {
 		char name[32];
-		OWN_FD fd = -1;
 
 		snprintf(name, sizeof name, "max_%s_namespaces", kinds[i]);
-		fd = openat(user, name, O_WRONLY | O_CLOEXEC);
-		if (fd < 0 && errno == ENOENT)
-			continue; /* a kind that this kernel lacks */
-		if (fd < 0 || write(fd, "0", 1) != 1)
-			return err_set(e, ERR_SETUP, errno, "write %s", name);
+		if (write_quota(user, name, "0", e) < 0)
+			return -1;
 	}
+	/* The uid's own 128 are shared by all sandboxes of this host. */
+	if (write_quota(user, "max_inotify_instances", "32", e) < 0 ||
+		write_quota(user, "max_inotify_watches", "16384", e) < 0)
+		return -1;
+	return write_quota(user, "max_fanotify_groups", "0", e);
+}
+
+/*
+ * Since Linux 6.14 each pid namespace has a pid_max of its own, at least 301: a limit on
+ * processes that does not hang on the uid as RLIMIT_NPROC does. Older kernels refuse the open.
+ */
+static int limit_pids(int proc, uint32_t processes_max, struct err *e)
+{
+	OWN_FD fd = openat(proc, "sys/kernel/pid_max", O_WRONLY | O_CLOEXEC);
+	char value[16];
+	int n = snprintf(value, sizeof value, "%u", processes_max + 301);
+
+	if (fd < 0)
+		return errno == EACCES ? 0 : err_set(e, ERR_SETUP, errno, "open pid_max");
+	if (write(fd, value, (size_t)n) < 0 && errno != EINVAL) /* over what the kernel can count */
+		return err_set(e, ERR_SETUP, errno, "write pid_max");
 	return 0;
 }
 
 /* The lists of the OCI runtime spec's default configuration, and what else the host shows. */
-static int build_proc(int root, int *user, struct err *e)
+static int build_proc(const struct plan *p, int root, int *user, struct err *e)
 {
 	static const char *const masked[] = {"/proc/acpi", "/proc/asound", "/proc/config.gz",
 		"/proc/interrupts", "/proc/kallsyms", "/proc/kcore", "/proc/key-users",
@@ -376,6 +405,8 @@ static int build_proc(int root, int *user, struct err *e)
 	*user = openat(mnt, "sys/user", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (*user < 0)
 		return err_set(e, ERR_SETUP, errno, "open /proc/sys/user");
+	if (limit_pids(mnt, p->processes_max, e) < 0)
+		return -1;
 	for (size_t i = 0; i < NELEM(masked); i++)
 		if (mask_path(root, masked[i], e) < 0)
 			return -1;
@@ -411,12 +442,12 @@ int init_root_build(const struct plan *p, struct err *e)
 	if (root < 0)
 		return err_set(e, ERR_SETUP, errno, "open the new root");
 	/* Devices before /proc, whose masks need nothing of the host after this point. */
-	if (build_dev(p, root, e) < 0 || build_proc(root, &user, e) < 0)
+	if (build_dev(p, root, e) < 0 || build_proc(p, root, &user, e) < 0)
 		return -1;
 	for (uint32_t i = 0; i < p->nmounts; i++)
 		if (do_mount(p, &m[i], root, e) < 0)
 			return -1;
 	if (p->home && (home = make_dir(root, plan_str(p, p->home), e)) < 0)
 		return -1;
-	return enter_root(root, e) < 0 ? -1 : close_namespaces(user, e);
+	return enter_root(root, e) < 0 ? -1 : set_quotas(user, e);
 }

@@ -55,7 +55,13 @@ static int child_limits(struct start *s)
 		return -1;
 	if (p->file_max_bytes && child_limit(s, RLIMIT_FSIZE, p->file_max_bytes, "RLIMIT_FSIZE") < 0)
 		return -1;
-	if (p->memory_max_bytes && child_limit(s, RLIMIT_AS, p->memory_max_bytes, "RLIMIT_AS") < 0)
+	/* RLIMIT_DATA counts writable private memory: what a process can really fill. Address space
+	 * is what interpreters reserve by the gigabyte; its limit bounds page tables. */
+	if (p->memory_max_bytes &&
+		child_limit(s, RLIMIT_DATA, p->memory_max_bytes, "RLIMIT_DATA") < 0)
+		return -1;
+	if (p->address_space_max_bytes &&
+		child_limit(s, RLIMIT_AS, p->address_space_max_bytes, "RLIMIT_AS") < 0)
 		return -1;
 	return 0;
 }

@@ -111,7 +111,8 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 	struct plan p = {.magic = PLAN_MAGIC, .uid = w->uid, .gid = w->gid,
 		.loopback = !w->host_network, .processes_max = w->processes_max,
 		.files_open_max = w->files_open_max, .file_max_bytes = w->file_max_bytes,
-		.memory_max_bytes = w->memory_max_bytes, .shm_bytes = w->shm_bytes,
+		.memory_max_bytes = w->memory_max_bytes,
+		.address_space_max_bytes = w->address_space_max_bytes, .shm_bytes = w->shm_bytes,
 		.shm_inodes = w->shm_inodes, .nfilter = l->filter.len};
 
 	buf_add(&b, &p, sizeof p);

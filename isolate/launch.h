@@ -37,7 +37,7 @@ struct launch {
 	const struct launch_mount *mounts;
 	size_t nmounts;
 	uint32_t processes_max, files_open_max;
-	uint64_t file_max_bytes, memory_max_bytes; /* 0 = none */
+	uint64_t file_max_bytes, memory_max_bytes, address_space_max_bytes; /* 0 = none */
 	uint64_t shm_bytes, shm_inodes;
 	int client_fd; /* -1, or a SEQPACKET socket attached from the start; borrowed */
 };

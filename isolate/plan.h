@@ -49,7 +49,8 @@ struct plan {
 	uint32_t nmounts, mounts; /* offset of an array of struct plan_mount, 8-byte aligned */
 	uint32_t filter, nfilter; /* offset and count of struct sock_filter */
 	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, RLIMIT_NOFILE */
-	uint64_t file_max_bytes, memory_max_bytes; /* RLIMIT_FSIZE, RLIMIT_AS; 0 = none */
+	/* RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_AS; 0 = none */
+	uint64_t file_max_bytes, memory_max_bytes, address_space_max_bytes;
 	uint64_t shm_bytes, shm_inodes;	/* /dev/shm */
 	struct plan_mount root;
 };

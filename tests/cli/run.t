@@ -168,6 +168,26 @@ try:
     print(json.dumps('no limit'))
 except OSError as x: print(json.dumps(errno.errorcode[x.errno]))""")
 eq(n, "ENOSPC", "a tmpfs has a size")
+n = inside("""import mmap,errno
+m=[]
+try:
+    for i in range(2000): m.append(mmap.mmap(-1,1<<20,mmap.MAP_PRIVATE|mmap.MAP_ANONYMOUS))
+    print(json.dumps([len(m),'no limit']))
+except OSError as x: n=len(m); m.clear(); print(json.dumps([n,errno.errorcode[x.errno]]))""")
+ok(n and 500 < n[0] < 1024 and n[1] == "ENOMEM", "private memory of a process has a limit", n)
+n = inside("""import mmap,errno
+def reserve(gib):
+    try: mmap.mmap(-1,gib<<30,mmap.MAP_PRIVATE|mmap.MAP_ANONYMOUS,mmap.PROT_READ).close(); return 'ok'
+    except OSError as x: return errno.errorcode[x.errno]
+print(json.dumps([reserve(8),reserve(64)]))""")
+eq(n, ["ok", "ENOMEM"], "so has its address space; 8 GiB can be reserved")
+for size, want in ((65536, "ok"), (65537, "EINVAL")):
+    eq(inside(CALL + "print(json.dumps(call(29,0,ctypes.c_long(%d),0o1600)))" % size), want,
+       "a SysV segment of %d bytes: %s" % (size, want))
+n = inside(CALL + """n=0
+while call(253)=='ok': n+=1
+print(json.dumps([n,call(253)]))""")
+eq(n, [32, "EMFILE"], "inotify instances, of which the uid has 128 in all")
 
 # --- death
 def processes(mark):

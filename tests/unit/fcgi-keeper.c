@@ -1,4 +1,5 @@
 /* The keeper and its backend as a worker uses them: real sandboxes on the image "host". */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -282,6 +283,58 @@ static void test_patch(struct service *s)
 	ops->close(c);
 }
 
+/* Counts the names in a directory of the state. */
+static int count_in(const struct service *s, const char *name)
+{
+	char path[128];
+	struct dirent *de;
+	int n = 0;
+	DIR *h;
+
+	snprintf(path, sizeof path, "%s/%s", s->dir, name);
+	h = opendir(path);
+	while (h && (de = readdir(h)))
+		n += *de->d_name != '.';
+	if (h)
+		closedir(h);
+	return n;
+}
+
+/* Waits until the directory holds n names. */
+static bool wait_count(const struct service *s, const char *name, int n)
+{
+	for (int i = 0; i < 1500; i++) {
+		if (count_in(s, name) == n)
+			return true;
+		usleep(10000);
+	}
+	printf("# %s holds %d names\n", name, count_in(s, name));
+	return false;
+}
+
+static void test_expiry(struct service *s)
+{
+	struct session_spec spec = {0};
+	char held[SESSION_ID_LEN + 1] = "", idle[SESSION_ID_LEN + 1] = "";
+	struct session_info info;
+	struct session_call *c;
+	struct err e;
+
+	kill(s->keeper, SIGKILL);
+	waitpid(s->keeper, NULL, 0);
+	ok(conf_set(&s->conf, "session_idle_s", "1", &e) == 0, "sessions live for a second");
+	start(s);
+	ok(create(s, &spec, held), "one that is used");
+	c = open_session(s, held, -1, &info, &e);
+	ok(c != NULL, "and stays open");
+	ok(create(s, &spec, idle), "one that is not");
+	ok(wait_count(s, "sessions", 1), "all unused sessions expire");
+	ok(ops->exists(s->b, idle, &e) < 0 && ops->exists(s->b, held, &e) == 0, "and no other");
+	ok(wait_count(s, "trash", 0), "their space comes back");
+	ops->close(c);
+	ok(wait_count(s, "sessions", 0) && wait_count(s, "trash", 0), "the last one follows");
+}
+
 int main(void)
 {
 	struct service s;
@@ -295,6 +348,7 @@ int main(void)
 	test_refusals(&s);
 	test_patch(&s);
 	test_keeper_death(&s);
+	test_expiry(&s);
 	close(s.lifeline[1]);
 	ok(waitpid(s.keeper, NULL, 0) == s.keeper, "the keeper ends with its lifeline");
 	ops->free(s.b);
