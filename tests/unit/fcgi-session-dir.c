@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "fcgi/env_merge.h"
-#include "fcgi/fdmsg.h"
+#include "isolate/fdmsg.h"
 #include "isolate/own.h"
 #include "tests/unit/tap.h"
 

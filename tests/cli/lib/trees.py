@@ -186,7 +186,7 @@ def edit_once(r, where):
         to = os.path.join(where, new_path(r))
         os.makedirs(os.path.dirname(to), exist_ok=True)
         if not os.path.lexists(to) and not (to + b"/").startswith(f + b"/"):
-            subprocess.run(["mv", "-T", "--", f, to], check=True)  # copies what an overlay cannot rename
+            subprocess.run(["mv", "-T", "--", f, to], stderr=subprocess.DEVNULL)  # copies what an overlay cannot rename
     elif what == 2 and f:                                   # swap the type
         remove(f)
         kind = r.randrange(4)
