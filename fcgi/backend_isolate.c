@@ -3,17 +3,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 
-#include "fcgi/fdmsg.h"
+#include "isolate/fdmsg.h"
 #include "fcgi/keeper.h"
 #include "fcgi/keeper_proto.h"
 #include "isolate/client.h"
 #include "isolate/own.h"
+
+enum {
+	ANSWER_GRACE_MS = 30000, /* for pid 1 to end what ran too long; the end of much memory takes time */
+	WAIT_STEP_MS = 60000,
+};
 
 struct backend {
 	const struct conf *conf;
@@ -174,6 +181,29 @@ static int command_dir(const struct command_spec *s, char *out, size_t size, str
 					 : err_set(e, ERR_REQUEST, ENAMETOOLONG, "workdir");
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Waits for pid 1 to say something; it keeps the command's deadline, we keep an eye on it. */
+static int await(const struct session_call *c, int64_t until_ms, struct err *e)
+{
+	struct pollfd p = {.fd = c->client, .events = POLLIN};
+
+	for (;;) {
+		int64_t left = until_ms ? until_ms - now_ms() : WAIT_STEP_MS;
+
+		if (left <= 0)
+			return err_set(e, ERR_SETUP, ETIMEDOUT, "the sandbox does not answer");
+		if (poll(&p, 1, left < WAIT_STEP_MS ? (int)left : WAIT_STEP_MS) > 0)
+			return 0;
+	}
+}
+
 static int isolate_exec(struct session_call *c, const struct command_spec *s, struct result *out,
 	struct err *e)
 {
@@ -183,11 +213,14 @@ static int isolate_exec(struct session_call *c, const struct command_spec *s, st
 		.argv = argv, .env = c->env, .env_bytes = c->env_bytes,
 		.timeout_ms = (uint64_t)s->timeout_ms,
 		.output_max_bytes = (uint64_t)s->output_max_bytes, .fds = {s->output_fd, -1, -1}};
+	int64_t until = s->timeout_ms ? now_ms() + s->timeout_ms + ANSWER_GRACE_MS : 0;
 	struct proto_reply rp;
 
 	if (command_dir(s, dir, sizeof dir, e) < 0 || client_send_exec(c->client, &x, e) < 0)
 		return -1;
 	do {
+		if (await(c, until, e) < 0)
+			return -1;
 		if (client_receive(c->client, &rp, e) < 0) {
 			if (e->kind == ERR_BUSY && e->errnum == EINTR)
 				continue;

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "fcgi/fdmsg.h"
+#include "isolate/fdmsg.h"
 #include "fcgi/keeper_int.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -397,8 +397,8 @@ static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
 	if (rq->op == KEEPER_CREATE && (!memchr(rq->image, '\0', sizeof rq->image) ||
 		rq->env_bytes > k->conf->environment_max_bytes + 65536))
 		return false;
-	/* one session a connection, opened once */
-	return rq->op != KEEPER_OPEN || (!c->held && c->box.pid <= 0);
+	/* one session a connection, opened once; who holds one can only ask for its patch */
+	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && c->box.pid <= 0);
 }
 
 static void call_message(struct keeper *k, struct source *s)

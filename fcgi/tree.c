@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fcgi/fdmsg.h"
+#include "isolate/fdmsg.h"
 #include "fcgi/ws_walk.h"
 #include "images/rmtree.h"
 #include "isolate/filter.h"

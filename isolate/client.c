@@ -7,31 +7,13 @@
 #include <sys/socket.h>
 
 #include "isolate/buf.h"
+#include "isolate/fdmsg.h"
 #include "isolate/own.h"
 
 static int send_request(int sock, const struct proto_request *rq, const int *fds, unsigned nfds,
 	struct err *e)
 {
-	union {
-		char buf[CMSG_SPACE(PROTO_FDS_MAX * sizeof(int))];
-		struct cmsghdr align;
-	} ctl;
-	struct iovec iov = {(void *)(uintptr_t)rq, sizeof *rq};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	if (nfds > 0) {
-		struct cmsghdr *c;
-
-		memset(&ctl, 0, sizeof ctl);
-		m.msg_control = ctl.buf;
-		m.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
-		c = CMSG_FIRSTHDR(&m);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
-		memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
-	}
-	if (sendmsg(sock, &m, MSG_NOSIGNAL) != (ssize_t)sizeof *rq)
+	if (fdmsg_send(sock, rq, sizeof *rq, fds, nfds, 0) < 0)
 		return err_set(e, ERR_BUSY, errno, "send to the sandbox");
 	return 0;
 }

@@ -1,4 +1,4 @@
-#include "fcgi/fdmsg.h"
+#include "isolate/fdmsg.h"
 
 #include <errno.h>
 #include <stdint.h>

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -157,6 +158,34 @@ static int deny_families(scmp_filter_ctx ctx)
 	return ret;
 }
 
+/*
+ * Calls that ask for nothing but the same uid, so that pid 1 is not safe from them by being
+ * non-dumpable: without descriptors, or scheduled last, it could keep no deadline.
+ */
+static int deny_pid1(scmp_filter_ctx ctx)
+{
+	static const struct {
+		int call;
+		unsigned arg;
+		uint32_t value;
+	} rules[] = {
+		{SCMP_SYS(prlimit64), 0, 1},
+		{SCMP_SYS(sched_setscheduler), 0, 1},
+		{SCMP_SYS(sched_setparam), 0, 1},
+		{SCMP_SYS(sched_setattr), 0, 1},
+		{SCMP_SYS(sched_setaffinity), 0, 1},
+		{SCMP_SYS(setpriority), 1, 1}, /* as a process, and as a group */
+		{SCMP_SYS(setpriority), 0, PRIO_USER},
+		{SCMP_SYS(ioprio_set), 1, 1},
+		{SCMP_SYS(ioprio_set), 0, 3 /* IOPRIO_WHO_USER, linux/ioprio.h */},
+	};
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < NELEM(rules); i++)
+		ret = deny_low32(ctx, rules[i].call, EPERM, rules[i].arg, rules[i].value);
+	return ret;
+}
+
 /* Calls that are fine but for some of their arguments. */
 static int deny_arguments(scmp_filter_ctx ctx)
 {
@@ -164,6 +193,8 @@ static int deny_arguments(scmp_filter_ctx ctx)
 		CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
 	int ret = deny_families(ctx);
 
+	if (!ret)
+		ret = deny_pid1(ctx);
 	for (size_t i = 0; !ret && i < NELEM(ns_flags); i++)
 		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ, ns_flags[i],
 			ns_flags[i]);

@@ -113,7 +113,10 @@ static int receive(int sock, struct proto_request *rq, int fds[PROTO_FDS_MAX], u
 		*nfds = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
 		memcpy(fds, CMSG_DATA(c), *nfds * sizeof(int));
 	}
-	if (n == (ssize_t)sizeof *rq && !(m.msg_flags & MSG_CTRUNC))
+	if (n == (ssize_t)sizeof *rq && m.msg_flags & MSG_CTRUNC)
+		while (*nfds > 0) /* some were lost: answered as malformed, for somebody waits */
+			own_close(&fds[--*nfds]);
+	if (n == (ssize_t)sizeof *rq)
 		return 1;
 	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) ? 0 : -1;
 }
@@ -157,13 +160,15 @@ static bool serve_socket(struct init_state *s, int sock, int peer)
 	return got != 0;
 }
 
-static void drain_signals(struct init_state *s)
+/* One SIGCHLD a round: they do not queue, and a tenant may send them faster than we read. True:
+ * children may be left that no signal tells of again. */
+static bool drain_signals(struct init_state *s)
 {
 	struct signalfd_siginfo info;
 
-	while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info)
-		;
-	init_run_reap(s);
+	if (read(s->signals, &info, sizeof info) < 0 && errno != EAGAIN)
+		return false;
+	return init_run_reap(s);
 }
 
 enum { POLL_KEEPER, POLL_SIGNALS, POLL_PEERS, POLL_RUNS = POLL_PEERS + PROTO_PEERS_MAX,
@@ -184,20 +189,21 @@ static void fill_poll(const struct init_state *s, struct pollfd *p)
 static void serve(struct init_state *s)
 {
 	struct pollfd p[POLL_MAX];
+	bool more = false;
 
 	for (;;) {
 		int wait = init_run_deadlines(s);
 
 		fill_poll(s, p);
-		if (poll(p, POLL_MAX, wait) < 0 && errno != EINTR)
+		if (poll(p, POLL_MAX, more ? 0 : wait) < 0 && errno != EINTR)
 			return;
 		if (p[POLL_KEEPER].revents && !serve_socket(s, s->keeper, -2))
 			return;
 		for (int i = 0; i < PROTO_RUNS_MAX; i++)
 			if (p[POLL_RUNS + i].revents && s->run[i].used)
 				init_run_pump(&s->run[i]);
-		if (p[POLL_SIGNALS].revents)
-			drain_signals(s);
+		if (more || p[POLL_SIGNALS].revents)
+			more = drain_signals(s);
 		for (int i = 0; i < PROTO_PEERS_MAX; i++)
 			if (p[POLL_PEERS + i].revents && s->peer[i] >= 0 &&
 				!serve_socket(s, s->peer[i], i))

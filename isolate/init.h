@@ -46,8 +46,9 @@ void init_run_start(struct init_state *s, int peer, const struct proto_request *
 /* Moves what the pipe holds to the spool, or drops it; closes the pipe at its end. */
 void init_run_pump(struct init_run *r);
 
-/* Reaps every child that ended and answers for those that were commands. */
-void init_run_reap(struct init_state *s);
+/* Reaps children that ended and answers for those that were commands; true: there may be more,
+ * left for the next round so that a storm of them cannot delay a deadline. */
+bool init_run_reap(struct init_state *s);
 
 /* SIGKILLs and reaps every process but pid 1; verdict goes to the commands among them. */
 void init_run_kill_all(struct init_state *s, uint32_t verdict, const struct init_run *cause);

@@ -1,6 +1,8 @@
 /* Commands: starting, pumping their output, ending them. No heap: one static table of runs. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,7 +16,14 @@
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
-enum { STACK_BYTES = 32768, PATH_ENTRY_MAX = 4096, PUMP_BYTES = 65536 };
+enum {
+	STACK_BYTES = 32768,
+	PATH_ENTRY_MAX = 4096,
+	PUMP_BYTES = 65536,
+	START_STEP_MS = 20, /* a child that has not executed by then is continued, */
+	START_STEPS = 100,  /* and killed after so many */
+	REAP_MAX = 256,     /* children in one round of the loop */
+};
 
 static uint64_t now_us(void)
 {
@@ -77,7 +86,8 @@ static int child_descriptors(struct start *s)
 	for (int i = 0; i < 3; i++)
 		if (dup2(fd[i], i) < 0)
 			return err_set(&s->err, ERR_SETUP, errno, "place descriptor %d", i);
-	if (sys_close_range(3, ~0U, 0) < 0)
+	/* at the exec, not here: the pipe of spawn() must last until then */
+	if (sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "close descriptors");
 	return 0;
 }
@@ -142,14 +152,35 @@ static int child_main(void *arg)
 	_exit(127);
 }
 
-/* The child borrows our memory until it execs (CLONE_VFORK): nothing is copied. */
+/*
+ * Waits until the child has executed or ended, which is when its copy of the pipe closes; both let
+ * go of our memory first. A tenant's process may stop the child before that (no mask holds SIGSTOP),
+ * again and again: then the command ends by SIGKILL without having run.
+ */
+static void wait_exec(int pid, int pipe)
+{
+	struct pollfd p = {.fd = pipe, .events = POLLIN};
+
+	for (int i = 0; poll(&p, 1, START_STEP_MS) <= 0; i++)
+		kill(pid, i < START_STEPS ? SIGCONT : SIGKILL);
+}
+
+/* The child borrows our memory until it execs: nothing is copied. Not CLONE_VFORK, whose wait has
+ * no end when the child is stopped: no deadline would be kept. */
 static int spawn(struct start *s)
 {
 	static char stack[STACK_BYTES] __attribute__((aligned(16)));
-	int pid = clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, s);
+	OWN_FD end = -1;
+	int p[2], pid;
 
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "make a pipe");
+	end = p[0];
+	pid = clone(child_main, stack + sizeof stack, CLONE_VM | SIGCHLD, s);
+	close(p[1]);
 	if (pid < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "start a process");
+	wait_exec(pid, end);
 	return s->err.kind == ERR_NONE ? pid : -1;
 }
 
@@ -356,15 +387,20 @@ static void run_ended(struct init_state *s, struct init_run *r, int status, cons
 	run_answer(s, r, PROTO_DONE, NULL, &res);
 }
 
-void init_run_reap(struct init_state *s)
+bool init_run_reap(struct init_state *s)
 {
 	struct rusage u;
 	int status, pid;
 
-	while ((pid = wait4(-1, &status, WNOHANG, &u)) > 0)
+	for (int n = 0; n < REAP_MAX; n++) {
+		pid = wait4(-1, &status, WNOHANG, &u);
+		if (pid <= 0)
+			return false;
 		for (int i = 0; i < PROTO_RUNS_MAX; i++)
 			if (s->run[i].used && s->run[i].live && s->run[i].pid == pid)
 				run_ended(s, &s->run[i], status, &u);
+	}
+	return true;
 }
 
 /* Answers for a run that we ended ourselves. */

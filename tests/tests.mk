@@ -12,7 +12,7 @@ $(unit_images): $B/unit/%: $B/tests/unit/%.o $(LM) $(LI)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp $(PKGS_image))
 $(unit_fcgi): $B/unit/%: $B/tests/unit/%.o $(LF) $(LM) $(LI)
 	@mkdir -p $(@D)
-	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi $(call libs,libseccomp $(PKGS_fcgi))
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
 
 # Fuzz targets: tests/fuzz/LAYER-NAME.c with LLVMFuzzerTestOneInput, always built by clang with
 # libFuzzer, ASan and UBSan, over objects of their own. Corpus: tests/fuzz/corpus/LAYER-NAME/.
@@ -27,7 +27,7 @@ $(FB)/fuzz/%: tests/fuzz/%.c $(LI)
 	  $(FB)/libisolate.a $(FB)/libimages.a $(FB)/libfcgi-app.a
 	clang $(STD) $(WARN) -Wno-missing-prototypes $(PC_CFLAGS) -O1 -g -fPIE -pie \
 	  -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< \
-	  $(FB)/libfcgi-app.a $(FB)/libimages.a $(FB)/libisolate.a -lfcgi \
+	  $(FB)/libfcgi-app.a $(FB)/libimages.a $(FB)/libisolate.a -lfcgi -lm \
 	  $(call libs,libseccomp $(PKGS_image) $(PKGS_fcgi))
 .PHONY: fuzzers
 
@@ -38,7 +38,7 @@ check-unit: $(units)
 
 # Drives the tree server for tests/cli and tests/bench.
 $B/treectl: $B/tests/cli/treectl.o $(LF) $(LM) $(LI)
-	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi $(call libs,libseccomp $(PKGS_fcgi))
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
 
 # What `make check` runs: no web server, no network, no root.
 cli_tests := $(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py)

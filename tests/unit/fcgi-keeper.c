@@ -32,7 +32,8 @@ static void test_commands(struct service *s)
 	ok(run(c, "head -c 5000 /dev/zero | tr '\\0' x", 5000, &r, out, sizeof out) == 0 &&
 			r.truncated && r.output_bytes == 5000 && strlen(out) == 1000,
 		"output over the limit is counted and cut");
-	ok(run(c, "sleep 100 & cat /proc/[0-9]*/comm | grep -c sleep", 5000, &r, out, sizeof out) == 0 &&
+	ok(run(c, "sleep 100 & until grep -q sleep /proc/$!/comm; do :; done; "
+		       "cat /proc/[0-9]*/comm | grep -c sleep", 5000, &r, out, sizeof out) == 0 &&
 			!strcmp(out, "1\n"),
 		"control: a process of the sandbox is counted");
 	ok(run(c, "echo kept > /repo/f; echo kept > /tmp/t", 5000, &r, out, sizeof out) == 0, "files");
