@@ -246,11 +246,8 @@ def edit(where, seed):
     unlock(where)
     for _ in range(r.choice((0, 1, 2, 5, 12))):
         try:
-            try:
-                edit_once(r, where)
-            except OSError:
-                pass  # what the file system refuses, a loop of links say, is no edit
-        except (IsADirectoryError, NotADirectoryError, FileExistsError, FileNotFoundError):
+            edit_once(r, where)
+        except OSError:
             pass                                            # the draw does not fit this tree
     t = snapshot(where)
     if r.random() < .3:
