@@ -204,6 +204,17 @@ static int await(const struct session_call *c, int64_t until_ms, struct err *e)
 	}
 }
 
+/* A root without a shell is its tenant's affair, so it is a verdict, and a shell's own: 127 for what
+ * is missing, 126 for what cannot be executed. */
+static void not_executed(const struct command_spec *s, const struct err *why, struct result *out)
+{
+	int n = dprintf(s->output_fd, "%s: %s\n", why->msg, strerror(why->errnum));
+
+	*out = (struct result){
+		.verdict = VERDICT_EXIT, .exit_code = why->errnum == ENOENT ? 127 : 126};
+	out->output_bytes = out->output_kept = n > 0 ? (uint64_t)n : 0;
+}
+
 static int isolate_exec(struct session_call *c, const struct command_spec *s, struct result *out,
 	struct err *e)
 {
@@ -214,7 +225,7 @@ static int isolate_exec(struct session_call *c, const struct command_spec *s, st
 		.timeout_ms = (uint64_t)s->timeout_ms,
 		.output_max_bytes = (uint64_t)s->output_max_bytes, .fds = {s->output_fd, -1, -1}};
 	int64_t until = s->timeout_ms ? now_ms() + s->timeout_ms + ANSWER_GRACE_MS : 0;
-	struct proto_reply rp;
+	struct proto_reply rp = {.op = 0};
 
 	if (command_dir(s, dir, sizeof dir, e) < 0 || client_send_exec(c->client, &x, e) < 0)
 		return -1;
@@ -224,7 +235,11 @@ static int isolate_exec(struct session_call *c, const struct command_spec *s, st
 		if (client_receive(c->client, &rp, e) < 0) {
 			if (e->kind == ERR_BUSY && e->errnum == EINTR)
 				continue;
-			return -1;
+			if (e->kind != ERR_NOTFOUND)
+				return -1;
+			not_executed(s, e, out);
+			*e = (struct err){0};
+			return 0;
 		}
 	} while (rp.op != PROTO_DONE || rp.run != x.run);
 	*out = rp.result;

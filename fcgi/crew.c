@@ -21,8 +21,8 @@
  */
 enum { STARTING_MAX = 4, RETRY_MS = 100, RETRY_MAX_MS = 1000 };
 
-int crew_init(struct crew *w, const struct conf *c, int epoll, int kind, unsigned min,
-	unsigned max, struct err *e)
+int crew_init(struct crew *w, const struct conf *c, int epoll, int kind, unsigned min, unsigned max,
+	struct err *e)
 {
 	*w = (struct crew){.conf = c, .epoll = epoll, .kind = kind, .min = min, .max = max};
 	w->members = calloc(max, sizeof *w->members);
@@ -215,12 +215,20 @@ void crew_ready(struct crew *w, struct member *m, int64_t now)
 	set_state(w, m, MEMBER_IDLE, now);
 }
 
+void crew_reaped(struct crew *w, pid_t pid)
+{
+	for (unsigned i = 0; i < w->max; i++)
+		if (w->members[i].pid == pid)
+			w->members[i].pid = 0;
+}
+
 void crew_lose(struct crew *w, struct member *m, int64_t now)
 {
 	if (m->state == MEMBER_STARTING)
 		back_off(w, now);
-	/* Not reaped yet, so the number is still this worker's. */
-	kill(m->pid, SIGKILL);
+	/* As long as it is not reaped, the number is this worker's. */
+	if (m->pid > 0)
+		kill(m->pid, SIGKILL);
 	m->job = NULL;
 	dismiss(w, m, now);
 }

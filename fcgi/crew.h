@@ -17,7 +17,7 @@ enum member_state { MEMBER_NONE, MEMBER_STARTING, MEMBER_IDLE, MEMBER_BUSY };
 struct member {
 	int kind; /* main's tag for epoll; first */
 	enum member_state state;
-	pid_t pid;
+	pid_t pid;     /* 0: reaped */
 	int pair;      /* to the worker */
 	int lifeline;  /* write end; its end kills the worker */
 	int64_t since; /* ms: in this state */
@@ -27,16 +27,16 @@ struct member {
 struct crew {
 	const struct conf *conf;
 	int epoll, kind;
-	unsigned min, max;   /* workers */
+	unsigned min, max; /* workers */
 	unsigned count, idle, starting;
-	unsigned failures;   /* deaths in a row before a worker was ready */
-	int64_t not_before;  /* ms: no new worker earlier */
+	unsigned failures;      /* deaths in a row before a worker was ready */
+	int64_t not_before;     /* ms: no new worker earlier */
 	struct member *members; /* max entries */
 };
 
 /* min and max are bounds of the number of workers; kind is put into each member. */
-int crew_init(struct crew *w, const struct conf *c, int epoll, int kind, unsigned min,
-	unsigned max, struct err *e);
+int crew_init(struct crew *w, const struct conf *c, int epoll, int kind, unsigned min, unsigned max,
+	struct err *e);
 
 /* Ends all workers at once and frees. */
 void crew_clear(struct crew *w);
@@ -59,6 +59,9 @@ int crew_hear(struct member *m);
 
 /* A worker is ready again. */
 void crew_ready(struct crew *w, struct member *m, int64_t now);
+
+/* A child was reaped: from here on its number may be somebody else's. */
+void crew_reaped(struct crew *w, pid_t pid);
 
 /* Forgets a worker and kills it should it live. Its job must be seen to before. */
 void crew_lose(struct crew *w, struct member *m, int64_t now);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -27,21 +28,23 @@ enum {
 	STOP_MS = 10000,      /* for running requests, once we were asked to end */
 	LAST_WORD_MS = 5000,  /* from the end of a time limit to cutting the connection */
 	ACCEPT_PAUSE_MS = 50, /* when descriptors or memory ran out */
+	COMPLAIN_MS = 1000,   /* of silence before the same complaint again */
 	KEEPER_PAUSE_MS = 1000,
-	OTHERS_PENDING = 8,   /* connections that one copy of several holds beside its worker's */
+	NOFILE_EXTRA = 64,  /* descriptors that are neither connections nor workers' */
+	OTHERS_PENDING = 8, /* connections that one copy of several holds beside its worker's */
 };
 
 enum kind { KIND_LISTENER, KIND_SIGNALS, KIND_LIFELINE, KIND_KEEPER, KIND_CONN, KIND_WORKER };
 
 enum phase {
-	PHASE_SILENT,  /* in `silent`, until gate_peek() is content */
-	PHASE_QUEUED,  /* in `queue`, for a worker; its time does not run */
-	PHASE_PARAMS,  /* from here on with a worker */
+	PHASE_SILENT, /* in `silent`, until gate_peek() is content */
+	PHASE_QUEUED, /* in `queue`, for a worker; its time does not run */
+	PHASE_PARAMS, /* from here on with a worker */
 	PHASE_BODY,
 	PHASE_COMMAND, /* as long as the commands need */
 	PHASE_REPLY,
-	PHASE_CUT,     /* a limit passed: it cannot send any more and may get its answer */
-	PHASE_DEAD,    /* in `dead`: freed after the batch of events that may still name it */
+	PHASE_CUT,  /* a limit passed: it cannot send any more and may get its answer */
+	PHASE_DEAD, /* in `dead`: freed after the batch of events that may still name it */
 };
 
 struct conn {
@@ -65,7 +68,7 @@ struct front {
 	unsigned waiting, queued; /* silent + queue; queue */
 	unsigned pending_max;
 	bool listening; /* the listener is in epoll */
-	int64_t accept_after;
+	int64_t accept_after, complain_after;
 	bool stopping, finished;
 	int64_t stop_by;
 	pid_t keeper; /* 0: none */
@@ -185,7 +188,8 @@ static void conn_add(struct front *f, int fd, int64_t now)
 		close(fd);
 		return;
 	}
-	*c = (struct conn){.kind = KIND_CONN, .fd = fd, .deadline = now + f->conf->params_timeout_ms};
+	*c = (struct conn){
+		.kind = KIND_CONN, .fd = fd, .deadline = now + f->conf->params_timeout_ms};
 	TAILQ_INSERT_TAIL(&f->silent, c, link);
 	f->waiting++;
 }
@@ -202,7 +206,10 @@ static void accept_some(struct front *f, int64_t now)
 		if (errno == EAGAIN)
 			return;
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-			log_line(LOG_WARN, "accept: %s; waiting", strerrordesc_np(errno));
+			/* Once a shortage, not once a try. */
+			if (now >= f->complain_after)
+				log_line(LOG_WARN, "accept: %s; waiting", strerrordesc_np(errno));
+			f->complain_after = now + COMPLAIN_MS;
 			f->accept_after = now + ACCEPT_PAUSE_MS;
 			return;
 		}
@@ -215,8 +222,8 @@ static void adjust_listener(struct front *f, int64_t now)
 	bool want = !f->stopping && f->waiting < f->pending_max && now >= f->accept_after;
 	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &f->kind_listener};
 
-	if (want != f->listening &&
-		epoll_ctl(f->epoll, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, f->args->listener, &ev) == 0)
+	if (want != f->listening && epoll_ctl(f->epoll, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
+					    f->args->listener, &ev) == 0)
 		f->listening = want;
 }
 
@@ -264,7 +271,7 @@ static void worker_event(struct front *f, struct member *m, int64_t now)
 			crew_ready(&f->crew, m, now);
 		} else if (c && c->phase != PHASE_CUT) {
 			c->phase = note == NOTE_PARAMS ? PHASE_BODY
-				 : note == NOTE_BODY   ? PHASE_COMMAND
+				   : note == NOTE_BODY ? PHASE_COMMAND
 						       : PHASE_REPLY;
 			c->deadline = note == NOTE_BODY ? INT64_MAX
 							: now + f->conf->request_timeout_ms;
@@ -373,10 +380,12 @@ static void reap(struct front *f, int64_t now)
 	int status;
 	pid_t pid;
 
-	/* Workers are missed by their pairs. */
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	/* Workers are missed by their pairs, which may be heard later than this. */
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		crew_reaped(&f->crew, pid);
 		if (pid == f->keeper)
 			keeper_died(f, status, now);
+	}
 }
 
 static void stop(struct front *f, int64_t now)
@@ -499,6 +508,18 @@ static int watch_signals(struct front *f, struct err *e)
 	return watch(f, f->signals, &f->kind_signals, KIND_SIGNALS, e);
 }
 
+/* A pending connection takes one descriptor, a worker a connection, a pair and a lifeline. */
+static void raise_nofile(const struct conf *c)
+{
+	rlim_t want = (rlim_t)(c->pending_max + 3 * c->workers_max + NOFILE_EXTRA);
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur >= want)
+		return;
+	r.rlim_cur = want < r.rlim_max ? want : r.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &r); /* with fewer, connections wait in the backlog */
+}
+
 static int prepare(struct front *f, struct err *e)
 {
 	const struct conf *c = f->conf;
@@ -517,6 +538,8 @@ static int prepare(struct front *f, struct err *e)
 	if (flags < 0 || fcntl(f->args->listener, F_SETFL, flags | O_NONBLOCK) < 0 ||
 		fcntl(f->args->listener, F_SETFD, FD_CLOEXEC) < 0)
 		return err_set(e, ERR_SETUP, errno, "listening socket");
+	if (own)
+		raise_nofile(c);
 	f->pending_max = own ? (unsigned)c->pending_max : OTHERS_PENDING;
 	return crew_init(&f->crew, c, f->epoll, KIND_WORKER, own ? (unsigned)c->workers_min : 1,
 		own ? (unsigned)c->workers_max : 1, e);
@@ -540,8 +563,11 @@ static void clear(struct front *f)
 
 int front_run(const struct front_args *a, struct err *e)
 {
-	struct front f = {
-		.args = a, .conf = a->conf, .epoll = -1, .signals = -1, .keeper_line = -1,
+	struct front f = {.args = a,
+		.conf = a->conf,
+		.epoll = -1,
+		.signals = -1,
+		.keeper_line = -1,
 		.presence = -1};
 	int rc;
 

@@ -28,15 +28,19 @@ static enum gate_verdict take_params(struct gate *g, const struct record *r)
 	return drop(g, r, GATE_SKIP) == GATE_BAD ? GATE_DONE : GATE_SKIP;
 }
 
+static enum gate_verdict take_management(struct gate *g, const struct record *r)
+{
+	if (r->type == REC_BEGIN)
+		return GATE_BAD;
+	return drop(g, r, r->type == REC_GET_VALUES ? GATE_VALUES : GATE_UNKNOWN);
+}
+
 enum gate_verdict gate_next(struct gate *g, const struct record *r)
 {
 	if (++g->records > RECORDS_MAX)
 		return GATE_BAD;
-	if (r->id == 0) {
-		if (r->type == REC_BEGIN)
-			return GATE_BAD;
-		return drop(g, r, r->type == REC_GET_VALUES ? GATE_VALUES : GATE_UNKNOWN);
-	}
+	if (r->id == 0)
+		return take_management(g, r);
 	if (!g->begun) {
 		if (r->type != REC_BEGIN || r->content != REC_BEGIN_BODY)
 			return GATE_BAD;
@@ -48,6 +52,20 @@ enum gate_verdict gate_next(struct gate *g, const struct record *r)
 		return drop(g, r, r->type == REC_BEGIN ? GATE_MULTIPLEX : GATE_SKIP);
 	if (r->type == REC_PARAMS)
 		return take_params(g, r);
+	return r->type == REC_ABORT ? GATE_ABORT : GATE_BAD;
+}
+
+enum gate_verdict gate_body(struct gate *g, const struct record *r)
+{
+	/* The size of a body and its time are limited elsewhere, in whatever pieces it comes. */
+	if (r->id == g->id && r->type == REC_STDIN)
+		return r->content ? GATE_BODY : GATE_DONE;
+	if (++g->records > RECORDS_MAX)
+		return GATE_BAD;
+	if (r->id == 0)
+		return take_management(g, r);
+	if (r->id != g->id)
+		return drop(g, r, r->type == REC_BEGIN ? GATE_MULTIPLEX : GATE_SKIP);
 	return r->type == REC_ABORT ? GATE_ABORT : GATE_BAD;
 }
 

@@ -60,8 +60,17 @@ void call_stopped(struct keeper *k, struct call *c)
 	call_next(k, c);
 }
 
+/* A session that was begun and has no name yet must not stay: nothing counts it. */
+static void drop_new(struct keeper *k, struct call *c)
+{
+	if (c->new_id[0])
+		session_dir_abandon(&k->dirs, c->new_id);
+	c->new_id[0] = '\0';
+}
+
 void call_fail(struct keeper *k, struct call *c, const struct err *e)
 {
+	drop_new(k, c);
 	c->failure = *e;
 	if (!stop_sandbox(k, c))
 		call_stopped(k, c);
@@ -115,6 +124,7 @@ static void created(struct keeper *k, struct call *c, const struct tree_result *
 	}
 	k->nsessions++;
 	memcpy(rp.id, c->new_id, sizeof rp.id);
+	c->new_id[0] = '\0';
 	if (c->rq.memory_bytes > 0)
 		rp.unenforced |= UNENFORCED_MEMORY;
 	if (c->rq.cpus > 0)
@@ -162,6 +172,7 @@ static void job_done(struct keeper *k, struct source *s)
 	if (c->gone) {
 		if (c->rq.op == KEEPER_OPEN)
 			session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &e);
+		drop_new(k, c);
 		finish(k, c);
 		return;
 	}

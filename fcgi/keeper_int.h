@@ -54,7 +54,7 @@ struct call {
 	struct ws_layout layout;
 	struct sandbox box; /* pid -1 = none */
 	int client;         /* our end for the worker until READY */
-	char new_id[SESSION_ID_LEN + 1];
+	char new_id[SESSION_ID_LEN + 1]; /* of a session being made; "" = none */
 	struct err failure; /* to be answered once the sandbox is gone; ERR_NONE = none */
 	bool pulled;        /* one try a request */
 	int pull_out;       /* what the puller says */

@@ -120,11 +120,12 @@ static int take_content(int fd, struct gate *g, enum gate_verdict v, const struc
 		return err_set(e, ERR_REQUEST, 0, "the web server gave the request up");
 	case GATE_DONE:
 		return 0;
+	case GATE_BODY:
 	case GATE_BAD:
 		break;
 	}
-	return err_set(e, ERR_REQUEST, 0, "record type %u for request %u is not allowed here", r->type,
-		r->id);
+	return err_set(e, ERR_REQUEST, 0, "record type %u for request %u is not allowed here",
+		r->type, r->id);
 }
 
 /* Whether a peer that sent a management record goes on to a request. */
@@ -188,16 +189,15 @@ static int write_clean(int fd, uint16_t id, const struct buf *params)
 }
 
 /*
- * Lets libfcgi read BEGIN and PARAMS from a memfd and then puts the connection in its place:
- * the stream reads the descriptor that the request holds at that moment.
+ * Lets libfcgi read BEGIN and PARAMS from a memfd and then puts the connection in its place, for
+ * the answer: a stream uses the descriptor that the request holds at that moment.
  */
-static int open_fcgi(struct request *q, const struct gate *g, const struct buf *params,
-	struct err *e)
+static int open_fcgi(struct request *q, const struct buf *params, struct err *e)
 {
 	OWN_FD clean = memfd_create("params", MFD_CLOEXEC);
 	int rc;
 
-	if (clean < 0 || write_clean(clean, g->id, params) < 0)
+	if (clean < 0 || write_clean(clean, q->gate.id, params) < 0)
 		return err_set(e, ERR_SETUP, errno, "copy parameters");
 	FCGX_InitRequest(&q->fcgi, -1, 0);
 	q->fcgi.ipcFd = take_fd(&clean);
@@ -224,18 +224,13 @@ static void body_end(struct request *q)
 		q->on_body(q->arg);
 }
 
-/* The stream is at its end: in order, or cut. */
+/* There is no more: in order, or cut. */
 static long body_finish(struct request *q, struct err *e)
 {
-	int why = FCGX_GetError(q->fcgi.in);
-
 	body_end(q);
-	if (why > 0)
-		return err_set(e, ERR_REQUEST, why, "read the body after %lld bytes",
-			(long long)q->got);
-	if (why < 0)
-		return err_set(e, ERR_REQUEST, 0, "the request was broken off after %lld bytes of body",
-			(long long)q->got);
+	if (q->cut)
+		return err_set(e, ERR_REQUEST, 0,
+			"the request was broken off after %lld bytes of body", (long long)q->got);
 	if (q->http.content_length >= 0 && q->got < q->http.content_length)
 		return err_set(e, ERR_REQUEST, 0, "the body ended after %lld of %lld bytes",
 			(long long)q->got, (long long)q->http.content_length);
@@ -251,22 +246,61 @@ static int body_check(struct request *q, int64_t total, struct err *e)
 	}
 	if (q->http.content_length >= 0 && q->got > q->http.content_length) {
 		body_end(q);
-		return err_set(e, ERR_REQUEST, 0, "the body is longer than its CONTENT_LENGTH of %lld",
+		return err_set(e, ERR_REQUEST, 0,
+			"the body is longer than its CONTENT_LENGTH of %lld",
 			(long long)q->http.content_length);
 	}
 	return 0;
 }
 
-/*
- * FCGX_GetStr() waits until all n bytes are there; so one byte is waited for, and the rest is
- * what the stream holds already.
- */
+/* Goes on to the next piece of the body: 1 there is one, 0 the body is complete, -1 it is cut. */
+static int body_next(struct request *q, struct err *e)
+{
+	while (q->left == 0) {
+		uint8_t header[REC_HEADER];
+		enum gate_verdict v;
+		struct record r;
+
+		if (skip(q->fd, q->padding, e) < 0 ||
+			read_exactly(q->fd, header, sizeof header, e) < 0)
+			return -1;
+		if (!record_decode(header, &r))
+			return err_set(e, ERR_REQUEST, 0, "record version %u", header[0]);
+		q->padding = r.padding;
+		v = gate_body(&q->gate, &r);
+		if (v == GATE_DONE)
+			return 0;
+		if (v == GATE_BODY)
+			q->left = r.content;
+		else if (v == GATE_ABORT) /* ended by the answer, as every request */
+			return err_set(e, ERR_REQUEST, 0, "the web server gave the request up");
+		else if (take_content(q->fd, &q->gate, v, &r, NULL, e) < 0)
+			return -1;
+	}
+	return 1;
+}
+
+/* What is there of the current piece, at least a byte. */
+static long body_take(struct request *q, void *to, size_t n)
+{
+	ssize_t k;
+
+	n = n < q->left ? n : q->left;
+	do
+		k = recv(q->fd, to, n, 0);
+	while (k < 0 && errno == EINTR);
+	if (k > 0) {
+		q->left -= (size_t)k;
+		q->got += k;
+	}
+	return k;
+}
+
 static long body_read(struct http_request *http, void *to, size_t n, struct err *e)
 {
 	struct request *q = http->read_arg;
-	FCGX_Stream *in = q->fcgi.in;
-	size_t more;
-	int c;
+	long k;
+	int rc;
 
 	if (n == 0)
 		return 0;
@@ -274,21 +308,14 @@ static long body_read(struct http_request *http, void *to, size_t n, struct err 
 		return body_finish(q, e);
 	if (body_check(q, http->content_length, e) < 0)
 		return -1;
-	c = FCGX_GetChar(in);
-	if (c == EOF) {
-		q->at_end = true;
+	rc = body_next(q, e);
+	k = rc > 0 ? body_take(q, to, n) : 0;
+	if (k <= 0) {
+		q->at_end = rc == 0;
+		q->cut = rc != 0;
 		return body_finish(q, e);
 	}
-	*(unsigned char *)to = (unsigned char)c;
-	more = (size_t)(in->stop - in->rdNext);
-	if (more > n - 1)
-		more = n - 1;
-	if (more)
-		more = (size_t)FCGX_GetStr((char *)to + 1, (int)more, in);
-	q->got += 1 + (int64_t)more;
-	if (body_check(q, q->got, e) < 0)
-		return -1;
-	return 1 + (long)more;
+	return body_check(q, q->got, e) < 0 ? -1 : k;
 }
 
 static void make_id(char id[17])
@@ -332,29 +359,29 @@ static int fill_http(struct request *q, size_t pairs, struct err *e)
 enum request_fate request_receive(struct request *q, int fd, const struct conf *c,
 	void (*on_body)(void *arg), void *arg, struct err *e)
 {
-	struct gate g = gate_new((size_t)c->params_max_bytes);
 	OWN_BUF params = BUF_INIT((size_t)c->params_max_bytes);
 	static const struct request none;
 	size_t pairs = 0;
 
 	*q = none;
 	q->fd = fd;
+	q->gate = gate_new((size_t)c->params_max_bytes);
 	q->body_max = c->body_max_bytes;
 	q->on_body = on_body;
 	q->arg = arg;
 	make_id(q->id);
-	if (pass_gate(fd, &g, &params, e) < 0)
+	if (pass_gate(fd, &q->gate, &params, e) < 0)
 		return REQUEST_GONE;
-	if (g.over)
+	if (q->gate.over)
 		buf_clear(&params);
-	if (!g.over && params_scan((const uint8_t *)params.p, params.len, &pairs, e) < 0) {
+	if (!q->gate.over && params_scan((const uint8_t *)params.p, params.len, &pairs, e) < 0) {
 		buf_clear(&params);
-		return open_fcgi(q, &g, &params, NULL) < 0 ? REQUEST_GONE : refuse(q, 400);
+		return open_fcgi(q, &params, NULL) < 0 ? REQUEST_GONE : refuse(q, 400);
 	}
-	if (open_fcgi(q, &g, &params, e) < 0)
+	if (open_fcgi(q, &params, e) < 0)
 		return REQUEST_GONE;
-	if (g.over) {
-		err_set(e, ERR_LIMIT, 0, "the parameters are larger than %zu bytes", g.max);
+	if (q->gate.over) {
+		err_set(e, ERR_LIMIT, 0, "the parameters are larger than %zu bytes", q->gate.max);
 		return refuse(q, 431);
 	}
 	return fill_http(q, pairs, e) < 0 ? refuse(q, 400) : REQUEST_OK;

@@ -1,7 +1,7 @@
 /*
  * One FastCGI request in a worker: from a connected descriptor to a struct http_request, and
- * back. Records are read by the gate (gate.h) until the parameters are complete; libfcgi then
- * gets a copy of them and reads the body and writes the answer on the connection itself.
+ * back. All records are read behind the gate (gate.h): libfcgi gets a copy of the parameters and
+ * writes the answer on the connection, but what a peer sends later it never sees.
  */
 #ifndef CGIBOX_REQUEST_H
 #define CGIBOX_REQUEST_H
@@ -11,6 +11,7 @@
 
 #include <fcgiapp.h>
 
+#include "fcgi/gate.h"
 #include "fcgi/http.h"
 #include "isolate/conf.h"
 #include "isolate/err.h"
@@ -27,13 +28,16 @@ struct request {
 	char id[17];
 
 	FCGX_Request fcgi;
-	bool opened;     /* fcgi holds a request */
-	bool replied;    /* a complete answer was written (reply.h) */
-	int fd;          /* borrowed */
-	int64_t got;     /* bytes of the body so far */
+	bool opened;  /* fcgi holds a request */
+	bool replied; /* a complete answer was written (reply.h) */
+	int fd;       /* borrowed */
+	struct gate gate;
+	size_t left, padding; /* bytes of the record of the body that is being read */
+	int64_t got;          /* bytes of the body so far */
 	int64_t body_max;
-	bool body_ended; /* read to its end, or failed: no more reads */
-	bool at_end;     /* the stream's own end was seen: the peer sends no more */
+	bool body_ended;            /* read to its end, or failed: no more reads */
+	bool cut;                   /* the body was broken off */
+	bool at_end;                /* the stream's own end was seen: the peer sends no more */
 	void (*on_body)(void *arg); /* called once when body_ended is set */
 	void *arg;
 };

@@ -241,6 +241,15 @@ int session_dir_commit(struct session_dirs *d, const char *id, const struct ws_l
 	return 0;
 }
 
+void session_dir_abandon(struct session_dirs *d, const char *id)
+{
+	char name[NAME_MAX_LEN];
+
+	snprintf(name, sizeof name, ".new-%s", id);
+	if (renameat(d->sessions, name, d->trash, name) < 0 && errno != ENOENT)
+		log_line(LOG_WARN, "unfinished session %s stays: %s", id, strerror(errno));
+}
+
 bool session_dir_exists(struct session_dirs *d, const char *id)
 {
 	struct stat st;

@@ -79,6 +79,9 @@ int session_dir_open(struct session_dirs *d, const char *id, const char *name, i
 /* Marks the session as used now. */
 void session_dir_touch(struct session_dirs *d, const char *id);
 
+/* Moves a session that was prepared and will not be committed into the trash. */
+void session_dir_abandon(struct session_dirs *d, const char *id);
+
 /* Moves the session into the trash. 0 also when it is absent. */
 int session_dir_discard(struct session_dirs *d, const char *id, struct err *e);
 

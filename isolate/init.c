@@ -48,8 +48,9 @@ static int loopback_up(struct err *e)
 	return 0;
 }
 
-static int settle(const struct plan *p, struct err *e)
+static int settle(struct init_state *s, struct err *e)
 {
+	const struct plan *p = s->plan;
 	const char *host = plan_str(p, p->hostname);
 
 	umask(022);
@@ -59,7 +60,12 @@ static int settle(const struct plan *p, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "set the host name");
 	if (p->loopback && loopback_up(e) < 0)
 		return -1;
-	if (init_root_build(p, e) < 0 || init_drop_rights(p, e) < 0)
+	if (init_root_build(p, e) < 0)
+		return -1;
+	s->null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (s->null < 0)
+		return err_set(e, ERR_SETUP, errno, "open /dev/null");
+	if (init_drop_rights(p, e) < 0)
 		return -1;
 	/* After the last change of credentials, which clears it. The socket's end is the proof:
 	 * a parent that died before this line is seen there. */
@@ -257,7 +263,7 @@ int main(void)
 	s.plan = map_plan(&rp.err);
 	if (s.signals < 0)
 		err_set(&rp.err, ERR_SETUP, errno, "make a signalfd");
-	if (!s.plan || s.signals < 0 || settle(s.plan, &rp.err) < 0) {
+	if (!s.plan || s.signals < 0 || settle(&s, &rp.err) < 0) {
 		rp.op = PROTO_FAILED;
 		init_reply(&s, -2, &rp);
 		return 1;

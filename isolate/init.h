@@ -34,6 +34,7 @@ struct init_run {
 struct init_state {
 	const struct plan *plan;
 	int keeper, signals;
+	int null; /* the sandbox's /dev/null, opened before a tenant's mode of / can forbid it */
 	int peer[PROTO_PEERS_MAX]; /* -1: free */
 	bool finishing[PROTO_PEERS_MAX];
 	struct init_run run[PROTO_RUNS_MAX];

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -217,12 +218,15 @@ static int split_blob(struct start *s, const struct proto_request *rq, char *p)
 /* Maps the blob and starts what it says. A private copy: the sender may not change it later. */
 static int start_from_blob(struct start *s, const struct proto_request *rq, int blob)
 {
+	struct stat st;
 	char *p;
 	int pid;
 
 	if (rq->nargs < 1 || rq->nargs > PROTO_ARGS_MAX || rq->nenv > PROTO_ARGS_MAX ||
 		rq->blob_bytes == 0 || rq->blob_bytes > PROTO_BLOB_MAX)
 		return err_set(&s->err, ERR_BUG, 0, "command message out of range");
+	if (fstat(blob, &st) < 0 || st.st_size < (off_t)rq->blob_bytes)
+		return err_set(&s->err, ERR_BUG, errno, "command shorter than its message says");
 	p = mmap(NULL, rq->blob_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_POPULATE, blob, 0);
 	if (p == MAP_FAILED)
 		return err_set(&s->err, ERR_SETUP, errno, "map the command");
@@ -265,8 +269,8 @@ static void run_answer(struct init_state *s, struct init_run *r, uint32_t op,
 }
 
 /* Opens stdin, stdout and stderr: the caller's, or /dev/null and a pipe that we pump. */
-static int prepare_io(struct init_run *r, struct start *st, bool stdio, int *fds, int pipe_w[1],
-	int null_fd[1])
+static int prepare_io(
+	struct init_run *r, struct start *st, bool stdio, int null, int *fds, int pipe_w[1])
 {
 	int p[2];
 
@@ -280,10 +284,7 @@ static int prepare_io(struct init_run *r, struct start *st, bool stdio, int *fds
 	r->pipe = p[0];
 	pipe_w[0] = p[1];
 	fcntl(r->pipe, F_SETFL, O_NONBLOCK);
-	null_fd[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (null_fd[0] < 0)
-		return err_set(&st->err, ERR_SETUP, errno, "open /dev/null");
-	st->fd[0] = null_fd[0];
+	st->fd[0] = null;
 	st->fd[1] = st->fd[2] = pipe_w[0];
 	r->spool = take_fd(&fds[1]);
 	return 0;
@@ -296,7 +297,7 @@ void init_run_start(struct init_state *s, int peer, const struct proto_request *
 	struct start st = {.plan = s->plan, .shell = rq->flags & PROTO_SHELL};
 	struct init_run none = {.peer = peer, .id = rq->run, .pipe = -1, .spool = -1};
 	struct init_run *r = free_slot(s);
-	int pipe_w[1] = {-1}, null_fd[1] = {-1};
+	int pipe_w[1] = {-1};
 
 	if (!r || nfds != (stdio ? 4U : 2U)) {
 		err_set(&st.err, r ? ERR_BUG : ERR_LIMIT, 0,
@@ -309,10 +310,10 @@ void init_run_start(struct init_state *s, int peer, const struct proto_request *
 	r->output_max = rq->output_max_bytes;
 	r->start_us = now_us();
 	r->deadline_us = rq->timeout_ms ? r->start_us + rq->timeout_ms * 1000 : 0;
-	r->pid = prepare_io(r, &st, stdio, fds, pipe_w, null_fd) < 0 ? -1
-								    : start_from_blob(&st, rq, fds[0]);
+	r->pid = prepare_io(r, &st, stdio, s->null, fds, pipe_w) < 0
+			 ? -1
+			 : start_from_blob(&st, rq, fds[0]);
 	own_close(&pipe_w[0]);
-	own_close(&null_fd[0]);
 	if (r->pid < 0) {
 		own_close(&r->pipe);
 		run_answer(s, r, PROTO_FAILED, &st.err, NULL);

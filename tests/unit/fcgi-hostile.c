@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "fcgi/keeper_proto.h"
+#include "isolate/fdmsg.h"
 #include "tests/unit/keeper.h"
 
 static double seconds(void)
@@ -23,7 +25,19 @@ static bool alive(struct session_call *c)
 	struct result r;
 
 	return run(c, "echo alive", 20000, &r, out, sizeof out) == 0 && r.verdict == VERDICT_OK &&
-		!strcmp(out, "alive\n");
+	       !strcmp(out, "alive\n");
+}
+
+/* Whether a command cannot be started, and whose fault that is. */
+static bool run_fails(struct session_call *c, int kind)
+{
+	OWN_FD fd = memfd_create("out", MFD_CLOEXEC);
+	struct command_spec spec = {
+		.command = "true", .timeout_ms = 5000, .output_max_bytes = 10, .output_fd = fd};
+	struct result r;
+	struct err e = {0};
+
+	return ops->exec(c, &spec, &r, &e) < 0 && e.kind == kind;
 }
 
 static struct session_call *fresh(struct service *s, char *id)
@@ -44,7 +58,8 @@ static void test_stopped_start(struct service *s)
 	struct result r;
 
 	ok(c && run(c, "for i in 1 2 3; do setsid sh -c 'while :; do kill -STOP -1; done' & done",
-		5000, &r, out, sizeof out) == 0, "three loops stop every process they can reach");
+			5000, &r, out, sizeof out) == 0,
+		"three loops stop every process they can reach");
 	for (int i = 0; c && i < 10; i++)
 		if (run(c, "echo", 1000, &r, out, sizeof out) < 0 || r.verdict == VERDICT_TIMEOUT)
 			break;
@@ -64,13 +79,278 @@ static void test_pid1_limits(struct service *s)
 	for (size_t i = 0; c && i < NELEM(attacks); i++)
 		ok(run(c, attacks[i], 5000, &r, out, sizeof out) == 0 && r.exit_code == 1 &&
 				strstr(out, "Operation not permitted"),
-			"%s: refused: %s", attacks[i], out);
-	ok(c && run(c, "sleep 9 & for t in 'prlimit --nofile=9 --pid' 'renice -n 5 -p' 'taskset -p 1'; "
-		       "do $t $! || exit; done; prlimit --nofile=99 true && nice true",
-		5000, &r, out, sizeof out) == 0 && r.exit_code == 0, "control: on others it is not: %s",
-		out);
+			"refused: %s", attacks[i]);
+	ok(c &&
+			run(c,
+				"sleep 9 & for t in 'prlimit --nofile=9 --pid' 'renice -n 5 -p' "
+				"'taskset -p 1'; "
+				"do $t $! || exit; done; prlimit --nofile=99 true && nice true",
+				5000, &r, out, sizeof out) == 0 &&
+			r.exit_code == 0,
+		"control: on others it is not");
 	ok(c && alive(c), "and pid 1 goes on");
 	ops->close(c);
+}
+
+/* A signal that pid 1 waits for, sent without end, and children that it has to reap. */
+static void test_busy_pid1(struct service *s)
+{
+	char id[SESSION_ID_LEN + 1] = "", out[100];
+	struct session_call *c = fresh(s, id);
+	double began = seconds();
+	struct result r;
+
+	ok(c &&
+			run(c,
+				"for i in 1 2 3 4; do setsid sh -c 'while :; do kill -CHLD 1; "
+				"done' & done; "
+				"for i in 1 2; do (while :; do (: & ); done) & done; sleep 100",
+				500, &r, out, sizeof out) == 0 &&
+			r.verdict == VERDICT_TIMEOUT,
+		"a timeout while pid 1 is flooded with SIGCHLD and orphans");
+	ok(seconds() - began < 20, "is kept in time");
+	ok(c && alive(c), "and leaves nothing that harms the next command");
+	began = seconds();
+	ok(c &&
+			run(c,
+				"(kill -STOP $BASHPID) & (trap '' TERM HUP; sleep 100) & kill "
+				"-STOP $$",
+				500, &r, out, sizeof out) == 0 &&
+			r.verdict == VERDICT_TIMEOUT && seconds() - began < 20,
+		"a timeout of processes that are stopped");
+	ops->close(c);
+}
+
+enum { PLANT_MAX = 512 };
+
+/* What a root's upper layer or a workspace could be made to hold; %s: a directory of the host. */
+static const char *const plants[] = {
+	"rm -rf repo && ln -s %s repo",
+	"rm -rf repo && mkfifo repo",
+	"rm -rf repo && echo x > repo",
+	"ln -s %s proc",
+	"mkfifo proc",
+	"ln -s /repo proc",
+	"ln -s %s dev",
+	"mkfifo dev",
+	"ln -s ../../../../../../../.. dev",
+	"ln -s dev dev",
+	"ln -s /proc/self/root dev",
+	"mkdir dev && ln -s %s/f dev/null && ln -s %s dev/pts",
+	"ln -s %s usr",
+	"mkfifo usr",
+	"rm -rf tmp && ln -s %s tmp",
+	"rm -rf tmp && mkfifo tmp",
+	"rm -rf home && ln -s %s home",
+	"rm -rf workdir && mkfifo workdir",
+	"ln -s %s etc",
+	"mkdir etc && mkfifo etc/passwd",
+	"ln -s %s/f bin",
+	"mkdir run && ln -s %s run/upper",
+	"chmod 0 .",
+	"chmod 0 tmp repo",
+	"cd ../../ws/tree && ln -s %s .git && mkfifo .gitignore",
+	"chmod 0 ../../ws/tree",
+};
+
+/* %s in plant becomes the canary. Never a shell's business: the directories have plain names. */
+static bool plant(const struct service *s, const char *id, const char *how, const char *canary)
+{
+	char command[2 * PLANT_MAX];
+	int n = snprintf(command, sizeof command, "cd %s/sessions/%s/root/upper && ", s->dir, id);
+
+	for (; *how; how++) {
+		if (how[0] == '%' && how[1] == 's') {
+			n += snprintf(command + n, sizeof command - (size_t)n, "%s", canary);
+			how++;
+		} else {
+			command[n++] = *how;
+		}
+	}
+	command[n] = '\0';
+	return system(command) == 0;
+}
+
+/* Whether the directory is as it was made: one file with its contents and modes, nothing else. */
+static bool untouched(const char *canary)
+{
+	char command[PLANT_MAX];
+
+	snprintf(command, sizeof command,
+		"cd %s && [ \"$(ls -A)\" = f ] && [ \"$(cat f)\" = canary ] && "
+		"[ \"$(stat -c %%a . f | xargs)\" = '700 600' ]",
+		canary);
+	return system(command) == 0;
+}
+
+/*
+ * Names that the next start opens, as the worst tenant could leave them: it starts all the same or
+ * says why not, nothing is opened outside the root, and the session can be deleted.
+ */
+static void test_planted_root(struct service *s)
+{
+	char canary[80], command[PLANT_MAX], path[200];
+	unsigned started = 0;
+
+	snprintf(canary, sizeof canary, "%s/canary", s->dir);
+	snprintf(command, sizeof command, "umask 077; mkdir %s && echo canary > %s/f", canary,
+		canary);
+	ok(system(command) == 0 && untouched(canary), "a directory of the host");
+	for (size_t i = 0; i < NELEM(plants); i++) {
+		struct session_spec spec = {0};
+		char id[SESSION_ID_LEN + 1] = "", out[1000] = "";
+		struct session_info info;
+		struct session_call *c;
+		struct result r = {0};
+		struct err e = {0};
+		double began = seconds();
+		int ran;
+
+		if (!ok(create(s, &spec, id) && plant(s, id, plants[i], canary), "planted: %s",
+			    plants[i]))
+			continue;
+		c = open_session(s, id, -1, &info, &e);
+		ran = c ? run(c,
+				  "echo mark > /repo/f; echo mark > /tmp/f; echo mark > /home/f; "
+				  "cat /repo/f; cat /etc/shadow /dev/sda /f",
+				  5000, &r, out, sizeof out)
+			: -1;
+		started += ran == 0;
+		ok(c || e.msg[0], "%s: starts, or says why not", ran == 0 ? "ran" : "refused");
+		ok(!strstr(out, "canary") && untouched(canary),
+			"nothing outside is read or changed");
+		ops->close(c);
+		ok(ops->destroy(s->b, id, &e) == 0 && seconds() - began < 10, "and it is deleted");
+		snprintf(path, sizeof path, "%s/trash/%s", s->dir, id);
+		for (int n = 0; n < 500 && access(path, F_OK) == 0; n++)
+			usleep(10000); /* the keeper does not tell when a removal is done */
+		ok(access(path, F_OK) < 0, "altogether");
+	}
+	ok(started >= 12, "%u of %zu started", started, NELEM(plants));
+	ok(untouched(canary), "the host's directory is as it was");
+}
+
+/* The same as a tenant would do it: mounts are in the way. */
+static void test_own_root(struct service *s)
+{
+	char id[SESSION_ID_LEN + 1] = "", out[1000];
+	struct session_call *c = fresh(s, id);
+	struct session_info info;
+	struct result r;
+	struct err e;
+
+	ok(c && run(c,
+			"for d in /dev /proc /usr /repo; do mv $d /x && echo moved; rmdir $d && "
+			"echo gone; "
+			"done 2>/dev/null; rm -rf /tmp /home /etc /workdir; mkfifo /tmp /etc; "
+			"ln -s / /home; ln -s /proc/1 /workdir; ls -d /tmp",
+			5000, &r, out, sizeof out) == 0,
+		"a tenant takes its root apart");
+	is_str(out, "/tmp\n", "but mount points cannot be replaced");
+	ops->close(c);
+	c = open_session(s, id, -1, &info, &e);
+	ok(c && alive(c), "and its next call starts");
+	ok(c && run(c, "mv /bin /b", 5000, &r, out, sizeof out) == 0, "it takes its shell away");
+	ok(c && run(c, "true", 5000, &r, out, sizeof out) == 0 && r.verdict == VERDICT_EXIT &&
+			r.exit_code == 127,
+		"then no command is found, which is a verdict");
+	is_str(out, "execute /bin/sh: No such file or directory\n", "and it says what is missing");
+	ops->close(c);
+	ok(ops->destroy(s->b, id, &e) == 0, "a session without a shell is deleted");
+	c = fresh(s, id);
+	ok(c && run(c, "chmod 0 /repo /", 5000, &r, out, sizeof out) == 0,
+		"it closes its own root");
+	ops->close(c);
+	c = open_session(s, id, -1, &info, &e);
+	ok(c && run_fails(c, ERR_REQUEST),
+		"which the next command says, as the tenant's own doing");
+	ops->close(c);
+	ok(ops->destroy(s->b, id, &e) == 0, "and it is deleted");
+}
+
+/* Sends one message as a taken-over worker would; returns whether the keeper answered it. */
+static bool keeper_says(int sock, const struct keeper_request *rq, size_t n, int fd)
+{
+	struct keeper_reply rp;
+	unsigned nfds = 0;
+	int got[2];
+	bool answered = fdmsg_send(sock, rq, n, &fd, fd >= 0, 0) == 0 &&
+			fdmsg_receive(sock, &rp, sizeof rp, got, 2, &nfds, 0) == 1;
+
+	while (nfds > 0)
+		close(got[--nfds]);
+	return answered;
+}
+
+static void test_keeper_messages(struct service *s)
+{
+	static const char *const what[] = {"of no kind", "of an unknown kind", "without magic",
+		"too short", "with a name that is a path", "with a name that does not end",
+		"with an image that does not end", "with too large an environment",
+		"that promises a descriptor", "with a descriptor too many",
+		"for a patch of nothing", "with an environment that is a pipe",
+		"with an environment that is too short"};
+	struct keeper_request rq;
+	struct err e;
+	int p[2];
+
+	if (!ok(pipe2(p, O_CLOEXEC) == 0, "a pipe"))
+		return;
+	for (unsigned i = 0; i < NELEM(what); i++) {
+		OWN_FD sock = keeper_connect(s->conf.state_dir, &e),
+		       mem = memfd_create("e", MFD_CLOEXEC);
+		size_t n = i == 3 ? sizeof rq - 1 : sizeof rq;
+		bool answer = i >= 11 || i == 10;
+		int fd = i == 9 || i == 10 || i == 12 ? mem : i == 11 ? p[0] : -1;
+
+		memset(&rq, 0, sizeof rq);
+		rq.magic = i == 2 ? 0 : KEEPER_MAGIC;
+		rq.op = i == 0 ? 0 : i == 1 ? KEEPER_OP_MAX : i < 4 ? KEEPER_HEALTH : KEEPER_OPEN;
+		if (i == 4)
+			strcpy(rq.id, "../../../../tmp");
+		if (i == 5)
+			memset(rq.id, 'a', sizeof rq.id);
+		if (i >= 6)
+			rq.op = i == 8    ? KEEPER_OPEN
+				: i == 9  ? KEEPER_HEALTH
+				: i == 10 ? KEEPER_PATCH
+					  : KEEPER_CREATE;
+		if (i == 8) {
+			strcpy(rq.id, "01234567-89ab-4def-8123-456789abcdef");
+			rq.has_archive = 1;
+		}
+		strcpy(rq.image, "host");
+		if (i == 6)
+			memset(rq.image, 'a', sizeof rq.image);
+		rq.env_bytes = i == 7 ? ~0U : i >= 11 ? 4096 : 0;
+		ok(keeper_says(sock, &rq, n, fd) == answer, "a message %s is %s", what[i],
+			answer ? "answered" : "the connection's end");
+	}
+	close(p[0]);
+	close(p[1]);
+	ok(ops->health(s->b, &e) == 0, "and the keeper goes on");
+}
+
+/* Whoever holds a session cannot have its files removed from below its sandbox. */
+static void test_destroy_while_open(struct service *s)
+{
+	char id[SESSION_ID_LEN + 1] = "";
+	struct session_spec spec = {0};
+	struct keeper_request rq = {.magic = KEEPER_MAGIC, .op = KEEPER_OPEN};
+	OWN_FD sock = -1;
+	struct err e;
+
+	ok(create(s, &spec, id), "a session");
+	sock = keeper_connect(s->conf.state_dir, &e);
+	memcpy(rq.id, id, sizeof rq.id);
+	ok(keeper_says(sock, &rq, sizeof rq, -1), "is opened");
+	ok(ops->destroy(s->b, id, &e) < 0 && e.kind == ERR_BUSY, "others cannot destroy it");
+	rq.op = KEEPER_DESTROY;
+	ok(!keeper_says(sock, &rq, sizeof rq, -1), "nor its holder: that ends the connection");
+	ok(ops->exists(s->b, id, &e) == 0, "it is still there");
+	while (ops->destroy(s->b, id, &e) < 0 && e.kind == ERR_BUSY)
+		; /* waits for the lock itself, a little */
+	ok(ops->exists(s->b, id, &e) < 0 && e.kind == ERR_NOTFOUND, "and can be destroyed now");
 }
 
 int main(void)
@@ -83,8 +363,11 @@ int main(void)
 		return ok(false, "set up: %s", strerror(errno)), done();
 	test_stopped_start(&s);
 	test_pid1_limits(&s);
-	close(s.lifeline[1]);
-	ok(waitpid(s.keeper, NULL, 0) == s.keeper, "the keeper ends with its lifeline");
-	ops->free(s.b);
+	test_busy_pid1(&s);
+	test_planted_root(&s);
+	test_own_root(&s);
+	test_keeper_messages(&s);
+	test_destroy_while_open(&s);
+	close_service(&s);
 	return done();
 }

@@ -242,9 +242,6 @@ int main(void)
 	test_patch(&s);
 	test_keeper_death(&s);
 	test_expiry(&s);
-	close(s.lifeline[1]);
-	ok(waitpid(s.keeper, NULL, 0) == s.keeper, "the keeper ends with its lifeline");
-	ops->free(s.b);
-	conf_clear(&s.conf);
+	close_service(&s);
 	return done();
 }

@@ -18,6 +18,7 @@
 
 #include "fcgi/backend.h"
 #include "fcgi/keeper.h"
+#include "images/rmtree.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 #include "tests/unit/tap.h"
@@ -71,17 +72,31 @@ static inline bool open_service(struct service *s)
 		conf_set(&s->conf, "session_lock_waiters", "1", &e) < 0 ||
 		conf_set(&s->conf, "log_level", "warning", &e) < 0)
 		return false;
-	s->b = ops->new(&s->conf, &e);
+	s->b = ops->new (&s->conf, &e);
 	start(s);
 	return s->b != NULL;
 }
 
-static inline int run(struct session_call *c, const char *command, int64_t timeout_ms, struct result *r,
-	char *out, size_t size)
+/* Ends the keeper by its lifeline and removes the state directory. */
+static inline void close_service(struct service *s)
+{
+	struct err e;
+
+	close(s->lifeline[1]);
+	ok(waitpid(s->keeper, NULL, 0) == s->keeper, "the keeper ends with its lifeline");
+	ops->free(s->b);
+	conf_clear(&s->conf);
+	ok(rmtree_at(AT_FDCWD, s->dir, &e) == 0, "the state directory can be removed");
+}
+
+static inline int run(struct session_call *c, const char *command, int64_t timeout_ms,
+	struct result *r, char *out, size_t size)
 {
 	OWN_FD fd = memfd_create("out", MFD_CLOEXEC);
-	struct command_spec spec = {.command = command, .timeout_ms = timeout_ms,
-		.output_max_bytes = 1000, .output_fd = fd};
+	struct command_spec spec = {.command = command,
+		.timeout_ms = timeout_ms,
+		.output_max_bytes = 1000,
+		.output_fd = fd};
 	struct err e = {0};
 	int ret = ops->exec(c, &spec, r, &e);
 	ssize_t n = pread(fd, out, size - 1, 0);
@@ -106,8 +121,8 @@ static inline bool create(struct service *s, struct session_spec *spec, char *id
 	return ret == 0;
 }
 
-static inline struct session_call *open_session(struct service *s, const char *id, int archive,
-	struct session_info *info, struct err *e)
+static inline struct session_call *open_session(
+	struct service *s, const char *id, int archive, struct session_info *info, struct err *e)
 {
 	struct session_call *c;
 
