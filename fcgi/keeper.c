@@ -24,7 +24,7 @@
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
-enum { LOCK_WAIT_S = 5, BACKLOG = 4096, EVENTS = 64 };
+enum { LOCK_WAIT_S = 5, BACKLOG = 4096, EVENTS = 64, ACCEPT_PAUSE_MS = 100 };
 
 uint64_t keeper_now_ms(void)
 {
@@ -138,14 +138,33 @@ static void raise_files_limit(void)
 	}
 }
 
+static void set_listening(struct keeper *k, bool on)
+{
+	struct epoll_event ev = {.events = on ? EPOLLIN : 0, .data.ptr = &k->listen};
+
+	if (epoll_ctl(k->epoll, EPOLL_CTL_MOD, k->listen.fd, &ev) < 0)
+		log_line(LOG_ERROR, "listening socket: %s", strerror(errno));
+}
+
+static void pause_listening(struct keeper *k)
+{
+	log_line(LOG_WARN, "accept: %s; waiting", strerror(errno));
+	set_listening(k, false);
+	k->listen_at_ms = keeper_now_ms() + ACCEPT_PAUSE_MS;
+}
+
 static void accept_one(struct keeper *k, struct source *s)
 {
 	int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC);
 	struct ucred cred;
 	socklen_t n = sizeof cred;
 
-	if (fd < 0)
+	if (fd < 0) {
+		/* The connection stays in the backlog and epoll would tell of it at once again. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			pause_listening(k);
 		return;
+	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0 || cred.uid != geteuid()) {
 		log_line(LOG_WARN, "refused a connection of uid %u", cred.uid);
 		close(fd);
@@ -175,6 +194,17 @@ static void reap_calls(struct keeper *k)
 	}
 }
 
+/* The skeleton of the image "host" is made and synced to the disk now, not while others wait. */
+static void prepare_host(struct keeper *k)
+{
+	struct image im = {0};
+	struct err e;
+
+	if (store_resolve(k->store, "host", &im, &e) < 0)
+		log_err(LOG_WARN, &e, "image host");
+	image_clear(&im);
+}
+
 static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, struct err *e)
 {
 	memset(k, 0, sizeof *k);
@@ -199,6 +229,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 		session_dirs_sweep(&k->dirs, e) < 0)
 		return -1;
 	raise_files_limit();
+	prepare_host(k);
 	return 0;
 }
 
@@ -244,6 +275,12 @@ static int next_wait(struct keeper *k)
 	int call_in = call_deadline(k);
 	int wait = tick_in < (uint64_t)call_in ? (int)tick_in : call_in;
 
+	if (k->listen_at_ms && now >= k->listen_at_ms) {
+		k->listen_at_ms = 0;
+		set_listening(k, true);
+	}
+	if (k->listen_at_ms && wait > ACCEPT_PAUSE_MS)
+		wait = ACCEPT_PAUSE_MS;
 	return k->on_demand && wait > 1000 ? 1000 : wait;
 }
 

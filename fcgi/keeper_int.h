@@ -16,7 +16,7 @@
 #include "isolate/conf.h"
 #include "isolate/launch.h"
 
-enum { CALLS_MAX = 4096, TRASH_JOBS = 2, START_TIMEOUT_MS = 30000 };
+enum { CALLS_MAX = 4096, PULLS_MAX = 4, TRASH_JOBS = 2, START_TIMEOUT_MS = 30000 };
 
 struct call;
 struct keeper;
@@ -91,6 +91,8 @@ struct keeper {
 	struct trash_job trash[TRASH_JOBS];
 	bool trash_stuck; /* a removal failed: wait for the next tick */
 	uint64_t next_tick_ms, idle_since_ms;
+	uint64_t listen_at_ms; /* when to listen again after a shortage of descriptors; 0 = listening */
+	unsigned npulls;
 };
 
 uint64_t keeper_now_ms(void);

@@ -60,6 +60,7 @@ static void pull_done(struct keeper *k, struct source *s)
 
 	waitpid(c->pull_pid, &status, 0);
 	keeper_unwatch(k, s);
+	k->npulls--;
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
 		last_line(c->pull_out, why, sizeof why);
 		err_set(&e, ERR_NOTFOUND, 0, "%s", *why ? why : "the puller died");
@@ -114,6 +115,8 @@ int pull_start(struct keeper *k, struct call *c, struct err *e)
 	char program[PATH_MAX + 32];
 	OWN_FD pidfd = -1;
 
+	if (k->npulls >= PULLS_MAX)
+		return err_set(e, ERR_BUSY, EUSERS, "%u images are being pulled", k->npulls);
 	if (find_program(program, sizeof program, e) < 0)
 		return -1;
 	c->pull_out = memfd_create("pull", MFD_CLOEXEC);
@@ -130,6 +133,7 @@ int pull_start(struct keeper *k, struct call *c, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "watch the puller");
 	}
 	take_fd(&pidfd);
+	k->npulls++;
 	c->state = CALL_PULL;
 	return 0;
 }
