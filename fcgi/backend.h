@@ -37,7 +37,7 @@ struct command_spec {
 	const char *workdir; /* relative to /repo, checked; NULL = /repo */
 	int64_t timeout_ms;  /* > 0 */
 	int64_t output_max_bytes;
-	int output_fd;       /* borrowed, O_RDWR and empty: receives the merged output */
+	int output_fd; /* borrowed, O_RDWR and empty: receives the merged output */
 };
 
 /* What session_open() tells about the session. */

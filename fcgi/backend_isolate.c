@@ -18,7 +18,8 @@
 #include "isolate/own.h"
 
 enum {
-	ANSWER_GRACE_MS = 30000, /* for pid 1 to end what ran too long; the end of much memory takes time */
+	ANSWER_GRACE_MS =
+		30000, /* for pid 1 to end what ran too long; the end of much memory takes time */
 	WAIT_STEP_MS = 60000,
 };
 
@@ -90,12 +91,15 @@ static int isolate_health(struct backend *b, struct err *e)
 	return ask_once(b, &rq, -1, &rp, e);
 }
 
-static int isolate_create(struct backend *b, const struct session_spec *s,
-	struct session_made *out, struct err *e)
+static int isolate_create(
+	struct backend *b, const struct session_spec *s, struct session_made *out, struct err *e)
 {
-	struct keeper_request rq = {.op = KEEPER_CREATE, .ephemeral = s->ephemeral,
-		.extract_patch = s->extract_patch, .network = s->network,
-		.env_bytes = (uint32_t)s->env_bytes, .memory_bytes = s->memory_bytes,
+	struct keeper_request rq = {.op = KEEPER_CREATE,
+		.ephemeral = s->ephemeral,
+		.extract_patch = s->extract_patch,
+		.network = s->network,
+		.env_bytes = (uint32_t)s->env_bytes,
+		.memory_bytes = s->memory_bytes,
 		.cpus = s->cpus};
 	struct keeper_reply rp;
 	OWN_FD env = s->env_bytes ? memfd_create("env", MFD_CLOEXEC) : -1;
@@ -142,8 +146,8 @@ static int read_env(struct session_call *c, int fd, struct err *e)
 	return 0;
 }
 
-static struct session_call *isolate_open(struct backend *b, const char *id, int archive_fd,
-	struct session_info *info, struct err *e)
+static struct session_call *isolate_open(
+	struct backend *b, const char *id, int archive_fd, struct session_info *info, struct err *e)
 {
 	struct keeper_request rq = {.op = KEEPER_OPEN, .has_archive = archive_fd >= 0};
 	struct session_call *c = calloc(1, sizeof *c);
@@ -177,8 +181,7 @@ static int command_dir(const struct command_spec *s, char *out, size_t size, str
 	const char *sub = s->workdir && *s->workdir && strcmp(s->workdir, ".") ? s->workdir : NULL;
 	int n = snprintf(out, size, "/repo%s%s", sub ? "/" : "", sub ? sub : "");
 
-	return n > 0 && (size_t)n < size ? 0
-					 : err_set(e, ERR_REQUEST, ENAMETOOLONG, "workdir");
+	return n > 0 && (size_t)n < size ? 0 : err_set(e, ERR_REQUEST, ENAMETOOLONG, "workdir");
 }
 
 static int64_t now_ms(void)
@@ -215,15 +218,20 @@ static void not_executed(const struct command_spec *s, const struct err *why, st
 	out->output_bytes = out->output_kept = n > 0 ? (uint64_t)n : 0;
 }
 
-static int isolate_exec(struct session_call *c, const struct command_spec *s, struct result *out,
-	struct err *e)
+static int isolate_exec(
+	struct session_call *c, const struct command_spec *s, struct result *out, struct err *e)
 {
 	const char *argv[] = {s->command, NULL};
 	char dir[4096];
-	struct client_exec x = {.run = ++c->next_run, .flags = PROTO_SHELL, .dir = dir,
-		.argv = argv, .env = c->env, .env_bytes = c->env_bytes,
+	struct client_exec x = {.run = ++c->next_run,
+		.flags = PROTO_SHELL,
+		.dir = dir,
+		.argv = argv,
+		.env = c->env,
+		.env_bytes = c->env_bytes,
 		.timeout_ms = (uint64_t)s->timeout_ms,
-		.output_max_bytes = (uint64_t)s->output_max_bytes, .fds = {s->output_fd, -1, -1}};
+		.output_max_bytes = (uint64_t)s->output_max_bytes,
+		.fds = {s->output_fd, -1, -1}};
 	int64_t until = s->timeout_ms ? now_ms() + s->timeout_ms + ANSWER_GRACE_MS : 0;
 	struct proto_reply rp = {.op = 0};
 

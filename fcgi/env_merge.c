@@ -43,7 +43,8 @@ int env_put(struct buf *out, const char *var, struct err *e)
 	if (!env_var_valid(var, n))
 		return err_set(e, ERR_REQUEST, 0, "environment: \"%.40s\" is not NAME=value", var);
 	if (drop_same(out, var, strcspn(var, "=") + 1) >= ENV_VARS_MAX)
-		return err_set(e, ERR_LIMIT, 0, "environment: more than %d variables", ENV_VARS_MAX);
+		return err_set(
+			e, ERR_LIMIT, 0, "environment: more than %d variables", ENV_VARS_MAX);
 	if (buf_add(out, var, n + 1) < 0)
 		return err_set(e, ERR_LIMIT, 0, "environment: over %zu bytes", out->max);
 	return 0;

@@ -12,8 +12,16 @@
 #include "isolate/buf.h"
 #include "isolate/err.h"
 
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_PATCH, HTTP_OPTIONS,
-	HTTP_OTHER };
+enum http_method {
+	HTTP_GET,
+	HTTP_HEAD,
+	HTTP_POST,
+	HTTP_PUT,
+	HTTP_DELETE,
+	HTTP_PATCH,
+	HTTP_OPTIONS,
+	HTTP_OTHER
+};
 
 struct http_request {
 	enum http_method method;
@@ -22,7 +30,7 @@ struct http_request {
 	int64_t content_length;   /* -1 when absent; already checked to be a number >= 0 */
 	const char *api_key;      /* X-API-Key, NULL when absent */
 	const char *remote_addr;
-	const char *request_id;   /* ours, 16 hex digits */
+	const char *request_id; /* ours, 16 hex digits */
 
 	/*
 	 * Reads up to n bytes of the body. > 0 bytes, 0 at the end, -1 with e: the client or web
@@ -39,7 +47,7 @@ struct http_response {
 	const char *allow;        /* static string or NULL: Allow of a 405 */
 	int retry_after_s;        /* 0: none */
 	char location[1024];      /* "" : none */
-	struct buf body;          /* owned; set .max before use; freed by the caller of app_handle */
+	struct buf body; /* owned; set .max before use; freed by the caller of app_handle */
 };
 
 struct app; /* the application of one worker: configuration, backend, tables */

@@ -403,5 +403,6 @@ int keeper_ensure(const struct conf *c, struct err *e)
 			return fd;
 		nanosleep(&pause, NULL);
 	}
-	return err_set(e, ERR_SETUP, 0, "no keeper could be started; see the web server's error log");
+	return err_set(
+		e, ERR_SETUP, 0, "no keeper could be started; see the web server's error log");
 }

@@ -215,11 +215,13 @@ static int check_limits(const struct keeper *k, const struct call *c, struct err
 	bool refuse = k->conf->unenforceable_limits == UNENFORCEABLE_REFUSE;
 
 	if (c->rq.memory_bytes > 0 && refuse)
-		return err_set(e, ERR_LIMIT, 0, "memory_bytes: this host cannot limit the memory of "
+		return err_set(e, ERR_LIMIT, 0,
+			"memory_bytes: this host cannot limit the memory of "
 			"a whole sandbox (no delegated cgroup v2); ask for none, or set "
 			"unenforceable_limits = report");
 	if (c->rq.cpus > 0 && refuse)
-		return err_set(e, ERR_LIMIT, 0, "cpus: this host cannot limit the processors of a "
+		return err_set(e, ERR_LIMIT, 0,
+			"cpus: this host cannot limit the processors of a "
 			"sandbox (no delegated cgroup v2); ask for none, or set "
 			"unenforceable_limits = report");
 	if (c->rq.network && k->conf->network != NETWORK_HOST)
@@ -237,8 +239,8 @@ static int make_session(struct keeper *k, struct call *c, const struct image *im
 
 	if (make_environment(k, im, c, &env, e) < 0 || session_id_make(c->new_id, e) < 0)
 		return -1;
-	ws = session_dir_prepare(&k->dirs, c->new_id, im, &c->rq, env.p, env.len,
-		k->conf->run_home, e);
+	ws = session_dir_prepare(
+		&k->dirs, c->new_id, im, &c->rq, env.p, env.len, k->conf->run_home, e);
 	if (ws < 0)
 		return -1;
 	memset(&c->layout, 0, sizeof c->layout);
@@ -397,16 +399,17 @@ static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
 {
 	const struct keeper_request *rq = &c->rq;
 	bool names_session = rq->op == KEEPER_EXISTS || rq->op == KEEPER_OPEN ||
-		rq->op == KEEPER_DESTROY;
+			     rq->op == KEEPER_DESTROY;
 	unsigned want = (rq->op == KEEPER_CREATE && rq->env_bytes > 0) ||
-		(rq->op == KEEPER_OPEN && rq->has_archive) || rq->op == KEEPER_PATCH;
+			(rq->op == KEEPER_OPEN && rq->has_archive) || rq->op == KEEPER_PATCH;
 
 	if (rq->magic != KEEPER_MAGIC || rq->op == 0 || rq->op >= KEEPER_OP_MAX || nfds != want)
 		return false;
 	if (names_session && !session_id_valid(rq->id))
 		return false;
-	if (rq->op == KEEPER_CREATE && (!memchr(rq->image, '\0', sizeof rq->image) ||
-		rq->env_bytes > k->conf->environment_max_bytes + 65536))
+	if (rq->op == KEEPER_CREATE &&
+		(!memchr(rq->image, '\0', sizeof rq->image) ||
+			rq->env_bytes > k->conf->environment_max_bytes + 65536))
 		return false;
 	/* one session a connection, opened once; who holds one can only ask for its patch */
 	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && c->box.pid <= 0);
@@ -424,7 +427,8 @@ static void call_message(struct keeper *k, struct source *s)
 		return;
 	}
 	close_fds(c);
-	got = fdmsg_receive(s->fd, &c->rq, sizeof c->rq, c->fd, KEEPER_FDS_MAX, &nfds, MSG_DONTWAIT);
+	got = fdmsg_receive(
+		s->fd, &c->rq, sizeof c->rq, c->fd, KEEPER_FDS_MAX, &nfds, MSG_DONTWAIT);
 	if (got <= 0 || !request_ok(k, c, nfds)) {
 		if (got > 0)
 			log_line(LOG_ERROR, "a worker's message is out of range");
@@ -471,7 +475,8 @@ int call_deadline(struct keeper *k)
 	struct call *c;
 	struct err e;
 
-	LIST_FOREACH(c, &k->calls, link) {
+	LIST_FOREACH(c, &k->calls, link)
+	{
 		if (!c->deadline_ms)
 			continue;
 		if (c->deadline_ms > now) {

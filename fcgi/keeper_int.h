@@ -29,12 +29,12 @@ struct source {
 };
 
 enum call_state {
-	CALL_IDLE, /* waits for a message; may hold a session and its sandbox */
-	CALL_LOCK, /* waits for the session */
-	CALL_PULL, /* waits for the puller */
-	CALL_JOB,  /* waits for a tree helper */
+	CALL_IDLE,  /* waits for a message; may hold a session and its sandbox */
+	CALL_LOCK,  /* waits for the session */
+	CALL_PULL,  /* waits for the puller */
+	CALL_JOB,   /* waits for a tree helper */
 	CALL_START, /* waits for pid 1 */
-	CALL_STOP, /* waits for the end of the sandbox */
+	CALL_STOP,  /* waits for the end of the sandbox */
 };
 
 /* One connection of a worker. */
@@ -42,8 +42,8 @@ struct call {
 	LIST_ENTRY(call) link;
 	TAILQ_ENTRY(call) waiting; /* in session->waiters while CALL_LOCK */
 	enum call_state state;
-	bool gone; /* the worker hung up */
-	bool over; /* to be freed after this round of events */
+	bool gone;                          /* the worker hung up */
+	bool over;                          /* to be freed after this round of events */
 	struct source sock, job, ctl, exit; /* exit: the pidfd of sandbox or puller */
 	struct keeper_request rq;           /* the one being served */
 	int fd[KEEPER_FDS_MAX];             /* that came with it */
@@ -52,8 +52,8 @@ struct call {
 	struct session *wanted; /* while CALL_LOCK */
 	struct session_record record;
 	struct ws_layout layout;
-	struct sandbox box; /* pid -1 = none */
-	int client;         /* our end for the worker until READY */
+	struct sandbox box;              /* pid -1 = none */
+	int client;                      /* our end for the worker until READY */
 	char new_id[SESSION_ID_LEN + 1]; /* of a session being made; "" = none */
 	struct err failure; /* to be answered once the sandbox is gone; ERR_NONE = none */
 	bool pulled;        /* one try a request */
@@ -61,12 +61,16 @@ struct call {
 	int pull_pid;
 };
 
+TAILQ_HEAD(call_queue, call);
+LIST_HEAD(call_list, call);
+LIST_HEAD(session_list, session);
+
 /* A session that somebody holds or waits for. */
 struct session {
 	LIST_ENTRY(session) link;
 	char id[SESSION_ID_LEN + 1];
 	struct call *holder;
-	TAILQ_HEAD(, call) waiters;
+	struct call_queue waiters;
 	unsigned nwaiters;
 };
 
@@ -84,14 +88,15 @@ struct keeper {
 	int epoll, lock;
 	struct source listen, lifeline;
 	bool on_demand, stop;
-	LIST_HEAD(, call) calls;
-	LIST_HEAD(, session) sessions;
+	struct call_list calls;
+	struct session_list sessions;
 	unsigned ncalls, nboxes;
 	size_t nsessions; /* on disk */
 	struct trash_job trash[TRASH_JOBS];
 	bool trash_stuck; /* a removal failed: wait for the next tick */
 	uint64_t next_tick_ms, idle_since_ms;
-	uint64_t listen_at_ms; /* when to listen again after a shortage of descriptors; 0 = listening */
+	uint64_t
+		listen_at_ms; /* when to listen again after a shortage of descriptors; 0 = listening */
 	unsigned npulls;
 };
 
@@ -101,16 +106,17 @@ void keeper_unwatch(struct keeper *k, struct source *s); /* closes, too */
 
 /* keeper_call.c */
 void call_accept(struct keeper *k, int fd);
-void call_locked(struct keeper *k, struct call *c);      /* the lock came */
+void call_locked(struct keeper *k, struct call *c); /* the lock came */
 void call_fail(struct keeper *k, struct call *c, const struct err *e);
-void call_ready(struct keeper *k, struct call *c);       /* pid 1 is ready */
-void call_stopped(struct keeper *k, struct call *c);     /* its sandbox is gone */
+void call_ready(struct keeper *k, struct call *c);   /* pid 1 is ready */
+void call_stopped(struct keeper *k, struct call *c); /* its sandbox is gone */
 void call_pulled(struct keeper *k, struct call *c, const struct err *e);
-int call_deadline(struct keeper *k);                     /* serves those that passed; ms to the next */
+int call_deadline(struct keeper *k); /* serves those that passed; ms to the next */
 
 /* keeper_lock.c */
 struct session *lock_find(struct keeper *k, const char *id); /* NULL: neither held nor wanted */
-int lock_take(struct keeper *k, struct call *c, const char *id, struct err *e); /* 1 held, 0 waits */
+int lock_take(
+	struct keeper *k, struct call *c, const char *id, struct err *e); /* 1 held, 0 waits */
 void lock_give_up(struct keeper *k, struct call *c);
 void lock_release(struct keeper *k, struct call *c);
 

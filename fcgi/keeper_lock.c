@@ -10,8 +10,8 @@ struct session *lock_find(struct keeper *k, const char *id)
 	struct session *s;
 
 	LIST_FOREACH(s, &k->sessions, link)
-		if (!strcmp(s->id, id))
-			return s;
+	if (!strcmp(s->id, id))
+		return s;
 	return NULL;
 }
 

@@ -19,9 +19,9 @@ enum keeper_op {
 	KEEPER_HEALTH = 1, /* answers when the keeper's loop turns */
 	KEEPER_CREATE,     /* image, flags, limits; fd: environment */
 	KEEPER_EXISTS,     /* id */
-	KEEPER_OPEN,       /* id; fd: archive, if has_archive. Answer: fds client socket, environment */
-	KEEPER_PATCH,      /* fd: output */
-	KEEPER_DESTROY,    /* id */
+	KEEPER_OPEN,  /* id; fd: archive, if has_archive. Answer: fds client socket, environment */
+	KEEPER_PATCH, /* fd: output */
+	KEEPER_DESTROY, /* id */
 	KEEPER_OP_MAX,
 };
 

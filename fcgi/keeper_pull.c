@@ -72,8 +72,8 @@ static void pull_done(struct keeper *k, struct source *s)
 /* The puller's environment: what it needs of ours, and the settings it must share. */
 static int make_env(const struct keeper *k, struct buf *out, char **env, size_t max, struct err *e)
 {
-	static const char *const pass[] = {"HOME", "https_proxy", "http_proxy", "no_proxy",
-		"HTTPS_PROXY", "NO_PROXY"};
+	static const char *const pass[] = {
+		"HOME", "https_proxy", "http_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"};
 	size_t n = 0;
 
 	buf_addf(out, "PATH=/usr/bin:/bin%c", 0);
@@ -83,7 +83,8 @@ static int make_env(const struct keeper *k, struct buf *out, char **env, size_t 
 		if (getenv(pass[i]))
 			buf_addf(out, "%s=%s%c", pass[i], getenv(pass[i]), 0);
 	if (!buf_ok(out))
-		return err_set(e, ERR_LIMIT, 0, "the puller's environment is over %zu bytes", out->max);
+		return err_set(
+			e, ERR_LIMIT, 0, "the puller's environment is over %zu bytes", out->max);
 	for (size_t at = 0; at < out->len && n + 1 < max; at += strlen(out->p + at) + 1)
 		env[n++] = out->p + at;
 	env[n] = NULL;

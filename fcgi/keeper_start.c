@@ -18,7 +18,8 @@
 static int put_defaults(struct buf *out, const struct conf *conf, struct err *e)
 {
 	static const char *const fixed[] = {
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"};
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LANG=C.UTF-8"};
 	static const char *const home[][2] = {{"HOME", ""}, {"XDG_CACHE_HOME", "/.cache"},
 		{"XDG_CONFIG_HOME", "/.config"}, {"XDG_STATE_HOME", "/.local/state"},
 		{"XDG_DATA_HOME", "/.local/share"}};
@@ -65,8 +66,8 @@ static void strings_free(struct strings *s)
 		free(s->p[--s->n]);
 }
 
-static const char *path_of(struct strings *s, const struct keeper *k, const char *id,
-	const char *rest)
+static const char *path_of(
+	struct strings *s, const struct keeper *k, const char *id, const char *rest)
 {
 	char *p = NULL;
 
@@ -75,8 +76,8 @@ static const char *path_of(struct strings *s, const struct keeper *k, const char
 	return s->p[s->n++] = p;
 }
 
-static const char *ws_path(struct strings *s, const struct keeper *k, const char *id,
-	const char *name)
+static const char *ws_path(
+	struct strings *s, const struct keeper *k, const char *id, const char *name)
 {
 	char rest[64];
 
@@ -96,7 +97,8 @@ static int plan_workspace(const struct keeper *k, const struct call *c, struct s
 	if (ws_mount_plan(&c->layout, w, e) < 0)
 		return -1;
 	*m = (struct launch_mount){.kind = w->overlay ? PLAN_OVERLAY : PLAN_BIND,
-		.flags = PLAN_WRITABLE, .dst = "/repo"};
+		.flags = PLAN_WRITABLE,
+		.dst = "/repo"};
 	if (!w->overlay)
 		return (m->src = ws_path(s, k, id, w->tree)) ? 0 : -1;
 	for (unsigned i = 0; i < w->nlowers; i++)
@@ -138,11 +140,15 @@ static int launch(struct keeper *k, struct call *c, int client, struct strings *
 		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
 	w.staging = staging;
 	w.root = (struct launch_mount){.kind = PLAN_OVERLAY,
-		.lowers = (const char *const *)c->record.lowers, .nlowers = c->record.nlowers,
-		.upper = path_of(s, k, id, "root/upper"), .work = path_of(s, k, id, "root/work")};
+		.lowers = (const char *const *)c->record.lowers,
+		.nlowers = c->record.nlowers,
+		.upper = path_of(s, k, id, "root/upper"),
+		.work = path_of(s, k, id, "root/work")};
 	for (size_t i = 0; i < c->record.nbinds; i++)
-		m[i] = (struct launch_mount){.kind = PLAN_BIND, .flags = PLAN_RECURSIVE,
-			.src = c->record.binds[i], .dst = c->record.binds[i]};
+		m[i] = (struct launch_mount){.kind = PLAN_BIND,
+			.flags = PLAN_RECURSIVE,
+			.src = c->record.binds[i],
+			.dst = c->record.binds[i]};
 	if (plan_workspace(k, c, s, lowers, &m[c->record.nbinds], e) < 0)
 		return -1;
 	w.mounts = m;
@@ -196,7 +202,8 @@ static void box_gone(struct keeper *k, struct source *s)
 {
 	struct call *c = s->call;
 
-	sandbox_stop(&c->box); /* has ended already: only reaps. The source's copy is closed below */
+	sandbox_stop(
+		&c->box); /* has ended already: only reaps. The source's copy is closed below */
 	k->nboxes--;
 	keeper_unwatch(k, s);
 	call_stopped(k, c);

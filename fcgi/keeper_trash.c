@@ -43,7 +43,8 @@ static bool next_name(struct keeper *k, char *name, size_t size)
 
 static void trash_done(struct keeper *k, struct source *s)
 {
-	struct trash_job *t = (struct trash_job *)(void *)((char *)s - offsetof(struct trash_job, job));
+	struct trash_job *t =
+		(struct trash_job *)(void *)((char *)s - offsetof(struct trash_job, job));
 	struct tree_result r;
 	struct err e = {0};
 
@@ -62,10 +63,12 @@ static void trash_done(struct keeper *k, struct source *s)
 
 static void trash_start(struct keeper *k, struct trash_job *t)
 {
-	struct tree_job job = {.op = TREE_DELETE, .time_max_s = 3600,
+	struct tree_job job = {.op = TREE_DELETE,
+		.time_max_s = 3600,
 		.memory_max_bytes = (uint64_t)k->conf->archive_memory_max_bytes};
 	struct err e = {0};
-	OWN_FD dir = openat(k->dirs.trash, t->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	OWN_FD dir = openat(
+		k->dirs.trash, t->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	int fd = dir < 0 ? err_set(&e, ERR_SETUP, errno, "open")
 			 : tree_start(k->tree, &job, dir, -1, &e);
 

@@ -72,7 +72,7 @@ int listen_open(const struct conf *c, const char *path, struct err *e)
 	OWN_FD dir = open_parent(path, &name, e), s = -1;
 	struct stat st;
 
-	if (dir < 0)
+	if (dir < 0 || !name)
 		return -1;
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISSOCK(st.st_mode))
 		return err_set(e, ERR_CONF, 0, "%s is there and is not a socket", path);

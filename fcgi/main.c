@@ -26,9 +26,8 @@ enum { EXIT_USAGE = 64 };
 
 extern char **environ;
 
-static const char usage[] =
-	"usage: cgibox.fcgi [--conf FILE] [--state DIR] [--listen SOCKET]\n"
-	"See cgibox.fcgi(8), sandbox.conf(5).\n";
+static const char usage[] = "usage: cgibox.fcgi [--conf FILE] [--state DIR] [--listen SOCKET]\n"
+			    "See cgibox.fcgi(8), sandbox.conf(5).\n";
 
 struct options {
 	const char *conf, *state, *listen;
@@ -81,7 +80,7 @@ static int check(const struct conf *c, struct err *e)
 		return err_set(e, ERR_CONF, 0, "backend: this version has only isolate");
 	if (geteuid() == 0)
 		log_line(LOG_WARN, "runs as root: sandboxes would too, from the host's point of "
-			"view; use an ordinary user");
+				   "view; use an ordinary user");
 	return 0;
 }
 

@@ -21,13 +21,18 @@ enum record_type {
 	REC_UNKNOWN_TYPE = 11,
 };
 
-enum record_status { REC_COMPLETE = 0, REC_CANT_MULTIPLEX = 1, REC_OVERLOADED = 2, REC_UNKNOWN_ROLE = 3 };
+enum record_status {
+	REC_COMPLETE = 0,
+	REC_CANT_MULTIPLEX = 1,
+	REC_OVERLOADED = 2,
+	REC_UNKNOWN_ROLE = 3
+};
 
 enum { REC_HEADER = 8, REC_BEGIN_BODY = 8, REC_RESPONDER = 1, REC_CONTENT_MAX = 65535 };
 
 struct record {
-	uint8_t type; /* enum record_type, or anything */
-	uint16_t id;  /* 0: a management record */
+	uint8_t type;              /* enum record_type, or anything */
+	uint16_t id;               /* 0: a management record */
 	uint16_t content, padding; /* bytes that follow the header */
 };
 

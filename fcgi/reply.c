@@ -97,7 +97,8 @@ static int put(struct request *q, const char *p, size_t n, struct err *e)
 		int k = n < PIECE ? (int)n : PIECE;
 
 		if (FCGX_PutStr(p, k, q->fcgi.out) != k)
-			return err_set(e, ERR_REQUEST, FCGX_GetError(q->fcgi.out), "write the answer");
+			return err_set(
+				e, ERR_REQUEST, FCGX_GetError(q->fcgi.out), "write the answer");
 		p += k;
 		n -= (size_t)k;
 	}

@@ -87,7 +87,8 @@ static int allow_tmp(int ruleset, const char *state_dir, uint64_t handled, struc
 
 static int lock_files(const struct conf *c, struct err *e)
 {
-	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	int abi = (int)syscall(
+		SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	struct ruleset_attr attr;
 	OWN_FD ruleset = -1;
 	size_t size;
@@ -254,8 +255,8 @@ static int add_allowed(scmp_filter_ctx f, const struct rule *r)
 {
 	switch (r->test) {
 	case T_EQUAL:
-		return seccomp_rule_add(f, SCMP_ACT_ALLOW, r->call, 1,
-			SCMP_CMP(r->arg, SCMP_CMP_EQ, r->value, 0));
+		return seccomp_rule_add(
+			f, SCMP_ACT_ALLOW, r->call, 1, SCMP_CMP(r->arg, SCMP_CMP_EQ, r->value, 0));
 	case T_WITHOUT:
 		return seccomp_rule_add(f, SCMP_ACT_ALLOW, r->call, 1,
 			SCMP_CMP(r->arg, SCMP_CMP_MASKED_EQ, r->value, 0));

@@ -103,7 +103,9 @@ bool session_id_valid(const char *id)
 	static const char form[] = "xxxxxxxx-xxxx-4xxx-vxxx-xxxxxxxxxxxx";
 
 	for (size_t i = 0; i < SESSION_ID_LEN; i++) {
-		const char *set = form[i] == 'x' ? "0123456789abcdef" : form[i] == 'v' ? "89ab" : NULL;
+		const char *set = form[i] == 'x'   ? "0123456789abcdef"
+				  : form[i] == 'v' ? "89ab"
+						   : NULL;
 
 		if (!id[i] || (set ? !strchr(set, id[i]) : id[i] != form[i]))
 			return false;
@@ -137,8 +139,8 @@ static int write_file(int at, const char *name, const void *p, size_t n, struct 
 	return 0;
 }
 
-static int write_record(int at, const struct image *im, const struct keeper_request *rq,
-	struct err *e)
+static int write_record(
+	int at, const struct image *im, const struct keeper_request *rq, struct err *e)
 {
 	OWN_BUF b = BUF_INIT(RECORD_MAX);
 
@@ -150,7 +152,8 @@ static int write_record(int at, const struct image *im, const struct keeper_requ
 	buf_addf(&b, "ephemeral %u\nextract_patch %u\nnetwork %u\nend\n", rq->ephemeral,
 		rq->extract_patch, rq->network);
 	if (!buf_ok(&b))
-		return err_set(e, ERR_LIMIT, 0, "the session's record is over %d bytes", RECORD_MAX);
+		return err_set(
+			e, ERR_LIMIT, 0, "the session's record is over %d bytes", RECORD_MAX);
 	return write_file(at, "spec", b.p, b.len, e);
 }
 
@@ -184,10 +187,10 @@ static int prepare_root(int dir, const char *home, struct err *e)
 	if (work < 0 || fchmod(upper, 0755) < 0)
 		return -1;
 	return make_path(upper, "/tmp", 01777, e) < 0 || make_path(upper, "/repo", 0755, e) < 0 ||
-			make_path(upper, "/workdir", 0755, e) < 0 ||
-			make_path(upper, home, 0755, e) < 0
-		? -1
-		: 0;
+			       make_path(upper, "/workdir", 0755, e) < 0 ||
+			       make_path(upper, home, 0755, e) < 0
+		       ? -1
+		       : 0;
 }
 
 int session_dir_prepare(struct session_dirs *d, const char *id, const struct image *im,
@@ -224,8 +227,8 @@ static int save_layout(int dir, const struct ws_layout *lay, struct err *e)
 	return 0;
 }
 
-int session_dir_commit(struct session_dirs *d, const char *id, const struct ws_layout *lay,
-	struct err *e)
+int session_dir_commit(
+	struct session_dirs *d, const char *id, const struct ws_layout *lay, struct err *e)
 {
 	char name[NAME_MAX_LEN];
 	OWN_FD dir = -1;
@@ -330,7 +333,8 @@ static int parse_layout(const char *text, struct ws_layout *lay, struct err *e)
 
 	memset(lay, 0, sizeof *lay);
 	if (sscanf(text, "%u %u %u %llu %llu%n", &lay->form, &lay->top, &lay->nlowers, &entries,
-		    &bytes, &used) != 5 || lay->nlowers > 2 * WS_LAYERS_MAX)
+		    &bytes, &used) != 5 ||
+		lay->nlowers > 2 * WS_LAYERS_MAX)
 		return err_set(e, ERR_SETUP, 0, "the session's layout is damaged");
 	lay->entries = entries;
 	lay->bytes = bytes;
@@ -342,12 +346,13 @@ static int parse_layout(const char *text, struct ws_layout *lay, struct err *e)
 			return err_set(e, ERR_SETUP, 0, "the session's layout is damaged");
 		used = n;
 	}
-	return ws_layout_valid(lay) ? 0
-				    : err_set(e, ERR_SETUP, 0, "the session's layout is inconsistent");
+	return ws_layout_valid(lay)
+		       ? 0
+		       : err_set(e, ERR_SETUP, 0, "the session's layout is inconsistent");
 }
 
-static int load_text(struct session_dirs *d, const char *id, const char *name, struct buf *b,
-	struct err *e)
+static int load_text(
+	struct session_dirs *d, const char *id, const char *name, struct buf *b, struct err *e)
 {
 	OWN_FD fd = session_dir_open(d, id, name, O_RDONLY);
 
@@ -364,8 +369,8 @@ int session_dir_load(struct session_dirs *d, const char *id, struct session_reco
 
 	memset(r, 0, sizeof *r);
 	if (load_text(d, id, "spec", &record, e) < 0 ||
-		load_text(d, id, "layout", &layout, e) < 0 ||
-		parse_record(record.p, r, e) < 0 || parse_layout(layout.p, lay, e) < 0) {
+		load_text(d, id, "layout", &layout, e) < 0 || parse_record(record.p, r, e) < 0 ||
+		parse_layout(layout.p, lay, e) < 0) {
 		session_record_clear(r);
 		return -1;
 	}
@@ -384,8 +389,8 @@ void session_record_clear(struct session_record *r)
 	memset(r, 0, sizeof *r);
 }
 
-int session_dir_save_layout(struct session_dirs *d, const char *id, const struct ws_layout *lay,
-	struct err *e)
+int session_dir_save_layout(
+	struct session_dirs *d, const char *id, const struct ws_layout *lay, struct err *e)
 {
 	OWN_FD dir = session_dir_open(d, id, ".", O_RDONLY | O_DIRECTORY);
 
@@ -430,8 +435,8 @@ static int each_session(struct session_dirs *d, const char *name, void *arg)
 	return each->fn(each->arg, name, st.st_mtime) ? 0 : -1;
 }
 
-size_t session_dir_each(struct session_dirs *d,
-	bool (*fn)(void *arg, const char *id, time_t used), void *arg)
+size_t session_dir_each(
+	struct session_dirs *d, bool (*fn)(void *arg, const char *id, time_t used), void *arg)
 {
 	struct each each = {fn, arg, 0};
 

@@ -24,7 +24,7 @@
 #include "isolate/err.h"
 
 struct session_dirs {
-	char *path;  /* STATE, absolute */
+	char *path;                      /* STATE, absolute */
 	int state, sessions, trash, tmp; /* directory descriptors */
 };
 
@@ -60,8 +60,8 @@ int session_dir_prepare(struct session_dirs *d, const char *id, const struct ima
 	struct err *e);
 
 /* Writes the layout and gives .new-<id> its name. */
-int session_dir_commit(struct session_dirs *d, const char *id, const struct ws_layout *lay,
-	struct err *e);
+int session_dir_commit(
+	struct session_dirs *d, const char *id, const struct ws_layout *lay, struct err *e);
 
 bool session_dir_exists(struct session_dirs *d, const char *id);
 
@@ -70,8 +70,8 @@ int session_dir_load(struct session_dirs *d, const char *id, struct session_reco
 	struct ws_layout *lay, struct err *e);
 void session_record_clear(struct session_record *r);
 
-int session_dir_save_layout(struct session_dirs *d, const char *id, const struct ws_layout *lay,
-	struct err *e);
+int session_dir_save_layout(
+	struct session_dirs *d, const char *id, const struct ws_layout *lay, struct err *e);
 
 /* Opens sessions/<id>/<name>; name is a constant of ours. */
 int session_dir_open(struct session_dirs *d, const char *id, const char *name, int flags);
@@ -89,7 +89,7 @@ int session_dir_discard(struct session_dirs *d, const char *id, struct err *e);
  * Calls fn for each session with the time of its last use; fn returns false to stop.
  * Returns the number of sessions.
  */
-size_t session_dir_each(struct session_dirs *d,
-	bool (*fn)(void *arg, const char *id, time_t used), void *arg);
+size_t session_dir_each(
+	struct session_dirs *d, bool (*fn)(void *arg, const char *id, time_t used), void *arg);
 
 #endif

@@ -23,8 +23,8 @@ enum { YOUNG_MS = 1000, PAUSE_MAX_MS = 1000, STOP_MS = 15000, LIFELINE = 3 };
 struct supervisor {
 	int listener, signals;
 	char *const *argv;
-	pid_t main;    /* 0: none */
-	int lifeline;  /* write end */
+	pid_t main;   /* 0: none */
+	int lifeline; /* write end */
 	int64_t born, pause, start_at;
 	int64_t kill_at; /* ms: after a SIGTERM, INT64_MAX before */
 	bool stop;
@@ -161,8 +161,8 @@ static int open_signals(void)
 
 int supervise_run(int listener, char *const argv[], struct err *e)
 {
-	struct supervisor s = {.listener = listener, .argv = argv, .lifeline = -1,
-		.kill_at = INT64_MAX};
+	struct supervisor s = {
+		.listener = listener, .argv = argv, .lifeline = -1, .kill_at = INT64_MAX};
 	OWN_FD signals = open_signals();
 
 	if (signals < 0)

@@ -28,8 +28,8 @@ int worker_give(int pair, int conn, struct err *e)
 	char job = 'J';
 	struct iovec v = {&job, 1};
 	union rights r = {0};
-	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = &r,
-		.msg_controllen = sizeof r};
+	struct msghdr m = {
+		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &r, .msg_controllen = sizeof r};
 	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
 
 	h->cmsg_level = SOL_SOCKET;
@@ -48,7 +48,9 @@ static int worker_take(int pair)
 		char job;
 		struct iovec v = {&job, 1};
 		union rights r;
-		struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = &r,
+		struct msghdr m = {.msg_iov = &v,
+			.msg_iovlen = 1,
+			.msg_control = &r,
 			.msg_controllen = sizeof r};
 		ssize_t n = recvmsg(pair, &m, MSG_CMSG_CLOEXEC);
 		struct cmsghdr *h = n == 1 ? CMSG_FIRSTHDR(&m) : NULL;

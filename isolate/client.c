@@ -10,8 +10,8 @@
 #include "isolate/fdmsg.h"
 #include "isolate/own.h"
 
-static int send_request(int sock, const struct proto_request *rq, const int *fds, unsigned nfds,
-	struct err *e)
+static int send_request(
+	int sock, const struct proto_request *rq, const int *fds, unsigned nfds, struct err *e)
 {
 	if (fdmsg_send(sock, rq, sizeof *rq, fds, nfds, 0) < 0)
 		return err_set(e, ERR_BUSY, errno, "send to the sandbox");
@@ -42,8 +42,11 @@ static int make_blob(const struct client_exec *x, struct proto_request *rq, stru
 
 int client_send_exec(int sock, const struct client_exec *x, struct err *e)
 {
-	struct proto_request rq = {.op = PROTO_EXEC, .run = x->run, .flags = x->flags,
-		.timeout_ms = x->timeout_ms, .output_max_bytes = x->output_max_bytes};
+	struct proto_request rq = {.op = PROTO_EXEC,
+		.run = x->run,
+		.flags = x->flags,
+		.timeout_ms = x->timeout_ms,
+		.output_max_bytes = x->output_max_bytes};
 	unsigned n = x->flags & PROTO_STDIO ? 3 : 1;
 	OWN_FD blob = make_blob(x, &rq, e);
 	int fds[PROTO_FDS_MAX] = {blob, x->fds[0], x->fds[1], x->fds[2]};

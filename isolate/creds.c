@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #ifndef PR_CAP_AMBIENT
-#define PR_CAP_AMBIENT 47
-#define PR_CAP_AMBIENT_RAISE 2
+#define PR_CAP_AMBIENT           47
+#define PR_CAP_AMBIENT_RAISE     2
 #define PR_CAP_AMBIENT_CLEAR_ALL 4
 #endif
 
@@ -47,8 +47,8 @@ static int drop_bounding(struct err *e)
 		if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) < 0)
 			return 0;
 		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
-			return err_set(e, ERR_SETUP, errno, "drop capability %d from the bounding set",
-				cap);
+			return err_set(e, ERR_SETUP, errno,
+				"drop capability %d from the bounding set", cap);
 	}
 	return 0;
 }
@@ -71,7 +71,8 @@ static int prove(uint64_t mask, struct err *e)
 		if (ret < 0)
 			break;
 		if (ret > 0)
-			return err_set(e, ERR_BUG, 0, "capability %d remains in the bounding set", cap);
+			return err_set(
+				e, ERR_BUG, 0, "capability %d remains in the bounding set", cap);
 	}
 	return 0;
 }
@@ -79,8 +80,8 @@ static int prove(uint64_t mask, struct err *e)
 int creds_keep(uint64_t mask, struct err *e)
 {
 	const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
-		SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
-		SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+				   SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
+				   SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
 
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "clear the ambient capabilities");

@@ -49,7 +49,9 @@ int fdmsg_receive(int sock, void *p, size_t n, int *fds, unsigned max, unsigned 
 {
 	union control ctl;
 	struct iovec iov = {p, n};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl.buf,
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = ctl.buf,
 		.msg_controllen = sizeof ctl.buf};
 	int got[FDMSG_FDS_MAX];
 	struct cmsghdr *c;

@@ -30,7 +30,8 @@ static const struct rule {
 	/* namespaces and mounts: a nested user namespace would hand out every capability again */
 	{"unshare", EPERM, "new namespaces"},
 	{"setns", EPERM, "joining namespaces"},
-	{"clone3", ENOSYS, "flags lie in memory, out of a filter's sight; libc falls back to clone"},
+	{"clone3", ENOSYS,
+		"flags lie in memory, out of a filter's sight; libc falls back to clone"},
 	{"mount", EPERM, "mounts"},
 	{"umount2", EPERM, "mounts"},
 	{"pivot_root", EPERM, "mounts"},
@@ -100,6 +101,7 @@ static const struct rule {
 };
 
 /* What a tree helper may do: read, write, walk and name files, memory, time, its own end. */
+/* clang-format off */
 static const char *const jail_allowed[] = {
 	"read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "lseek",
 	"open", "openat", "openat2", "close", "close_range", "dup", "dup2", "dup3", "fcntl",
@@ -122,6 +124,7 @@ static const char *const jail_allowed[] = {
 	"rt_sigreturn", "rt_sigpending", "sigaltstack", "restart_syscall", "sched_yield",
 	"sched_getaffinity", "tgkill", "exit", "exit_group", "prctl", "arch_prctl",
 };
+/* clang-format on */
 
 enum { SHM_MAX_BYTES = 65536 /* one segment; shmget(2) says EINVAL over the maximum */ };
 
@@ -230,8 +233,8 @@ static int add_payload(scmp_filter_ctx ctx)
  * ENOSYS sends libc to clone. */
 static int add_jail_threads(scmp_filter_ctx ctx)
 {
-	const struct scmp_arg_cmp thread = {0, SCMP_CMP_MASKED_EQ, CLONE_VM | CLONE_THREAD,
-		CLONE_VM | CLONE_THREAD};
+	const struct scmp_arg_cmp thread = {
+		0, SCMP_CMP_MASKED_EQ, CLONE_VM | CLONE_THREAD, CLONE_VM | CLONE_THREAD};
 	int ret = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, &thread);
 
 	return ret ? ret : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);

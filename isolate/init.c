@@ -109,7 +109,9 @@ static int receive(int sock, struct proto_request *rq, int fds[PROTO_FDS_MAX], u
 		struct cmsghdr align;
 	} ctl;
 	struct iovec iov = {rq, sizeof *rq};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl.buf,
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = ctl.buf,
 		.msg_controllen = sizeof ctl.buf};
 	ssize_t n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
@@ -127,8 +129,8 @@ static int receive(int sock, struct proto_request *rq, int fds[PROTO_FDS_MAX], u
 	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) ? 0 : -1;
 }
 
-static void obey(struct init_state *s, int peer, const struct proto_request *rq, int *fds,
-	unsigned nfds)
+static void obey(
+	struct init_state *s, int peer, const struct proto_request *rq, int *fds, unsigned nfds)
 {
 	struct proto_reply quiet = {.op = PROTO_QUIET, .run = rq->run};
 
@@ -177,8 +179,13 @@ static bool drain_signals(struct init_state *s)
 	return init_run_reap(s);
 }
 
-enum { POLL_KEEPER, POLL_SIGNALS, POLL_PEERS, POLL_RUNS = POLL_PEERS + PROTO_PEERS_MAX,
-	POLL_MAX = POLL_RUNS + PROTO_RUNS_MAX };
+enum {
+	POLL_KEEPER,
+	POLL_SIGNALS,
+	POLL_PEERS,
+	POLL_RUNS = POLL_PEERS + PROTO_PEERS_MAX,
+	POLL_MAX = POLL_RUNS + PROTO_RUNS_MAX
+};
 
 static void fill_poll(const struct init_state *s, struct pollfd *p)
 {
@@ -187,8 +194,8 @@ static void fill_poll(const struct init_state *s, struct pollfd *p)
 	for (int i = 0; i < PROTO_PEERS_MAX; i++)
 		p[POLL_PEERS + i] = (struct pollfd){.fd = s->peer[i], .events = POLLIN};
 	for (int i = 0; i < PROTO_RUNS_MAX; i++)
-		p[POLL_RUNS + i] = (struct pollfd){.fd = s->run[i].used ? s->run[i].pipe : -1,
-			.events = POLLIN};
+		p[POLL_RUNS + i] = (struct pollfd){
+			.fd = s->run[i].used ? s->run[i].pipe : -1, .events = POLLIN};
 }
 
 /* Serves until the keeper's end of the socket closes: then pid 1 ends, and with it everything. */

@@ -41,8 +41,8 @@ struct init_state {
 };
 
 /* Starts the command of rq; fds are taken over and closed. A failure is answered, not returned. */
-void init_run_start(struct init_state *s, int peer, const struct proto_request *rq, int *fds,
-	unsigned nfds);
+void init_run_start(
+	struct init_state *s, int peer, const struct proto_request *rq, int *fds, unsigned nfds);
 
 /* Moves what the pipe holds to the spool, or drops it; closes the pipe at its end. */
 void init_run_pump(struct init_run *r);

@@ -22,7 +22,7 @@ static int restrict_landlock(struct err *e)
 {
 	struct sys_landlock_ruleset r = {
 		.handled_access_fs = LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
-			LANDLOCK_ACCESS_FS_REFER,
+				     LANDLOCK_ACCESS_FS_REFER,
 	};
 	struct landlock_path_beneath_attr root = {.allowed_access = LANDLOCK_ACCESS_FS_REFER};
 	int abi = sys_landlock_create(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);

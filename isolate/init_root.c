@@ -213,7 +213,7 @@ static int do_bind(const struct plan *p, const struct plan_mount *m, int root, s
 {
 	const char *src = plan_str(p, m->src), *dst = plan_str(p, m->dst);
 	uint64_t attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-		(m->flags & PLAN_WRITABLE ? 0 : MOUNT_ATTR_RDONLY);
+			(m->flags & PLAN_WRITABLE ? 0 : MOUNT_ATTR_RDONLY);
 	OWN_FD mnt = new_bind(src, m->flags & PLAN_RECURSIVE, attr, e), at = -1;
 	struct stat st;
 
@@ -235,8 +235,9 @@ static int do_mount(const struct plan *p, const struct plan_mount *m, int root, 
 		return do_bind(p, m, root, e);
 	case PLAN_TMPFS:
 		at = make_dir(root, dst, e);
-		mnt = at < 0 ? -1 : new_tmpfs(m->bytes, m->inodes, m->mode,
-					    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e);
+		mnt = at < 0 ? -1
+			     : new_tmpfs(m->bytes, m->inodes, m->mode,
+				       MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e);
 		return mnt < 0 ? -1 : attach(mnt, at, dst, e);
 	case PLAN_OVERLAY:
 		at = make_dir(root, dst, e);
@@ -276,10 +277,11 @@ static int add_dir_fs(int dev, const char *name, int mnt, struct err *e)
 static int build_dev(const struct plan *p, int root, struct err *e)
 {
 	static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
-	static const char *const links[][2] = {{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"},
-		{"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"}};
-	static const char *const pts[] = {"newinstance", NULL, "ptmxmode", "0666", "mode", "0600",
-		NULL};
+	static const char *const links[][2] = {{"/proc/self/fd", "fd"},
+		{"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
+		{"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"}};
+	static const char *const pts[] = {
+		"newinstance", NULL, "ptmxmode", "0666", "mode", "0600", NULL};
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
 	OWN_FD at = make_dir(root, "/dev", e);
 	OWN_FD dev = at < 0 ? -1 : new_tmpfs(65536, 64, 0755, MOUNT_ATTR_NOSUID, e);
@@ -294,8 +296,10 @@ static int build_dev(const struct plan *p, int root, struct err *e)
 			return err_set(e, ERR_SETUP, errno, "link /dev/%s", links[i][1]);
 	if (add_dir_fs(dev, "pts", new_fs("devpts", pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e),
 		    e) < 0 ||
-		add_dir_fs(dev, "shm", new_tmpfs(p->shm_bytes, p->shm_inodes, 01777,
-			MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e), e) < 0)
+		add_dir_fs(dev, "shm",
+			new_tmpfs(p->shm_bytes, p->shm_inodes, 01777,
+				MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e),
+			e) < 0)
 		return -1;
 	if (sys_mount_setattr(dev, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "make /dev read-only");
@@ -313,18 +317,20 @@ static int mask_path(int root, const char *path, struct err *e)
 	if (fstat(at, &st) < 0)
 		return err_set(e, ERR_SETUP, errno, "look at %s", path);
 	mnt = S_ISDIR(st.st_mode)
-		? new_tmpfs(4096, 2, 0555, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e)
-		: new_bind("/dev/null", false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e);
+		      ? new_tmpfs(4096, 2, 0555,
+				MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e)
+		      : new_bind("/dev/null", false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e);
 	return mnt < 0 ? -1 : attach(mnt, at, path, e);
 }
 
 static int readonly_path(int root, const char *path, struct err *e)
 {
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
-		MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
+					    MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
 	OWN_FD at = open_in(root, path, O_NOFOLLOW);
-	OWN_FD mnt = at < 0 ? -1 : sys_open_tree(at, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
-					      AT_EMPTY_PATH);
+	OWN_FD mnt = at < 0 ? -1
+			    : sys_open_tree(
+				      at, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 
 	if (at < 0)
 		return errno == ENOENT ? 0 : err_set(e, ERR_SETUP, errno, "open %s", path);
@@ -352,8 +358,8 @@ static int write_quota(int dir, const char *name, const char *value, struct err 
  */
 static int set_quotas(int user, struct err *e)
 {
-	static const char *const kinds[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup",
-		"time"};
+	static const char *const kinds[] = {
+		"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"};
 
 	for (size_t i = 0; i < NELEM(kinds); i++) {
 		char name[32];
@@ -397,8 +403,9 @@ static int build_proc(const struct plan *p, int root, int *user, struct err *e)
 		"/proc/vmallocinfo", "/proc/vmcore"};
 	static const char *const readonly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"};
 	OWN_FD at = make_dir(root, "/proc", e);
-	OWN_FD mnt = at < 0 ? -1 : new_fs("proc", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-					     MOUNT_ATTR_NOEXEC, e);
+	OWN_FD mnt = at < 0 ? -1
+			    : new_fs("proc", NULL,
+				      MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, e);
 
 	if (mnt < 0 || attach(mnt, at, "/proc", e) < 0)
 		return -1;
@@ -427,8 +434,8 @@ static int enter_root(int root, struct err *e)
 
 int init_root_build(const struct plan *p, struct err *e)
 {
-	const struct plan_mount *m = (const struct plan_mount *)(const void *)
-		((const char *)p + p->mounts);
+	const struct plan_mount *m =
+		(const struct plan_mount *)(const void *)((const char *)p + p->mounts);
 	const char *staging = plan_str(p, p->staging);
 	OWN_FD at = -1, root = -1, home = -1, user = -1;
 

@@ -63,7 +63,8 @@ static int child_limits(struct start *s)
 		child_limit(s, RLIMIT_NPROC, p->processes_max, "RLIMIT_NPROC") < 0 ||
 		child_limit(s, RLIMIT_NOFILE, p->files_open_max, "RLIMIT_NOFILE") < 0)
 		return -1;
-	if (p->file_max_bytes && child_limit(s, RLIMIT_FSIZE, p->file_max_bytes, "RLIMIT_FSIZE") < 0)
+	if (p->file_max_bytes &&
+		child_limit(s, RLIMIT_FSIZE, p->file_max_bytes, "RLIMIT_FSIZE") < 0)
 		return -1;
 	/* RLIMIT_DATA counts writable private memory: what a process can really fill. Address space
 	 * is what interpreters reserve by the gigabyte; its limit bounds page tables. */
@@ -252,8 +253,8 @@ static struct init_run *free_slot(struct init_state *s)
 	return NULL;
 }
 
-static void run_answer(struct init_state *s, struct init_run *r, uint32_t op,
-	const struct err *err, const struct result *res)
+static void run_answer(struct init_state *s, struct init_run *r, uint32_t op, const struct err *err,
+	const struct result *res)
 {
 	struct proto_reply rp = {.op = op, .run = r->id};
 
@@ -290,8 +291,8 @@ static int prepare_io(
 	return 0;
 }
 
-void init_run_start(struct init_state *s, int peer, const struct proto_request *rq, int *fds,
-	unsigned nfds)
+void init_run_start(
+	struct init_state *s, int peer, const struct proto_request *rq, int *fds, unsigned nfds)
 {
 	bool stdio = rq->flags & PROTO_STDIO;
 	struct start st = {.plan = s->plan, .shell = rq->flags & PROTO_SHELL};
@@ -301,7 +302,8 @@ void init_run_start(struct init_state *s, int peer, const struct proto_request *
 
 	if (!r || nfds != (stdio ? 4U : 2U)) {
 		err_set(&st.err, r ? ERR_BUG : ERR_LIMIT, 0,
-			r ? "wrong number of descriptors" : "%d commands run already", PROTO_RUNS_MAX);
+			r ? "wrong number of descriptors" : "%d commands run already",
+			PROTO_RUNS_MAX);
 		run_answer(s, &none, PROTO_FAILED, &st.err, NULL);
 		return;
 	}

@@ -35,7 +35,8 @@ static int close_others(const int *keep, unsigned nkeep, struct err *e)
 }
 
 __attribute__((unused)) /* with the sanitizers */
-static uint64_t mapped_bytes(void)
+static uint64_t
+mapped_bytes(void)
 {
 	OWN_FILE f = fopen("/proc/self/statm", "re");
 	unsigned long long pages = 0;
@@ -90,7 +91,7 @@ int jail_enter(int rootfd, const int *keep, unsigned nkeep, const struct jail_li
 	struct err *e)
 {
 	const uint64_t caps = 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_DAC_READ_SEARCH |
-		1ULL << CAP_FOWNER;
+			      1ULL << CAP_FOWNER;
 	struct filter own = {0};
 	int ret;
 

@@ -37,13 +37,15 @@ static int write_all(int fd, const void *p, size_t n)
 
 int launcher_open(struct launcher *l, struct err *e)
 {
+	/* cppcheck-suppress comparePointers; both ends of one object, see initblob.S */
 	size_t n = (size_t)(cgibox_init_end - cgibox_init_start);
 	OWN_FD fd = memfd_create("cgibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
 
 	if (fd < 0 && errno == EINVAL)
 		fd = memfd_create("cgibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0 || write_all(fd, cgibox_init_start, n) < 0 ||
-		fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+		fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) <
+			0)
 		return err_set(e, ERR_SETUP, errno, "prepare pid 1");
 	if (filter_build(FILTER_PAYLOAD, &l->filter, e) < 0)
 		return -1;
@@ -70,8 +72,12 @@ static uint32_t put_str(struct buf *b, const char *s)
 
 static void put_mount(struct buf *b, const struct launch_mount *m, struct plan_mount *out)
 {
-	*out = (struct plan_mount){.kind = m->kind, .flags = m->flags, .mode = m->mode,
-		.bytes = m->bytes, .inodes = m->inodes, .nlowers = (uint32_t)m->nlowers};
+	*out = (struct plan_mount){.kind = m->kind,
+		.flags = m->flags,
+		.mode = m->mode,
+		.bytes = m->bytes,
+		.inodes = m->inodes,
+		.nlowers = (uint32_t)m->nlowers};
 	out->dst = put_str(b, m->dst);
 	out->upper = put_str(b, m->upper);
 	out->work = put_str(b, m->work);
@@ -108,12 +114,18 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 {
 	OWN_BUF b = BUF_INIT(PLAN_SIZE_MAX);
 	OWN_FD fd = memfd_create("plan", MFD_CLOEXEC);
-	struct plan p = {.magic = PLAN_MAGIC, .uid = w->uid, .gid = w->gid,
-		.loopback = !w->host_network, .processes_max = w->processes_max,
-		.files_open_max = w->files_open_max, .file_max_bytes = w->file_max_bytes,
+	struct plan p = {.magic = PLAN_MAGIC,
+		.uid = w->uid,
+		.gid = w->gid,
+		.loopback = !w->host_network,
+		.processes_max = w->processes_max,
+		.files_open_max = w->files_open_max,
+		.file_max_bytes = w->file_max_bytes,
 		.memory_max_bytes = w->memory_max_bytes,
-		.address_space_max_bytes = w->address_space_max_bytes, .shm_bytes = w->shm_bytes,
-		.shm_inodes = w->shm_inodes, .nfilter = l->filter.len};
+		.address_space_max_bytes = w->address_space_max_bytes,
+		.shm_bytes = w->shm_bytes,
+		.shm_inodes = w->shm_inodes,
+		.nfilter = l->filter.len};
 
 	buf_add(&b, &p, sizeof p);
 	p.hostname = put_str(&b, w->hostname);
@@ -125,8 +137,8 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 	buf_add(&b, l->filter.ins, l->filter.len * sizeof *l->filter.ins);
 	buf_add(&b, "", 1);
 	if (!buf_ok(&b))
-		return err_set(e, ERR_LIMIT, 0, "the plan of the sandbox is over %d bytes",
-			PLAN_SIZE_MAX);
+		return err_set(
+			e, ERR_LIMIT, 0, "the plan of the sandbox is over %d bytes", PLAN_SIZE_MAX);
 	p.size = (uint32_t)b.len;
 	memcpy(b.p, &p, sizeof p);
 	if (fd < 0 || write_all(fd, b.p, b.len) < 0)
@@ -191,7 +203,7 @@ static int do_clone(struct birth *b, struct sandbox *out, struct err *e)
 {
 	char stack[32768] __attribute__((aligned(16)));
 	int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_NEWUSER | CLONE_NEWNS |
-		CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | SIGCHLD;
+		    CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | SIGCHLD;
 	sigset_t all, old;
 	int saved;
 
@@ -204,9 +216,10 @@ static int do_clone(struct birth *b, struct sandbox *out, struct err *e)
 	saved = errno;
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (out->pid < 0)
-		return err_set(e, ERR_SETUP, saved, saved == EUSERS || saved == ENOSPC
-			? "create namespaces: a limit of user.max_*_namespaces is reached"
-			: "create namespaces");
+		return err_set(e, ERR_SETUP, saved,
+			saved == EUSERS || saved == ENOSPC
+				? "create namespaces: a limit of user.max_*_namespaces is reached"
+				: "create namespaces");
 	if (b->err.kind != ERR_NONE) {
 		*e = b->err;
 		waitpid(out->pid, NULL, 0);
@@ -216,12 +229,16 @@ static int do_clone(struct birth *b, struct sandbox *out, struct err *e)
 	return 0;
 }
 
-int sandbox_start(const struct launcher *l, const struct launch *what, struct sandbox *out,
-	struct err *e)
+int sandbox_start(
+	const struct launcher *l, const struct launch *what, struct sandbox *out, struct err *e)
 {
 	OWN_FD plan = make_plan(l, what, e), here = -1, there = -1;
-	struct birth b = {.what = what, .uid = geteuid(), .gid = getegid(), .plan = plan,
-		.client = what->client_fd, .init = l->init_fd};
+	struct birth b = {.what = what,
+		.uid = geteuid(),
+		.gid = getegid(),
+		.plan = plan,
+		.client = what->client_fd,
+		.init = l->init_fd};
 	int pair[2];
 
 	*out = (struct sandbox){.pid = -1, .pidfd = -1, .ctl = -1};

@@ -61,8 +61,8 @@ void launcher_close(struct launcher *l);
  * Starts pid 1. It is not ready yet: one struct proto_reply (READY or FAILED) arrives on
  * out->ctl. The caller must be single-threaded and must reap out->pid.
  */
-int sandbox_start(const struct launcher *l, const struct launch *what, struct sandbox *out,
-	struct err *e);
+int sandbox_start(
+	const struct launcher *l, const struct launch *what, struct sandbox *out, struct err *e);
 
 /* Waits up to timeout_ms for READY. -1 with pid 1's own error, or that it died or was slow. */
 int sandbox_wait_ready(const struct sandbox *s, int timeout_ms, struct err *e);

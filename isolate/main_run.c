@@ -18,8 +18,14 @@
 #include "isolate/main_upper.h"
 #include "isolate/own.h"
 
-enum { EXIT_USAGE = 64, EXIT_NO_EXEC = 126, EXIT_NOT_FOUND = 127, BINDS_MAX = 64,
-	ENV_MAX = 1 << 20, READY_MS = 30000 };
+enum {
+	EXIT_USAGE = 64,
+	EXIT_NO_EXEC = 126,
+	EXIT_NOT_FOUND = 127,
+	BINDS_MAX = 64,
+	ENV_MAX = 1 << 20,
+	READY_MS = 30000
+};
 
 struct run_opts {
 	const char *image, *dir, *hostname;
@@ -51,8 +57,8 @@ static int fail(const struct err *e)
 	return err_exit_code(e->kind);
 }
 
-static int parse_number(const char *name, const char *text, long long max, long long *out,
-	struct err *e)
+static int parse_number(
+	const char *name, const char *text, long long max, long long *out, struct err *e)
 {
 	char *end;
 
@@ -72,10 +78,11 @@ static int parse_bind(struct run_opts *o, char *text, struct err *e)
 
 	if (o->nmounts == BINDS_MAX)
 		return err_set(e, ERR_CONF, 0, "more than %d binds", BINDS_MAX);
-	if (!dst || dst == text || dst[1] != '/' || (mode && strcmp(mode, ":rw") && strcmp(mode, ":ro")))
+	if (!dst || dst == text || dst[1] != '/' ||
+		(mode && strcmp(mode, ":rw") && strcmp(mode, ":ro")))
 		return err_set(e, ERR_CONF, 0, "--bind: \"%.100s\" is not SRC:/DST[:rw]", text);
-	*m = (struct launch_mount){.kind = PLAN_BIND, .flags = PLAN_RECURSIVE, .src = text,
-		.dst = dst + 1};
+	*m = (struct launch_mount){
+		.kind = PLAN_BIND, .flags = PLAN_RECURSIVE, .src = text, .dst = dst + 1};
 	if (mode && !strcmp(mode, ":rw"))
 		m->flags |= PLAN_WRITABLE;
 	*dst = '\0';
@@ -89,7 +96,8 @@ static int parse_network(const struct conf *c, struct run_opts *o, const char *w
 {
 	o->host_network = !strcmp(word, "host");
 	if (!o->host_network && strcmp(word, "none"))
-		return err_set(e, ERR_CONF, 0, "--network: \"%.60s\" is neither none nor host", word);
+		return err_set(
+			e, ERR_CONF, 0, "--network: \"%.60s\" is neither none nor host", word);
 	if (o->host_network && c->network != NETWORK_HOST)
 		return err_set(e, ERR_CONF, 0,
 			"--network host: sandbox.conf does not allow it (network = none)");
@@ -110,8 +118,8 @@ static int parse_one(const struct conf *c, struct run_opts *o, int opt, char *ar
 		if (*arg == '=' || !strchr(arg, '='))
 			return err_set(e, ERR_CONF, 0, "--env: \"%.60s\" is not NAME=VALUE", arg);
 		return buf_add(&o->env, arg, strlen(arg) + 1) < 0
-			? err_set(e, ERR_CONF, 0, "--env: over %d bytes", ENV_MAX)
-			: 0;
+			       ? err_set(e, ERR_CONF, 0, "--env: over %d bytes", ENV_MAX)
+			       : 0;
 	case 'd':
 		o->dir = arg;
 		return *arg == '/' ? 0 : err_set(e, ERR_CONF, 0, "--cwd: not an absolute path");
@@ -164,7 +172,8 @@ static void image_user(const struct image *im, struct run_opts *o)
 /* The image's variables, then the caller's; PATH and HOME when nobody says. */
 static int make_env(const struct image *im, struct run_opts *o, struct buf *out)
 {
-	static const char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	static const char path[] =
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 	buf_add(out, o->env.p, o->env.len);
 	for (size_t i = 0; i < im->nenv; i++)
@@ -185,8 +194,10 @@ static void fill_launch(const struct conf *c, const struct image *im, const stru
 		.hostname = o->hostname,
 		.staging = staging,
 		.host_network = o->host_network,
-		.root = {.kind = PLAN_OVERLAY, .lowers = (const char *const *)im->lowers,
-			.nlowers = im->nlowers, .bytes = (uint64_t)c->tmpfs_max_bytes,
+		.root = {.kind = PLAN_OVERLAY,
+			.lowers = (const char *const *)im->lowers,
+			.nlowers = im->nlowers,
+			.bytes = (uint64_t)c->tmpfs_max_bytes,
 			.inodes = (uint64_t)c->tmpfs_max_inodes},
 		.mounts = o->mount,
 		.nmounts = o->nmounts,
@@ -219,12 +230,16 @@ static int exit_code(const struct proto_reply *rp, int failed, const struct err 
 }
 
 /* Runs the program in the sandbox that stands; returns the exit code. */
-static int run_in(const struct sandbox *s, const struct run_opts *o, const struct buf *env,
-	const char *dir)
+static int run_in(
+	const struct sandbox *s, const struct run_opts *o, const struct buf *env, const char *dir)
 {
-	struct client_exec x = {.flags = PROTO_STDIO, .dir = dir,
-		.argv = (const char *const *)o->argv, .env = env->p, .env_bytes = env->len,
-		.timeout_ms = (uint64_t)o->timeout_s * 1000, .fds = {0, 1, 2}};
+	struct client_exec x = {.flags = PROTO_STDIO,
+		.dir = dir,
+		.argv = (const char *const *)o->argv,
+		.env = env->p,
+		.env_bytes = env->len,
+		.timeout_ms = (uint64_t)o->timeout_s * 1000,
+		.fds = {0, 1, 2}};
 	struct proto_reply rp = {0};
 	struct err e = {0};
 	OWN_FD here = -1, there = -1;
@@ -259,7 +274,8 @@ static int run_image(const struct conf *c, const struct image *im, struct run_op
 	snprintf(staging, sizeof staging, "%s/mnt", c->state_dir);
 	image_user(im, o);
 	if (make_env(im, o, &env) < 0)
-		return fail(&(struct err){.kind = ERR_LIMIT, .msg = "the environment is too large"});
+		return fail(
+			&(struct err){.kind = ERR_LIMIT, .msg = "the environment is too large"});
 	if (upper_open(&d, c->state_dir, &e) < 0)
 		return fail(&e);
 	if (launcher_open(&l, &e) < 0) {
@@ -281,7 +297,10 @@ static int run_image(const struct conf *c, const struct image *im, struct run_op
 
 int main_run(const struct conf *c, int argc, char **argv)
 {
-	struct run_opts o = {.image = "host", .hostname = "sandbox", .uid = -1, .gid = -1,
+	struct run_opts o = {.image = "host",
+		.hostname = "sandbox",
+		.uid = -1,
+		.gid = -1,
 		.env = BUF_INIT(ENV_MAX)};
 	struct image im = {0};
 	struct store *store;
@@ -301,7 +320,8 @@ int main_run(const struct conf *c, int argc, char **argv)
 	} else {
 		for (size_t i = 0; i < im.nhost_binds && o.nmounts < BINDS_MAX; i++)
 			o.mount[o.nmounts++] = (struct launch_mount){.kind = PLAN_BIND,
-				.flags = PLAN_RECURSIVE, .src = im.host_binds[i],
+				.flags = PLAN_RECURSIVE,
+				.src = im.host_binds[i],
 				.dst = im.host_binds[i]};
 		code = run_image(c, &im, &o);
 	}

@@ -53,11 +53,11 @@ static inline int take_fd(int *fd)
 }
 
 /* Hands a heap pointer over: the owner keeps NULL. */
-#define take_ptr(pp)                                                                              \
-	({                                                                                        \
-		__typeof__(*(pp)) taken_ = *(pp);                                                 \
-		*(pp) = NULL;                                                                     \
-		taken_;                                                                           \
+#define take_ptr(pp)                                                                               \
+	({                                                                                         \
+		__typeof__(*(pp)) taken_ = *(pp);                                                  \
+		*(pp) = NULL;                                                                      \
+		taken_;                                                                            \
 	})
 
 #endif

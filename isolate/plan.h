@@ -24,8 +24,8 @@ enum {
 enum plan_kind { PLAN_BIND = 1, PLAN_TMPFS, PLAN_OVERLAY };
 
 enum plan_flags {
-	PLAN_WRITABLE = 1 << 0,  /* BIND: without it read-only */
-	PLAN_RECURSIVE = 1 << 1, /* BIND: submounts too */
+	PLAN_WRITABLE = 1 << 0,    /* BIND: without it read-only */
+	PLAN_RECURSIVE = 1 << 1,   /* BIND: submounts too */
 	PLAN_TMPFS_UPPER = 1 << 2, /* OVERLAY: upper and work on a fresh tmpfs (bytes, inodes) */
 };
 
@@ -35,23 +35,23 @@ struct plan_mount {
 	uint32_t dst;   /* absolute path inside; the root mount has none */
 	uint32_t src;   /* BIND: path. OVERLAY: nlowers strings one behind the other, top first */
 	uint32_t nlowers;
-	uint32_t upper, work; /* OVERLAY: paths; 0 and no TMPFS_UPPER = read-only */
-	uint32_t mode;        /* TMPFS: of its root */
+	uint32_t upper, work;   /* OVERLAY: paths; 0 and no TMPFS_UPPER = read-only */
+	uint32_t mode;          /* TMPFS: of its root */
 	uint64_t bytes, inodes; /* TMPFS and TMPFS_UPPER */
 };
 
 struct plan {
-	uint32_t magic, size; /* size of the whole block in bytes */
-	uint32_t uid, gid;    /* inside; the only ids mapped */
+	uint32_t magic, size;       /* size of the whole block in bytes */
+	uint32_t uid, gid;          /* inside; the only ids mapped */
 	uint32_t hostname, staging; /* staging: a directory of the host to mount the root on */
-	uint32_t home;       /* created and owned; 0 = none */
-	uint32_t loopback;   /* 1: bring lo up (own network namespace) */
-	uint32_t nmounts, mounts; /* offset of an array of struct plan_mount, 8-byte aligned */
-	uint32_t filter, nfilter; /* offset and count of struct sock_filter */
+	uint32_t home;              /* created and owned; 0 = none */
+	uint32_t loopback;          /* 1: bring lo up (own network namespace) */
+	uint32_t nmounts, mounts;   /* offset of an array of struct plan_mount, 8-byte aligned */
+	uint32_t filter, nfilter;   /* offset and count of struct sock_filter */
 	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, RLIMIT_NOFILE */
 	/* RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_AS; 0 = none */
 	uint64_t file_max_bytes, memory_max_bytes, address_space_max_bytes;
-	uint64_t shm_bytes, shm_inodes;	/* /dev/shm */
+	uint64_t shm_bytes, shm_inodes; /* /dev/shm */
 	struct plan_mount root;
 };
 
@@ -64,11 +64,11 @@ static inline const char *plan_str(const struct plan *p, uint32_t off)
 static inline bool plan_shape_ok(const struct plan *p, size_t size)
 {
 	return size >= sizeof *p && size <= PLAN_SIZE_MAX && p->magic == PLAN_MAGIC &&
-		p->size == size && ((const char *)p)[size - 1] == '\0' && p->mounts % 8 == 0 &&
-		p->filter % 8 == 0 && p->mounts <= size && p->filter <= size &&
-		p->nmounts <= (size - p->mounts) / sizeof(struct plan_mount) &&
-		p->nfilter <= (size - p->filter) / 8 && p->hostname < size && p->staging < size &&
-		p->home < size;
+	       p->size == size && ((const char *)p)[size - 1] == '\0' && p->mounts % 8 == 0 &&
+	       p->filter % 8 == 0 && p->mounts <= size && p->filter <= size &&
+	       p->nmounts <= (size - p->mounts) / sizeof(struct plan_mount) &&
+	       p->nfilter <= (size - p->filter) / 8 && p->hostname < size && p->staging < size &&
+	       p->home < size;
 }
 
 #endif

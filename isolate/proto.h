@@ -32,8 +32,8 @@ enum proto_exec_flags {
 
 struct proto_request {
 	uint32_t op;
-	uint32_t run;   /* the sender's name for the run, echoed */
-	uint32_t flags; /* enum proto_exec_flags */
+	uint32_t run;         /* the sender's name for the run, echoed */
+	uint32_t flags;       /* enum proto_exec_flags */
 	uint32_t nargs, nenv; /* in the blob: arguments, variables, directory; each NUL-ended */
 	uint32_t blob_bytes;
 	uint64_t timeout_ms;       /* 0 = none */

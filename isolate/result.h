@@ -22,16 +22,16 @@ enum verdict {
 };
 
 struct result {
-	uint32_t verdict;     /* enum verdict */
-	int32_t exit_code;    /* as a shell reports it: 0..255, 128+signal, 124 on timeout */
-	int32_t signal;       /* 0 when none */
-	uint32_t truncated;   /* 1: output was dropped over the limit */
-	uint64_t wall_us;     /* from the start message to the verdict */
-	uint64_t user_us;     /* CPU time of the command and its waited-for children */
+	uint32_t verdict;   /* enum verdict */
+	int32_t exit_code;  /* as a shell reports it: 0..255, 128+signal, 124 on timeout */
+	int32_t signal;     /* 0 when none */
+	uint32_t truncated; /* 1: output was dropped over the limit */
+	uint64_t wall_us;   /* from the start message to the verdict */
+	uint64_t user_us;   /* CPU time of the command and its waited-for children */
 	uint64_t system_us;
 	uint64_t rss_peak_kib;
-	uint64_t output_bytes;  /* all that was written, kept or not */
-	uint64_t output_kept;   /* bytes in the spool */
+	uint64_t output_bytes; /* all that was written, kept or not */
+	uint64_t output_kept;  /* bytes in the spool */
 };
 
 /* "ok", "exit", "signal", ... the words of the API; "unknown" for other numbers. */

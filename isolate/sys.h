@@ -60,8 +60,8 @@ struct sys_landlock_ruleset {
 #define SYS_LANDLOCK_SCOPE_ABSTRACT_UNIX (1ULL << 0)
 #define SYS_LANDLOCK_SCOPE_SIGNAL        (1ULL << 1)
 
-static inline int sys_openat2(int dir, const char *path, uint64_t flags, uint64_t mode,
-	uint64_t resolve)
+static inline int sys_openat2(
+	int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
 {
 	struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
 
@@ -73,8 +73,8 @@ static inline int sys_open_tree(int dir, const char *path, unsigned flags)
 	return (int)syscall(SYS_open_tree, dir, path, flags);
 }
 
-static inline int sys_move_mount(int from, const char *fpath, int to, const char *tpath,
-	unsigned flags)
+static inline int sys_move_mount(
+	int from, const char *fpath, int to, const char *tpath, unsigned flags)
 {
 	return (int)syscall(SYS_move_mount, from, fpath, to, tpath, flags);
 }
@@ -94,8 +94,8 @@ static inline int sys_fsmount(int fs, unsigned flags, unsigned attr)
 	return (int)syscall(SYS_fsmount, fs, flags, attr);
 }
 
-static inline int sys_mount_setattr(int dir, const char *path, unsigned flags,
-	struct mount_attr *attr)
+static inline int sys_mount_setattr(
+	int dir, const char *path, unsigned flags, struct mount_attr *attr)
 {
 	return (int)syscall(SYS_mount_setattr, dir, path, flags, attr, sizeof *attr);
 }
@@ -120,14 +120,14 @@ static inline int sys_close_range(unsigned first, unsigned last, unsigned flags)
 	return (int)syscall(SYS_close_range, first, last, flags);
 }
 
-static inline int sys_execveat(int dir, const char *path, char *const argv[], char *const env[],
-	int flags)
+static inline int sys_execveat(
+	int dir, const char *path, char *const argv[], char *const env[], int flags)
 {
 	return (int)syscall(SYS_execveat, dir, path, argv, env, flags);
 }
 
-static inline int sys_landlock_create(const struct sys_landlock_ruleset *r, size_t size,
-	uint32_t flags)
+static inline int sys_landlock_create(
+	const struct sys_landlock_ruleset *r, size_t size, uint32_t flags)
 {
 	return (int)syscall(SYS_landlock_create_ruleset, r, size, flags);
 }

@@ -66,8 +66,8 @@ static int be_health(struct backend *b, struct err *e)
 	return failing('h', e);
 }
 
-static int be_create(struct backend *b, const struct session_spec *s, struct session_made *out,
-	struct err *e)
+static int be_create(
+	struct backend *b, const struct session_spec *s, struct session_made *out, struct err *e)
 {
 	(void)b;
 	be.creates++;

@@ -21,29 +21,34 @@ static void test_commands(struct service *s)
 	c = open_session(s, id, -1, &info, &e);
 	if (!ok(c != NULL, "it opens"))
 		return;
-	ok(run(c, "echo one; echo two >&2; echo $A $HOME; pwd; exit 3", 5000, &r, out, sizeof out) == 0 &&
+	ok(run(c, "echo one; echo two >&2; echo $A $HOME; pwd; exit 3", 5000, &r, out,
+		   sizeof out) == 0 &&
 			r.verdict == VERDICT_EXIT && r.exit_code == 3,
 		"a command's exit status");
 	is_str(out, "one\ntwo\n1 /elsewhere\n/repo\n", "merged output, variables, directory");
 	ok(run(c, "false | true", 5000, &r, out, sizeof out) == 0 && r.exit_code == 1, "pipefail");
-	ok(run(c, "kill -TERM $$", 5000, &r, out, sizeof out) == 0 &&
-			r.verdict == VERDICT_SIGNAL && r.exit_code == 143,
+	ok(run(c, "kill -TERM $$", 5000, &r, out, sizeof out) == 0 && r.verdict == VERDICT_SIGNAL &&
+			r.exit_code == 143,
 		"a signal is 128 + n");
 	ok(run(c, "head -c 5000 /dev/zero | tr '\\0' x", 5000, &r, out, sizeof out) == 0 &&
 			r.truncated && r.output_bytes == 5000 && strlen(out) == 1000,
 		"output over the limit is counted and cut");
-	ok(run(c, "sleep 100 & until grep -q sleep /proc/$!/comm; do :; done; "
-		       "cat /proc/[0-9]*/comm | grep -c sleep", 5000, &r, out, sizeof out) == 0 &&
+	ok(run(c,
+		   "sleep 100 & until grep -q sleep /proc/$!/comm; do :; done; "
+		   "cat /proc/[0-9]*/comm | grep -c sleep",
+		   5000, &r, out, sizeof out) == 0 &&
 			!strcmp(out, "1\n"),
 		"control: a process of the sandbox is counted");
-	ok(run(c, "echo kept > /repo/f; echo kept > /tmp/t", 5000, &r, out, sizeof out) == 0, "files");
+	ok(run(c, "echo kept > /repo/f; echo kept > /tmp/t", 5000, &r, out, sizeof out) == 0,
+		"files");
 	ok(run(c, "echo early; sleep 100 & sleep 100", 300, &r, out, sizeof out) == 0 &&
 			r.verdict == VERDICT_TIMEOUT && r.exit_code == 124,
 		"a timeout");
 	is_str(out, "early\n", "what was written before it is kept");
 	ops->close(c);
 	c = open_session(s, id, -1, &info, &e);
-	ok(c && run(c, "cat /repo/f /tmp/t; cat /proc/[0-9]*/comm | grep -c sleep", 5000, &r, out, sizeof out) == 0,
+	ok(c && run(c, "cat /repo/f /tmp/t; cat /proc/[0-9]*/comm | grep -c sleep", 5000, &r, out,
+			sizeof out) == 0,
 		"the next call");
 	is_str(out, "kept\nkept\n0\n", "files stay, processes do not");
 	ops->close(c);
@@ -112,7 +117,8 @@ static void test_keeper_death(struct service *s)
 	ok(c && run(c, "echo x > y", 5000, &r, out, sizeof out) == 0, "with a file");
 	kill(s->keeper, SIGKILL);
 	waitpid(s->keeper, NULL, 0);
-	ok(c && run(c, "echo", 5000, &r, out, sizeof out) < 0, "no answer from a dead keeper's sandbox");
+	ok(c && run(c, "echo", 5000, &r, out, sizeof out) < 0,
+		"no answer from a dead keeper's sandbox");
 	ops->close(c);
 	ok(ops->health(s->b, &e) < 0 && e.kind == ERR_BUSY && e.errnum == ECONNREFUSED,
 		"the health check says so");
@@ -140,7 +146,8 @@ static void test_refusals(struct service *s)
 		"so is a network that is not allowed");
 	spec.network = false;
 	snprintf(spec.image, sizeof spec.image, "no/such:image");
-	ok(ops->create(s->b, &spec, &made, &e) < 0 && e.kind == ERR_NOTFOUND, "and an unknown image");
+	ok(ops->create(s->b, &spec, &made, &e) < 0 && e.kind == ERR_NOTFOUND,
+		"and an unknown image");
 	printf("# %s\n", e.msg);
 }
 
@@ -157,7 +164,8 @@ static void test_patch(struct service *s)
 
 	snprintf(tar, sizeof tar, "%s/a.tar.gz", s->dir);
 	snprintf(command, sizeof command,
-		"cd %s && mkdir src && printf 'one\\ntwo\\n' > src/a && tar czf a.tar.gz -C src .", s->dir);
+		"cd %s && mkdir src && printf 'one\\ntwo\\n' > src/a && tar czf a.tar.gz -C src .",
+		s->dir);
 	ok(system(command) == 0, "an archive");
 	fd = open(tar, O_RDONLY | O_CLOEXEC);
 	ok(create(s, &spec, id), "a session with patch");
@@ -165,7 +173,8 @@ static void test_patch(struct service *s)
 	ok(c && info.extract_patch && info.has_baseline, "takes the archive");
 	if (!c)
 		return;
-	ok(run(c, "cat a; echo three >> a; (sleep 100; echo late >> a) &", 5000, &r, out, sizeof out) == 0,
+	ok(run(c, "cat a; echo three >> a; (sleep 100; echo late >> a) &", 5000, &r, out,
+		   sizeof out) == 0,
 		"edits it");
 	is_str(out, "one\ntwo\n", "finds the file");
 	ok(ops->patch(c, patch, &bytes, &e) == 0 && bytes > 0, "makes a patch");

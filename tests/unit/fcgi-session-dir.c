@@ -39,7 +39,10 @@ static void test_life(struct session_dirs *d)
 {
 	char l0[] = "/lower/a", l1[] = "/lower/b", bind[] = "/usr", id[SESSION_ID_LEN + 1];
 	char *lowers[] = {l0, l1}, *binds[] = {bind};
-	struct image im = {.id = "host", .lowers = lowers, .nlowers = 2, .host_binds = binds,
+	struct image im = {.id = "host",
+		.lowers = lowers,
+		.nlowers = 2,
+		.host_binds = binds,
 		.nhost_binds = 1};
 	struct keeper_request rq = {.ephemeral = 1};
 	struct ws_layout lay = {.form = WS_EMPTY}, back;
@@ -55,7 +58,8 @@ static void test_life(struct session_dirs *d)
 	ok(!session_dir_exists(d, id), "and not there yet");
 	ok(session_dir_commit(d, id, &lay, &e) == 0 && session_dir_exists(d, id), "committed");
 	ok(session_dir_load(d, id, &r, &back, &e) == 0, "loaded");
-	ok(r.nlowers == 2 && !strcmp(r.lowers[0], l0) && !strcmp(r.lowers[1], l1), "lowers in order");
+	ok(r.nlowers == 2 && !strcmp(r.lowers[0], l0) && !strcmp(r.lowers[1], l1),
+		"lowers in order");
 	ok(r.nbinds == 1 && !strcmp(r.binds[0], bind), "binds");
 	ok(r.ephemeral && !r.extract_patch && !r.network, "flags");
 	session_record_clear(&r);
@@ -90,7 +94,8 @@ static void test_crash(struct session_dirs *d)
 	ws = session_dir_prepare(d, id, &im, &rq, "", 0, "/h", &e);
 	ok(ws >= 0 && session_dir_commit(d, id, &lay, &e) == 0, "another");
 	rec = session_dir_open(d, id, "spec", O_WRONLY);
-	ok(ftruncate(rec, 12) == 0 && session_dir_load(d, id, &r, &lay, &e) < 0 && e.kind == ERR_SETUP,
+	ok(ftruncate(rec, 12) == 0 && session_dir_load(d, id, &r, &lay, &e) < 0 &&
+			e.kind == ERR_SETUP,
 		"a record cut short is not taken for a whole one");
 }
 
@@ -99,7 +104,8 @@ static void test_env(void)
 	OWN_BUF b = BUF_INIT(100);
 	struct err e;
 
-	ok(env_put(&b, "A=1", &e) == 0 && env_put(&b, "AB=2", &e) == 0 && env_put(&b, "A=3", &e) == 0,
+	ok(env_put(&b, "A=1", &e) == 0 && env_put(&b, "AB=2", &e) == 0 &&
+			env_put(&b, "A=3", &e) == 0,
 		"variables");
 	ok(b.len == 9 && !memcmp(b.p, "AB=2\0A=3", 9), "the later one wins, prefixes are no match");
 	ok(env_put(&b, "=x", &e) < 0 && e.kind == ERR_REQUEST, "no name");
@@ -107,8 +113,12 @@ static void test_env(void)
 		"bad names");
 	ok(env_put_block(&b, "X=1\0Y=2", 8, &e) == 0 && b.len == 17, "a block");
 	ok(env_put_block(&b, "X=1", 3, &e) < 0, "a block without an end");
-	ok(env_put(&b, "L=01234567890123456789012345678901234567890123456789012345678901234567890123"
-		       "456789", &e) == 0 && b.len == 100, "up to the bound");
+	ok(env_put(&b,
+		   "L=01234567890123456789012345678901234567890123456789012345678901234567890123"
+		   "456789",
+		   &e) == 0 &&
+			b.len == 100,
+		"up to the bound");
 	ok(env_put(&b, "Z=", &e) < 0 && e.kind == ERR_LIMIT, "and not beyond");
 }
 

@@ -28,24 +28,25 @@ static inline bool tap_ok(bool good, const char *file, int line, const char *fmt
 
 #define ok(cond, ...) tap_ok((cond), __FILE__, __LINE__, __VA_ARGS__)
 
-static inline bool tap_is_str(const char *got, const char *want, const char *file, int line,
-	const char *what)
+static inline bool tap_is_str(
+	const char *got, const char *want, const char *file, int line, const char *what)
 {
 	bool good = got && want ? !strcmp(got, want) : got == want;
 
 	tap_ok(good, file, line, "%s", what);
 	if (!good)
-		printf("#      got: %s\n# expected: %s\n", got ? got : "(null)", want ? want : "(null)");
+		printf("#      got: %s\n# expected: %s\n", got ? got : "(null)",
+			want ? want : "(null)");
 	return good;
 }
 
 #define is_str(got, want, what) tap_is_str((got), (want), __FILE__, __LINE__, (what))
 
 /* Loud and counted; with MUST_WORK=1 in the environment a failure. */
-#define skip_all(why)                                                                             \
-	do {                                                                                      \
-		printf("1..0 # SKIP %s\n", why);                                                  \
-		return 0;                                                                         \
+#define skip_all(why)                                                                              \
+	do {                                                                                       \
+		printf("1..0 # SKIP %s\n", why);                                                   \
+		return 0;                                                                          \
 	} while (0)
 
 static inline int done(void)
