@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -170,8 +171,11 @@ static struct app *prepare(const struct conf *c, int lifeline, struct err *e)
 _Noreturn void worker_run(const struct conf *c, int pair, int lifeline)
 {
 	struct err e = {0};
-	struct app *app = prepare(c, lifeline, &e);
+	struct app *app;
 	int fd;
+
+	prctl(PR_SET_NAME, "cgibox-worker", 0, 0, 0);
+	app = prepare(c, lifeline, &e);
 
 	if (!app) {
 		log_err(LOG_ERROR, &e, "worker does not start");
