@@ -133,7 +133,7 @@ static int run_verb(const struct verb *v, const struct options *o, char **args, 
 
 int main(int argc, char **argv)
 {
-	struct options o = {0};
+	struct options o = {.conf = getenv("CGIBOX_CONF")};
 	const struct verb *v;
 	struct err e = {0};
 	char text[400];

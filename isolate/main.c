@@ -21,6 +21,7 @@ static const char usage[] =
 	"usage: cgibox [--conf FILE] [--state DIR] COMMAND ...\n"
 	"  run [options] [--] PROGRAM [ARGUMENT...]   run a program in a sandbox\n"
 	"  image import|pull|ls|rm ...                the image store\n"
+	"  doctor [--json]                            what this machine allows\n"
 	"  config                                     print every setting\n"
 	"  version\n"
 	"See cgibox(1), sandbox.conf(5).\n";
@@ -120,7 +121,7 @@ int main(int argc, char **argv)
 		puts("cgibox " VERSION);
 		return 0;
 	}
-	if (!strcmp(verb, "image"))
+	if (!strcmp(verb, "image") || !strcmp(verb, "doctor"))
 		return run_helper(verb, conf, state, argv);
 	if (!strcmp(verb, "run") || (!strcmp(verb, "config") && argc == 1))
 		return with_conf(conf, state, argc, argv);

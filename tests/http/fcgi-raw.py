@@ -233,6 +233,7 @@ class Service:
         self.env = {"PATH": "/usr/bin:/bin", "CGIBOX_API_KEY": KEY}
         self.env.update(("CGIBOX_" + k, str(v)) for k, v in dict(LIMITS, **limits).items())
         self.proc = None
+        self.seen = set()
 
     def start(self, before=()):
         drop = []
@@ -261,11 +262,18 @@ class Service:
             return f.read()
 
     def all(self):
-        """pids of everything that belongs to it, the sandboxes too when we are root."""
+        """pids of everything that belongs to it, the sandboxes too."""
         found = client.processes()
         if os.getuid() == 0:
             return {p for p, v in found.items() if v[1] == UID}
-        return {p for p in found if self.state in client.cmdline(p)}
+        # The uid is ours, too: by name, by descent, and whatever was seen before and is orphaned now.
+        mine = {p for p in found if p in self.seen or self.state in client.cmdline(p)}
+        more = mine
+        while more:
+            more = {p for p, v in found.items() if v[0] in more} - mine
+            mine |= more
+        self.seen |= mine
+        return mine
 
     def main(self):
         found = client.processes()

@@ -1,0 +1,197 @@
+#!/usr/bin/python3
+"""cgibox doctor: every fact, both forms, and hosts that forbid something, by real means. TAP.
+
+CGIBOX names the program (default build/cgibox). As root the tests run as an ordinary uid, from a copy.
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAM = os.environ.get("CGIBOX") or os.path.join(HERE, "../../build/cgibox")
+UID = 12345
+FACTS = """state-dir state-fs state-space kernel user groups open-files userns userns-limits userns-sysctl
+    apparmor container mount-api proc pid-max overlay tmpfs-xattr seccomp no-new-privs landlock openat2
+    close-range pidfd cgroup network tun sandbox""".split()
+count = failed = 0
+
+
+def ok(good, what, *detail):
+    global count, failed
+    count += 1
+    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
+    if not good:
+        failed += 1
+        for d in detail:
+            print("#", repr(d)[:2500], flush=True)
+    return good
+
+
+def eq(got, want, what):
+    return ok(got == want, what, got, want)
+
+
+top = tempfile.mkdtemp(prefix="cgibox-doctor.")
+os.chmod(top, 0o755)
+program = shutil.copy(PROGRAM, os.path.join(top, "cgibox"))
+shutil.copytree(os.path.join(os.path.dirname(os.path.realpath(PROGRAM)), "libexec"), os.path.join(top, "libexec"))
+deny = shutil.copy(os.path.join(HERE, "lib/deny-namespaces.py"), top)
+os.chmod(deny, 0o755)
+state = os.path.join(top, "state")
+os.mkdir(state, 0o700)
+become, uid = [], os.getuid()
+if uid == 0:
+    uid = UID
+    os.chown(state, UID, UID)
+    become = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"]
+env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+def run(*args, wrap=(), at=state):
+    p = subprocess.run(become + [*wrap, program, "--state", at, "doctor", *args], timeout=180, env=env,
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/")
+    return p.returncode, p.stdout, p.stderr
+
+
+def facts(*args, **kw):
+    rc, out, err = run("--json", *args, **kw)
+    try:
+        return rc, {f["name"]: f for f in json.loads(out)}
+    except ValueError:
+        ok(False, "JSON", rc, out, err)
+        return rc, {n: {"state": "?", "text": "?", "fix": "?"} for n in FACTS}
+
+
+def tree(d):
+    return sorted((p, os.lstat(p).st_mode, os.lstat(p).st_size) for b, ds, fs in os.walk(d)
+                  for p in [b] + [os.path.join(b, n) for n in ds + fs])
+
+
+def inside(script):
+    """A wrapper: the script in namespaces of its own, then the program."""
+    return ["unshare", "-Urm", "sh", "-ec", script.replace("STATE", state) + '\nexec "$@"', "sh"]
+
+
+def mounts():
+    with open("/proc/self/mountinfo") as f:
+        return f.read()
+
+
+# --- this machine
+before, mounted = tree(state), mounts()
+rc, out, err = run()
+eq((rc, err), (0, ""), "this machine: nothing is blocked")
+lines = [line.split(None, 2) for line in out.splitlines()]
+eq([line[1] for line in lines], FACTS, "every fact has its line, in order")
+ok(all(line[0] in ("ok", "weaker") and line[2] for line in lines), "each is ok or weaker, with a text", out)
+eq(tree(state), before, "the state directory is as before")
+eq(mounts(), mounted, "and so are the mounts")
+rc, doc = facts()
+eq((rc, list(doc)), (0, FACTS), "--json: the same facts")
+volatile = ("state-space", "sandbox")
+text = {n: s + " " + t for s, n, t in lines if n not in volatile}
+eq({n: f["state"] + " " + f["text"] + ("; fix: " + f["fix"] if f["fix"] else "") for n, f in doc.items()
+    if n not in volatile}, text, "--json: the same states, texts and fixes")
+ok(all(f["fix"] for f in doc.values() if f["state"] != "ok"), "whatever is not ok says what to do", doc)
+ok(all(set(f) == {"name", "state", "text", "fix"} for f in doc.values()), "each object has four members")
+with open("/proc/version") as f:
+    ok(doc["kernel"]["text"] in f.read(), "the kernel is the running one", doc["kernel"])
+for bad in (["--nonsense"], ["extra"], ["--state", "relative"]):
+    rc, out, err = run(*bad)
+    ok(rc == 64 and not out and "usage" in err, "64: %s" % " ".join(bad), rc, out, err)
+
+# --- a state directory in use, and one that is not there yet
+for d in ("tmp", "mnt"):
+    os.mkdir(os.path.join(state, d), 0o700)
+    os.chown(os.path.join(state, d), uid, -1)
+before = tree(state)
+eq(run()[0], 0, "with STATE/tmp")
+eq(tree(state), before, "nothing is left there")
+new = os.path.join(state, "new")
+rc, doc = facts(at=new)
+eq((rc, doc["state-dir"]["state"], os.path.exists(new)), (0, "ok", False), "a directory that can be made is not made")
+closed = os.path.join(top, "closed")
+os.mkdir(closed, 0o555)
+rc, doc = facts(at=os.path.join(closed, "new"))
+eq((rc, doc["state-dir"]["state"], doc["overlay"]["state"], doc["sandbox"]["state"]),
+   (1, "blocked", "blocked", "blocked"), "one that cannot be made")
+ok("install -d -m 0700 -o %d" % uid in doc["state-dir"]["fix"], "and the fix", doc["state-dir"])
+
+# --- as `make install` places it
+prefix = os.path.join(top, "prefix")
+os.makedirs(os.path.join(prefix, "bin"))
+shutil.copy(program, os.path.join(prefix, "bin"))
+shutil.copytree(os.path.join(top, "libexec"), os.path.join(prefix, "libexec/cgibox"))
+p = subprocess.run(become + [os.path.join(prefix, "bin/cgibox"), "--state", state, "doctor"], env=env,
+                   stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180)
+ok(p.returncode == 0 and p.stdout.splitlines()[-1].startswith("ok       sandbox"), "installed: the same", p.stdout, p.stderr)
+
+# --- ended in the middle
+p = subprocess.Popen(become + [program, "--state", state, "doctor"], env=env, stdout=subprocess.PIPE)
+end = time.monotonic() + 30
+while not os.listdir(os.path.join(state, "tmp")) and p.poll() is None and time.monotonic() < end:
+    pass
+ok(os.listdir(os.path.join(state, "tmp")) != [], "control: the scratch directory is there")
+p.send_signal(signal.SIGTERM)
+out = p.communicate(timeout=60)[0]
+eq((p.returncode, tree(state)), (-signal.SIGTERM, before), "SIGTERM ends it, and nothing is left")
+
+# --- hosts that forbid something: blocked, exit code 1, and what fixes it
+def blocked(what, fact, fix, wrap):
+    rc, doc = facts(wrap=wrap)
+    eq((rc, doc[fact]["state"]), (1, "blocked"), what)
+    ok(fix in doc[fact]["fix"], "%s: the fix has %r" % (fact, fix), doc[fact])
+    line = [x for x in run(wrap=wrap)[1].splitlines() if x.split()[1] == fact]
+    ok(len(line) == 1 and line[0].startswith("blocked") and fix in line[0], "%s: and in its line" % fact, line)
+    return doc
+
+
+rc, doc = facts(wrap=inside(":"))
+eq((rc, doc["userns"]["state"], doc["user"]["state"]), (0, "ok", "weaker"), "control: in a user namespace, as its root")
+off = inside("echo 0 > /proc/sys/user/max_user_namespaces")
+doc = blocked("max_user_namespaces = 0", "userns-limits", "sysctl -w user.max_user_namespaces=", off)
+eq([doc[n]["state"] for n in ("userns", "overlay", "mount-api", "sandbox")], ["blocked"] * 4, "and what hangs on it")
+ok("user.max_user_namespaces" in doc["userns"]["fix"], "userns names the limit", doc["userns"])
+few = inside("echo 5 > /proc/sys/user/max_net_namespaces")
+rc, doc = facts(wrap=few)
+eq((rc, doc["userns-limits"]["state"], doc["userns-limits"]["fix"]), (0, "weaker", "sysctl -w user.max_net_namespaces=15000"),
+   "too few network namespaces are weaker")
+doc = blocked("a seccomp filter without namespaces", "container", "seccomp=unconfined", [deny])
+eq((doc["userns"]["state"], doc["seccomp"]["state"], doc["sandbox"]["state"]), ("blocked", "ok", "blocked"),
+   "which blocks user namespaces, not filters")
+blocked("covered parts of /proc", "proc", "systempaths=unconfined",
+        inside("mount -t tmpfs x /proc/sys"))
+blocked("a read-only state directory", "state-fs", "remount,rw",
+        inside("mount --bind STATE STATE; mount -o remount,bind,ro STATE"))
+blocked("a state directory without exec", "state-fs", "remount,exec",
+        inside("mount --bind STATE STATE; mount -o remount,bind,noexec STATE"))
+blocked("few open files", "open-files", "LimitNOFILE", ["prlimit", "--nofile=100:100"])
+fifo = os.path.join(state, "fifo")
+os.mkfifo(fifo, 0o644)
+rc, doc = facts(wrap=inside("mount --bind STATE/fifo /proc/sys/user/max_uts_namespaces"))
+eq((rc, doc["userns-limits"]["state"], doc["userns-limits"]["text"]), (1, "blocked", "no answer within 10 s"),
+   "a probe that hangs is ended")
+eq((len(doc), doc["sandbox"]["text"] != ""), (len(FACTS), True), "and those behind it have their turn")
+eq([p for p in os.listdir("/proc") if p.isdigit() and os.path.exists("/proc/%s/exe" % p)
+    and os.path.realpath("/proc/%s/exe" % p).startswith(top)], [], "no process is left")
+os.unlink(fifo)
+rc, doc = facts(wrap=inside("mount -t tmpfs x STATE"))
+eq((doc["state-fs"]["state"], doc["state-fs"]["text"].split()[0]), ("weaker", "tmpfs"), "a tmpfs is weaker")
+good = doc["tmpfs-xattr"]["state"] == "ok"
+eq((rc, doc["overlay"]["state"]), (0, "ok") if good else (1, "blocked"), "and blocked where it has no user xattrs")
+rc, doc = facts(wrap=inside("mkdir STATE/l STATE/u STATE/w; "
+                            "mount -t overlay x -o userxattr,lowerdir=STATE/l,upperdir=STATE/u,workdir=STATE/w STATE"))
+eq((rc, doc["state-fs"]["state"]), (1, "blocked"), "an overlay is blocked")
+if os.getuid() == 0:
+    become[-1:] = ["--groups", "1,4"]
+    rc, doc = facts()
+    eq((rc, doc["groups"]["state"], " 1 4" in doc["groups"]["text"]), (0, "weaker", True), "supplementary groups are weaker")
+
+subprocess.run(["chmod", "-R", "u+rwX", top], stderr=subprocess.DEVNULL)
+shutil.rmtree(top, ignore_errors=True)
+print("1..%d" % count)
+raise SystemExit(failed != 0)
