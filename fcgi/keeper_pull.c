@@ -93,8 +93,9 @@ static int make_env(const struct keeper *k, struct buf *out, char **env, size_t 
 
 static int spawn(struct keeper *k, struct call *c, char *program, struct err *e)
 {
-	char state[] = "--state", pull[] = "pull", end[] = "--";
-	char *const argv[] = {program, state, k->dirs.path, pull, end, c->rq.image, NULL};
+	/* the image's name cannot be taken for an option: references do not begin with "-" */
+	char state[] = "--state", quiet[] = "--quiet", pull[] = "pull";
+	char *const argv[] = {program, state, k->dirs.path, quiet, pull, c->rq.image, NULL};
 	OWN_BUF text = BUF_INIT(65536);
 	posix_spawn_file_actions_t fa;
 	char *env[16];
