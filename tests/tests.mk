@@ -63,7 +63,10 @@ fuzz: fuzzers
 .PHONY: fuzz fuzz-libs
 
 # tests/bench/*: one program or script a measurement; numbers on stdout.
-bench: $(programs) $B/treectl
+$B/bench-launch: $B/tests/bench/launch.o $(LM) $(LI)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
+bench: $(programs) $B/treectl $B/bench-launch
+	@echo "== starting true"; d=$$(mktemp -d) && $B/bench-launch $$d; r=$$?; rm -rf $$d; exit $$r
 	@for b in $(wildcard tests/bench/*.sh tests/bench/*.py); do \
 	  echo "== $$b"; CGIBOX_BUILD=$(abspath $B) $$b || exit 1; done
 .PHONY: bench

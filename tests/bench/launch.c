@@ -69,19 +69,36 @@ static int sandboxed(struct bench *b, bool host_network)
 	size_t n = 0;
 
 	for (; n < b->image.nhost_binds && n < NELEM(binds); n++)
-		binds[n] = (struct launch_mount){.kind = PLAN_BIND, .flags = PLAN_RECURSIVE,
-			.src = b->image.host_binds[n], .dst = b->image.host_binds[n]};
+		binds[n] = (struct launch_mount){.kind = PLAN_BIND,
+			.flags = PLAN_RECURSIVE,
+			.src = b->image.host_binds[n],
+			.dst = b->image.host_binds[n]};
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -1;
-	struct launch w = {.uid = 1000, .gid = 1000, .hostname = "bench", .staging = b->staging,
-		.host_network = host_network, .mounts = binds, .nmounts = n, .client_fd = pair[1],
-		.root = {.kind = PLAN_OVERLAY, .flags = PLAN_TMPFS_UPPER,
+	struct launch w = {.uid = 1000,
+		.gid = 1000,
+		.hostname = "bench",
+		.staging = b->staging,
+		.host_network = host_network,
+		.mounts = binds,
+		.nmounts = n,
+		.client_fd = pair[1],
+		.root = {.kind = PLAN_OVERLAY,
+			.flags = PLAN_TMPFS_UPPER,
 			.lowers = (const char *const *)b->image.lowers,
-			.nlowers = b->image.nlowers, .bytes = 1 << 26, .inodes = 10000},
-		.processes_max = 512, .files_open_max = 1024, .shm_bytes = 1 << 20,
+			.nlowers = b->image.nlowers,
+			.bytes = 1 << 26,
+			.inodes = 10000},
+		.processes_max = 512,
+		.files_open_max = 1024,
+		.shm_bytes = 1 << 20,
 		.shm_inodes = 100};
-	struct client_exec x = {.dir = "/", .argv = argv, .env = "A=", .env_bytes = 3,
-		.output_max_bytes = 1000, .fds = {memfd_create("spool", MFD_CLOEXEC), -1, -1}};
+	struct client_exec x = {.dir = "/",
+		.argv = argv,
+		.env = "A=",
+		.env_bytes = 3,
+		.output_max_bytes = 1000,
+		.fds = {memfd_create("spool", MFD_CLOEXEC), -1, -1}};
 
 	ret = sandbox_start(&b->launcher, &w, &s, &e);
 	if (ret == 0)
@@ -134,11 +151,22 @@ static const struct {
 	{"cgibox, cold, host network", ours_host_network},
 	{"bwrap --unshare-all (no overlay, no filter)", bubblewrap}};
 
-static void report(struct bench *b, int rounds)
+/* How many of the variants can run here. Says which bubblewrap is compared, or that there is none. */
+static int count_variants(void)
+{
+	char name[] = "bwrap", version[] = "--version", *argv[] = {name, version, NULL};
+
+	if (spawn_wait(argv) == 0)
+		return VARIANTS;
+	printf("bwrap is not installed: not compared\n");
+	return VARIANTS - 1;
+}
+
+static void report(struct bench *b, int n, int rounds)
 {
 	double base = 0;
 
-	for (int v = 0; v < VARIANTS; v++) {
+	for (int v = 0; v < n; v++) {
 		qsort(b->us[v], (size_t)rounds, sizeof(double), by_value);
 		if (v == 0)
 			base = b->us[0][rounds / 2];
@@ -151,7 +179,7 @@ static void report(struct bench *b, int rounds)
 int main(int argc, char **argv)
 {
 	struct bench *b = calloc(1, sizeof *b);
-	int rounds = argc > 2 ? atoi(argv[2]) : 200;
+	int rounds = argc > 2 ? atoi(argv[2]) : 200, n;
 	struct store *st;
 	struct err e = {0};
 
@@ -161,12 +189,14 @@ int main(int argc, char **argv)
 	}
 	snprintf(b->staging, sizeof b->staging, "%s/images/tmp", argv[1]);
 	st = store_open(argv[1], &e);
-	if (!st || store_resolve(st, "host", &b->image, &e) < 0 || launcher_open(&b->launcher, &e) < 0) {
+	if (!st || store_resolve(st, "host", &b->image, &e) < 0 ||
+		launcher_open(&b->launcher, &e) < 0) {
 		fprintf(stderr, "%s: %s\n", e.msg, strerror(e.errnum));
 		return 71;
 	}
+	n = count_variants();
 	for (int i = 0; i < rounds; i++) {
-		for (int v = 0; v < VARIANTS; v++) {
+		for (int v = 0; v < n; v++) {
 			double t = now_us();
 
 			if (variants[v].run(b) < 0) {
@@ -176,6 +206,6 @@ int main(int argc, char **argv)
 			b->us[v][i] = now_us() - t;
 		}
 	}
-	report(b, rounds);
+	report(b, n, rounds);
 	return 0;
 }
