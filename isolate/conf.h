@@ -16,7 +16,7 @@
 #include "isolate/err.h"
 
 enum conf_backend { BACKEND_ISOLATE, BACKEND_DOCKER };
-enum conf_network { NETWORK_NONE, NETWORK_HOST };
+enum conf_network { NETWORK_NONE, NETWORK_HOST, NETWORK_PASTA };
 enum conf_pull { PULL_NEVER, PULL_MISSING };
 enum conf_unenforceable { UNENFORCEABLE_REFUSE, UNENFORCEABLE_REPORT };
 
@@ -50,9 +50,16 @@ struct conf {
 	int64_t run_uid, run_gid;
 	char *run_home;
 	int64_t network;              /* enum conf_network */
+	char *network_blocked;        /* CIDR list */
+	char *pasta_program;          /* "" = found along PATH */
 	int64_t unenforceable_limits; /* enum conf_unenforceable */
 
-	/* limits inside */
+	/* limits inside, and how they are watched */
+	char *cgroup; /* "auto", "none", or the path of a delegated directory */
+	int64_t memory_max_bytes, memory_reserve_bytes, socket_memory_max_bytes;
+	int64_t session_disk_max_bytes, session_disk_max_inodes, disk_reserve_bytes;
+	int64_t cpu_time_max_s, cpu_max_percent, io_max_bytes_per_s;
+	int64_t watch_interval_ms;
 	int64_t processes_max, files_open_max, file_max_bytes;
 	int64_t memory_process_max_bytes, address_space_max_bytes;
 	int64_t tmpfs_max_bytes, tmpfs_max_inodes;

@@ -144,7 +144,9 @@ static void obey(
 			init_run_start(s, peer, rq, fds, nfds);
 		break;
 	case PROTO_KILL:
-		init_run_kill_all(s, VERDICT_KILLED, NULL);
+		init_run_kill_all(s,
+			peer == -2 && rq->verdict < VERDICT_MAX ? rq->verdict : VERDICT_KILLED,
+			NULL);
 		break;
 	case PROTO_FINISH:
 		init_run_kill_all(s, VERDICT_KILLED, NULL);

@@ -24,6 +24,9 @@ enum {
 	START_STEP_MS = 20, /* a child that has not executed by then is continued, */
 	START_STEPS = 100,  /* and killed after so many */
 	REAP_MAX = 256,     /* children in one round of the loop */
+	SIGPENDING_MAX = 4096,
+	MSGQUEUE_MAX = 819200, /* bytes; the kernel's default */
+	MEMLOCK_MAX = 8 << 20, /* bytes; the kernel's default */
 };
 
 static uint64_t now_us(void)
@@ -55,11 +58,25 @@ static int child_limit(struct start *s, int what, uint64_t value, const char *na
 	return 0;
 }
 
+/* One second between the signal that can be handled and the one that cannot. */
+static int limit_cpu(struct start *s, uint64_t seconds)
+{
+	struct rlimit r = {seconds, seconds + 1};
+
+	if (seconds && setrlimit(RLIMIT_CPU, &r) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "set RLIMIT_CPU");
+	return 0;
+}
+
 static int child_limits(struct start *s)
 {
 	const struct plan *p = s->plan;
 
-	if (child_limit(s, RLIMIT_CORE, 0, "RLIMIT_CORE") < 0 ||
+	if (limit_cpu(s, p->cpu_time_max_s) < 0 ||
+		child_limit(s, RLIMIT_CORE, 0, "RLIMIT_CORE") < 0 ||
+		child_limit(s, RLIMIT_SIGPENDING, SIGPENDING_MAX, "RLIMIT_SIGPENDING") < 0 ||
+		child_limit(s, RLIMIT_MSGQUEUE, MSGQUEUE_MAX, "RLIMIT_MSGQUEUE") < 0 ||
+		child_limit(s, RLIMIT_MEMLOCK, MEMLOCK_MAX, "RLIMIT_MEMLOCK") < 0 ||
 		child_limit(s, RLIMIT_NPROC, p->processes_max, "RLIMIT_NPROC") < 0 ||
 		child_limit(s, RLIMIT_NOFILE, p->files_open_max, "RLIMIT_NOFILE") < 0)
 		return -1;
@@ -364,6 +381,13 @@ static uint64_t timeval_us(const struct timeval *t)
 	return (uint64_t)t->tv_sec * 1000000 + (uint64_t)t->tv_usec;
 }
 
+/* RLIMIT_CPU ends a process by SIGXCPU, and a second later, if that is handled, by SIGKILL. */
+static bool out_of_cpu_time(const struct plan *p, const struct result *r)
+{
+	return p->cpu_time_max_s && r->user_us + r->system_us >= p->cpu_time_max_s * 1000000 &&
+	       (r->signal == SIGXCPU || r->signal == SIGKILL);
+}
+
 static void run_ended(struct init_state *s, struct init_run *r, int status, const struct rusage *u)
 {
 	struct result res = {
@@ -382,7 +406,7 @@ static void run_ended(struct init_state *s, struct init_run *r, int status, cons
 	} else {
 		res.signal = WTERMSIG(status);
 		res.exit_code = 128 + res.signal;
-		res.verdict = VERDICT_SIGNAL;
+		res.verdict = out_of_cpu_time(s->plan, &res) ? VERDICT_TIMEOUT : VERDICT_SIGNAL;
 	}
 	res.output_bytes = r->output_bytes;
 	res.output_kept = r->output_kept;

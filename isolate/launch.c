@@ -123,6 +123,7 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 		.file_max_bytes = w->file_max_bytes,
 		.memory_max_bytes = w->memory_max_bytes,
 		.address_space_max_bytes = w->address_space_max_bytes,
+		.cpu_time_max_s = w->cpu_time_max_s,
 		.shm_bytes = w->shm_bytes,
 		.shm_inodes = w->shm_inodes,
 		.nfilter = l->filter.len};

@@ -38,6 +38,7 @@ struct launch {
 	size_t nmounts;
 	uint32_t processes_max, files_open_max;
 	uint64_t file_max_bytes, memory_max_bytes, address_space_max_bytes; /* 0 = none */
+	uint64_t cpu_time_max_s;                                            /* 0 = none */
 	uint64_t shm_bytes, shm_inodes;
 	int client_fd; /* -1, or a SEQPACKET socket attached from the start; borrowed */
 };

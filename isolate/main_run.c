@@ -206,6 +206,7 @@ static void fill_launch(const struct conf *c, const struct image *im, const stru
 		.file_max_bytes = (uint64_t)c->file_max_bytes,
 		.memory_max_bytes = (uint64_t)c->memory_process_max_bytes,
 		.address_space_max_bytes = (uint64_t)c->address_space_max_bytes,
+		.cpu_time_max_s = (uint64_t)c->cpu_time_max_s,
 		.shm_bytes = (uint64_t)c->tmpfs_max_bytes,
 		.shm_inodes = (uint64_t)c->tmpfs_max_inodes,
 		.client_fd = -1,

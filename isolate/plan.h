@@ -51,6 +51,7 @@ struct plan {
 	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, RLIMIT_NOFILE */
 	/* RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_AS; 0 = none */
 	uint64_t file_max_bytes, memory_max_bytes, address_space_max_bytes;
+	uint64_t cpu_time_max_s;        /* RLIMIT_CPU; 0 = none */
 	uint64_t shm_bytes, shm_inodes; /* /dev/shm */
 	struct plan_mount root;
 };

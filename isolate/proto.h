@@ -21,7 +21,7 @@ enum {
 enum proto_request_op {
 	PROTO_ATTACH = 1, /* keeper only; fds: a SEQPACKET socket that may send the others */
 	PROTO_EXEC,       /* fds: blob, then spool, or blob, stdin, stdout, stderr (STDIO) */
-	PROTO_KILL,       /* ends every process of the sandbox */
+	PROTO_KILL,       /* ends every process of the sandbox, with the verdict given */
 	PROTO_FINISH,     /* the same, and answers QUIET when none is left */
 };
 
@@ -36,7 +36,8 @@ struct proto_request {
 	uint32_t flags;       /* enum proto_exec_flags */
 	uint32_t nargs, nenv; /* in the blob: arguments, variables, directory; each NUL-ended */
 	uint32_t blob_bytes;
-	uint64_t timeout_ms;       /* 0 = none */
+	uint32_t verdict;    /* KILL from the keeper: VERDICT_MEMORY or _DISK; others: KILLED */
+	uint64_t timeout_ms; /* 0 = none */
 	uint64_t output_max_bytes; /* kept in the spool */
 };
 

@@ -11,7 +11,7 @@ enum verdict {
 	VERDICT_OK,          /* exit status 0 */
 	VERDICT_EXIT,        /* exit status 1..255 */
 	VERDICT_SIGNAL,      /* ended by a signal of its own or another process inside */
-	VERDICT_TIMEOUT,     /* wall clock; the whole tree is dead */
+	VERDICT_TIMEOUT,     /* wall clock, and then the whole tree is dead; or CPU time */
 	VERDICT_MEMORY,      /* a memory limit */
 	VERDICT_OUTPUT,      /* an output limit that ends the run */
 	VERDICT_PIDS,        /* the process limit */
@@ -32,6 +32,14 @@ struct result {
 	uint64_t rss_peak_kib;
 	uint64_t output_bytes; /* all that was written, kept or not */
 	uint64_t output_kept;  /* bytes in the spool */
+	/* Of the whole sandbox, from its cgroup; all 0 where there is none (in_cgroup 0). */
+	uint32_t in_cgroup;
+	uint32_t oom_kills;   /* processes that the memory limit ended during this run */
+	uint32_t pids_denied; /* forks that the process limit refused during this run */
+	uint32_t pids_peak;   /* most processes at once so far; 0 = this kernel does not tell */
+	uint64_t memory_peak_bytes; /* most memory at once so far */
+	uint64_t cpu_us;            /* processor time during this run, descendants included */
+	uint64_t throttled_us;      /* waited for the processor limit during this run */
 };
 
 /* "ok", "exit", "signal", ... the words of the API; "unknown" for other numbers. */
