@@ -2,12 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "isolate/beneath.h"
 #include "isolate/buf.h"
 #include "isolate/own.h"
-#include "isolate/sys.h"
 
 enum { NAMES_BUF = 32768 };
 
@@ -23,8 +24,7 @@ struct walk {
 
 int ws_open(int root, const char *path, int flags)
 {
-	return sys_openat2(root, *path ? path : ".", (uint64_t)flags | O_CLOEXEC | O_NOFOLLOW, 0,
-		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+	return beneath_open(root, path, flags | O_NOFOLLOW, BENEATH_NO_LINKS);
 }
 
 int ws_stat(int root, const char *path, struct stat *st)

@@ -1,6 +1,6 @@
 /*
  * A tenant's tree, read without following anything: every directory is opened from the root of
- * the walk by openat2 with RESOLVE_BENEATH and no links, so depth costs no descriptors.
+ * the walk (isolate/beneath.h), so depth costs no descriptors.
  */
 #ifndef CGIBOX_WS_WALK_H
 #define CGIBOX_WS_WALK_H
@@ -28,7 +28,7 @@ typedef int ws_visit_fn(void *arg, const struct ws_visit *v, struct err *e);
 /* Visits everything below start ("" is root itself), in no order. Tree helper. */
 int ws_walk(int root, const char *start, ws_visit_fn *fn, void *arg, struct err *e);
 
-/* openat2 below root, without links on the way. Returns a descriptor, or -1 with errno. */
+/* beneath_open() below root, without links. Returns a descriptor, or -1 with errno. */
 int ws_open(int root, const char *path, int flags);
 
 /* lstat below root, without links on the way. 0, or -1 with errno. */

@@ -12,8 +12,8 @@
 
 #include "images/layout.h"
 #include "images/sniff.h"
+#include "isolate/beneath.h"
 #include "isolate/own.h"
-#include "isolate/sys.h"
 
 enum { BLOCK = 256 << 10 };
 
@@ -41,8 +41,7 @@ static int pour(int fd, ingest_sink_fn *sink, void *sink_arg, struct err *e)
 static int open_inside(int dir, const char *name, struct err *e)
 {
 	char shown[120];
-	OWN_FD fd = sys_openat2(dir, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0,
-		RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+	OWN_FD fd = beneath_open(dir, name, O_RDONLY | O_NONBLOCK, BENEATH_LINKS);
 	struct stat st;
 
 	quote(name, strlen(name), shown, sizeof shown);

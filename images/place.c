@@ -1,6 +1,7 @@
 #include "images/place.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -8,8 +9,8 @@
 #include <unistd.h>
 
 #include "images/rmtree.h"
+#include "isolate/beneath.h"
 #include "isolate/own.h"
-#include "isolate/sys.h"
 
 enum { DIRS_MAX = 1 << 30 }; /* bytes of directory names kept for place_finish() */
 
@@ -54,12 +55,10 @@ static int place_error(struct err *e, const char *doing, const char *path)
 }
 
 /* Opens a directory below the root by its whole path. */
-static int open_below(const struct place *p, const char *path, uint64_t flags)
+static int open_below(const struct place *p, const char *path, int flags)
 {
-	uint64_t how = RESOLVE_NO_MAGICLINKS |
-		       (p->layer ? RESOLVE_IN_ROOT : RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
-
-	return sys_openat2(p->root, path[0] ? path : ".", flags | O_DIRECTORY | O_CLOEXEC, 0, how);
+	return beneath_open(
+		p->root, path, flags | O_DIRECTORY, p->layer ? BENEATH_IN_ROOT : BENEATH_NO_LINKS);
 }
 
 /* Removes what is in the way at name below dirfd, which is the root or the cached parent. */
@@ -84,6 +83,9 @@ static int make_parents(struct place *p, const char *path, struct err *e)
 		prefix[at + n] = '\0';
 		next = open_below(p, prefix, O_PATH);
 		if (next < 0) {
+			/* A layer's link that only openat2 could follow is not one to replace. */
+			if (p->layer && errno == ELOOP && !beneath_has_links())
+				return place_error(e, "without openat2(2), follow", prefix);
 			if (rmtree_at(dir, prefix + at, e) < 0)
 				return -1;
 			if (mkdirat(dir, prefix + at, 0755) < 0)

@@ -60,11 +60,8 @@ static int settle(struct init_state *s, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "set the host name");
 	if (p->loopback && loopback_up(e) < 0)
 		return -1;
-	if (init_root_build(p, e) < 0)
+	if (init_root_build(p, &s->null, e) < 0)
 		return -1;
-	s->null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (s->null < 0)
-		return err_set(e, ERR_SETUP, errno, "open /dev/null");
 	if (init_drop_rights(p, e) < 0)
 		return -1;
 	/* After the last change of credentials, which clears it. The socket's end is the proof:

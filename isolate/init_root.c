@@ -2,76 +2,50 @@
  * left in an upper directory), so each target is opened with openat2 inside that root and each
  * mount is attached by descriptor. */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "isolate/beneath.h"
 #include "isolate/init.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
-enum { IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
-
-static int open_in(int root, const char *path, uint64_t flags)
-{
-	return sys_openat2(root, path, flags | O_PATH | O_CLOEXEC, 0, IN_ROOT);
-}
-
-/* Opens the directory path below root, making what is missing. Returns a descriptor. */
+/* Opens the directory path below root as a mount target, making what is missing. */
 static int make_dir(int root, const char *path, struct err *e)
 {
-	char part[PATH_MAX];
-	size_t n = strlen(path);
-	int dir = open_in(root, path, O_DIRECTORY);
+	int dir = beneath_make_dir(root, path, BENEATH_IN_ROOT);
 
-	if (dir >= 0)
-		return dir;
-	if (errno != ENOENT || n >= sizeof part)
-		return err_set(e, ERR_SETUP, errno, "open %s in the root", path);
-	for (size_t i = 1; i <= n; i++) {
-		OWN_FD parent = -1;
-		size_t slash = 0;
-
-		if (i < n && path[i] != '/')
-			continue;
-		memcpy(part, path, i);
-		part[i] = '\0';
-		for (size_t k = 0; k < i; k++)
-			if (part[k] == '/')
-				slash = k;
-		part[slash] = '\0';
-		parent = open_in(root, slash ? part : "/", O_DIRECTORY);
-		if (parent < 0)
-			return err_set(e, ERR_SETUP, errno, "open %s in the root", part);
-		if (part[slash + 1] && mkdirat(parent, part + slash + 1, 0755) < 0 &&
-			errno != EEXIST)
-			return err_set(e, ERR_SETUP, errno, "make %s in the root", path);
-	}
-	dir = open_in(root, path, O_DIRECTORY);
 	return dir >= 0 ? dir : err_set(e, ERR_SETUP, errno, "open %s in the root", path);
 }
 
-/* Opens the file path below root as a mount target, making it when missing. */
+/* The same for something that is no directory. */
 static int make_file(int root, const char *path, struct err *e)
 {
-	char dir[PATH_MAX];
-	const char *slash = strrchr(path, '/');
-	OWN_FD parent = -1;
-	int fd;
+	int fd = beneath_make_file(root, path, BENEATH_IN_ROOT);
 
-	if (!slash || (size_t)(slash - path) >= sizeof dir)
-		return err_set(e, ERR_SETUP, EINVAL, "mount target %s", path);
-	memcpy(dir, path, (size_t)(slash - path));
-	dir[slash - path] = '\0';
-	parent = make_dir(root, slash == path ? "/" : dir, e);
-	if (parent < 0)
-		return -1;
-	fd = openat(parent, slash + 1, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDONLY | O_CLOEXEC, 0644);
-	if (fd >= 0 || errno != EEXIST)
-		return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "make %s in the root", path);
-	fd = open_in(root, path, 0);
 	return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "open %s in the root", path);
+}
+
+/* /dev and /proc themselves: a link in their place is refused, as other mounts hang on them. */
+static int make_own_dir(int root, const char *name, struct err *e)
+{
+	int dir = beneath_make_dir(root, name, BENEATH_NO_LINKS);
+
+	return dir >= 0 ? dir : err_set(e, ERR_SETUP, errno, "open /%s in the root", name);
+}
+
+/* Whether /name in the finished root is the mount mnt, and nothing that a link laid over it. */
+static int check_own_dir(int root, const char *name, int mnt, struct err *e)
+{
+	OWN_FD fd = beneath_open(root, name, O_PATH | O_DIRECTORY, BENEATH_NO_LINKS);
+	struct stat have, want;
+
+	if (fd < 0 || fstat(fd, &have) < 0 || fstat(mnt, &want) < 0)
+		return err_set(e, ERR_SETUP, errno, "open /%s in the root", name);
+	if (have.st_dev != want.st_dev || have.st_ino != want.st_ino)
+		return err_set(e, ERR_SETUP, 0, "a mount of the root covers /%s", name);
+	return 0;
 }
 
 static int attach(int mnt, int at, const char *what, struct err *e)
@@ -130,6 +104,34 @@ static int new_bind(const char *path, bool recursive, uint64_t attr, struct err 
 	return mnt;
 }
 
+/*
+ * The host's directories that one overlay is made of. They must not outlive its mount: through a
+ * descriptor of pid 1, a command's working directory or program could be a path of the host.
+ */
+struct layers {
+	int fd[PLAN_LOWERS_MAX + 2]; /* the last two: upper and work */
+	unsigned n;
+};
+
+static void close_layers(struct layers *l)
+{
+	while (l->n > 0)
+		own_close(&l->fd[--l->n]);
+}
+#define OWN_LAYERS __attribute__((cleanup(close_layers))) struct layers
+
+/* Keeps fd, which is open_layer()'s or the like, until the overlay is mounted. */
+static int hold_layer(struct layers *l, int fd, struct err *e)
+{
+	OWN_FD own = fd;
+
+	if (own < 0)
+		return -1;
+	if (l->n == NELEM(l->fd))
+		return err_set(e, ERR_LIMIT, 0, "too many layers for one mount");
+	return l->fd[l->n++] = take_fd(&own);
+}
+
 /* Opens a directory of the host for the overlay's options, where it appears as its number. */
 static int open_layer(const char *path, struct err *e)
 {
@@ -154,14 +156,14 @@ static int add_option(char *opt, size_t size, size_t *n, const char *key, int fd
  * and one descriptor a layer only from Linux 6.13 on.)
  */
 static int mount_overlay(const struct plan *p, const struct plan_mount *m, int at, int upper,
-	int work, struct err *e)
+	int work, struct layers *l, struct err *e)
 {
 	char opt[4000], target[16];
 	size_t n = (size_t)snprintf(opt, sizeof opt, "userxattr");
 	const char *lower = plan_str(p, m->src);
 
 	for (uint32_t i = 0; i < m->nlowers; i++, lower += strlen(lower) + 1) {
-		int fd = open_layer(lower, e);
+		int fd = hold_layer(l, open_layer(lower, e), e);
 
 		if (fd < 0 || add_option(opt, sizeof opt, &n, i ? ":" : ",lowerdir=", fd, e) < 0)
 			return -1;
@@ -178,7 +180,8 @@ static int mount_overlay(const struct plan *p, const struct plan_mount *m, int a
 }
 
 /* The upper and work directories of an overlay on a tmpfs of its own, mounted at `at`. */
-static int tmpfs_upper(const struct plan_mount *m, int at, int *upper, int *work, struct err *e)
+static int tmpfs_upper(
+	const struct plan_mount *m, int at, int *upper, int *work, struct layers *l, struct err *e)
 {
 	OWN_FD mnt = new_tmpfs(m->bytes, m->inodes, 0755, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e);
 
@@ -186,8 +189,8 @@ static int tmpfs_upper(const struct plan_mount *m, int at, int *upper, int *work
 		return -1;
 	if (mkdirat(mnt, "upper", 0755) < 0 || mkdirat(mnt, "work", 0755) < 0)
 		return err_set(e, ERR_SETUP, errno, "prepare the upper tmpfs");
-	*upper = openat(mnt, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	*work = openat(mnt, "work", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	*upper = hold_layer(l, openat(mnt, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC), e);
+	*work = hold_layer(l, openat(mnt, "work", O_PATH | O_DIRECTORY | O_CLOEXEC), e);
 	if (*upper < 0 || *work < 0)
 		return err_set(e, ERR_SETUP, errno, "open the upper tmpfs");
 	return 0;
@@ -195,18 +198,19 @@ static int tmpfs_upper(const struct plan_mount *m, int at, int *upper, int *work
 
 static int do_overlay(const struct plan *p, const struct plan_mount *m, int at, struct err *e)
 {
+	OWN_LAYERS l = {.n = 0};
 	int upper = -1, work = -1;
 
 	if (m->flags & PLAN_TMPFS_UPPER) {
-		if (tmpfs_upper(m, at, &upper, &work, e) < 0)
+		if (tmpfs_upper(m, at, &upper, &work, &l, e) < 0)
 			return -1;
 	} else if (m->upper) {
-		upper = open_layer(plan_str(p, m->upper), e);
-		work = upper < 0 ? -1 : open_layer(plan_str(p, m->work), e);
+		upper = hold_layer(&l, open_layer(plan_str(p, m->upper), e), e);
+		work = upper < 0 ? -1 : hold_layer(&l, open_layer(plan_str(p, m->work), e), e);
 		if (work < 0)
 			return -1;
 	}
-	return mount_overlay(p, m, at, upper, work, e);
+	return mount_overlay(p, m, at, upper, work, &l, e);
 }
 
 static int do_bind(const struct plan *p, const struct plan_mount *m, int root, struct err *e)
@@ -274,7 +278,7 @@ static int add_dir_fs(int dev, const char *name, int mnt, struct err *e)
 }
 
 /* A /dev of our own: the harmless devices, a private devpts, shared memory with limits. */
-static int build_dev(const struct plan *p, int root, struct err *e)
+static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 {
 	static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
 	static const char *const links[][2] = {{"/proc/self/fd", "fd"},
@@ -283,7 +287,7 @@ static int build_dev(const struct plan *p, int root, struct err *e)
 	static const char *const pts[] = {
 		"newinstance", NULL, "ptmxmode", "0666", "mode", "0600", NULL};
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
-	OWN_FD at = make_dir(root, "/dev", e);
+	OWN_FD at = make_own_dir(root, "dev", e);
 	OWN_FD dev = at < 0 ? -1 : new_tmpfs(65536, 64, 0755, MOUNT_ATTR_NOSUID, e);
 
 	if (dev < 0 || attach(dev, at, "/dev", e) < 0)
@@ -303,19 +307,20 @@ static int build_dev(const struct plan *p, int root, struct err *e)
 		return -1;
 	if (sys_mount_setattr(dev, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "make /dev read-only");
+	*out = take_fd(&dev);
 	return 0;
 }
 
-/* Covers path (below root) with /dev/null or an empty read-only directory; absent is fine. */
-static int mask_path(int root, const char *path, struct err *e)
+/* Covers path of the new /proc with /dev/null or an empty read-only directory; absent is fine. */
+static int mask_path(int proc, const char *path, struct err *e)
 {
-	OWN_FD at = open_in(root, path, O_NOFOLLOW), mnt = -1;
+	OWN_FD at = beneath_open(proc, path, O_PATH | O_NOFOLLOW, BENEATH_NO_LINKS), mnt = -1;
 	struct stat st;
 
 	if (at < 0)
-		return errno == ENOENT ? 0 : err_set(e, ERR_SETUP, errno, "open %s", path);
+		return errno == ENOENT ? 0 : err_set(e, ERR_SETUP, errno, "open /proc/%s", path);
 	if (fstat(at, &st) < 0)
-		return err_set(e, ERR_SETUP, errno, "look at %s", path);
+		return err_set(e, ERR_SETUP, errno, "look at /proc/%s", path);
 	mnt = S_ISDIR(st.st_mode)
 		      ? new_tmpfs(4096, 2, 0555,
 				MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e)
@@ -323,19 +328,19 @@ static int mask_path(int root, const char *path, struct err *e)
 	return mnt < 0 ? -1 : attach(mnt, at, path, e);
 }
 
-static int readonly_path(int root, const char *path, struct err *e)
+static int readonly_path(int proc, const char *path, struct err *e)
 {
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
 					    MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
-	OWN_FD at = open_in(root, path, O_NOFOLLOW);
+	OWN_FD at = beneath_open(proc, path, O_PATH | O_NOFOLLOW, BENEATH_NO_LINKS);
 	OWN_FD mnt = at < 0 ? -1
 			    : sys_open_tree(
 				      at, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 
 	if (at < 0)
-		return errno == ENOENT ? 0 : err_set(e, ERR_SETUP, errno, "open %s", path);
+		return errno == ENOENT ? 0 : err_set(e, ERR_SETUP, errno, "open /proc/%s", path);
 	if (mnt < 0 || sys_mount_setattr(mnt, "", AT_EMPTY_PATH, &ro) < 0)
-		return err_set(e, ERR_SETUP, errno, "make %s read-only", path);
+		return err_set(e, ERR_SETUP, errno, "make /proc/%s read-only", path);
 	return attach(mnt, at, path, e);
 }
 
@@ -393,16 +398,14 @@ static int limit_pids(int proc, uint32_t processes_max, struct err *e)
 }
 
 /* The lists of the OCI runtime spec's default configuration, and what else the host shows. */
-static int build_proc(const struct plan *p, int root, int *user, struct err *e)
+static int build_proc(const struct plan *p, int root, int *proc, int *user, struct err *e)
 {
-	static const char *const masked[] = {"/proc/acpi", "/proc/asound", "/proc/config.gz",
-		"/proc/interrupts", "/proc/kallsyms", "/proc/kcore", "/proc/key-users",
-		"/proc/keys", "/proc/kmsg", "/proc/kpagecount", "/proc/kpageflags",
-		"/proc/latency_stats", "/proc/pagetypeinfo", "/proc/sched_debug", "/proc/scsi",
-		"/proc/slabinfo", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats",
-		"/proc/vmallocinfo", "/proc/vmcore"};
-	static const char *const readonly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"};
-	OWN_FD at = make_dir(root, "/proc", e);
+	static const char *const masked[] = {"acpi", "asound", "config.gz", "interrupts",
+		"kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecount", "kpageflags",
+		"latency_stats", "pagetypeinfo", "sched_debug", "scsi", "slabinfo", "sysrq-trigger",
+		"timer_list", "timer_stats", "vmallocinfo", "vmcore"};
+	static const char *const readonly[] = {"bus", "fs", "irq", "sys"};
+	OWN_FD at = make_own_dir(root, "proc", e);
 	OWN_FD mnt = at < 0 ? -1
 			    : new_fs("proc", NULL,
 				      MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, e);
@@ -415,11 +418,12 @@ static int build_proc(const struct plan *p, int root, int *user, struct err *e)
 	if (limit_pids(mnt, p->processes_max, e) < 0)
 		return -1;
 	for (size_t i = 0; i < NELEM(masked); i++)
-		if (mask_path(root, masked[i], e) < 0)
+		if (mask_path(mnt, masked[i], e) < 0)
 			return -1;
 	for (size_t i = 0; i < NELEM(readonly); i++)
-		if (readonly_path(root, readonly[i], e) < 0)
+		if (readonly_path(mnt, readonly[i], e) < 0)
 			return -1;
+	*proc = take_fd(&mnt);
 	return 0;
 }
 
@@ -432,12 +436,12 @@ static int enter_root(int root, struct err *e)
 	return 0;
 }
 
-int init_root_build(const struct plan *p, struct err *e)
+int init_root_build(const struct plan *p, int *null, struct err *e)
 {
 	const struct plan_mount *m =
 		(const struct plan_mount *)(const void *)((const char *)p + p->mounts);
 	const char *staging = plan_str(p, p->staging);
-	OWN_FD at = -1, root = -1, home = -1, user = -1;
+	OWN_FD at = -1, root = -1, dev = -1, proc = -1, home = -1, user = -1;
 
 	/* Nothing that the host mounts later may appear inside, nor the other way. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -449,12 +453,17 @@ int init_root_build(const struct plan *p, struct err *e)
 	if (root < 0)
 		return err_set(e, ERR_SETUP, errno, "open the new root");
 	/* Devices before /proc, whose masks need nothing of the host after this point. */
-	if (build_dev(p, root, e) < 0 || build_proc(p, root, &user, e) < 0)
+	if (build_dev(p, root, &dev, e) < 0 || build_proc(p, root, &proc, &user, e) < 0)
 		return -1;
 	for (uint32_t i = 0; i < p->nmounts; i++)
 		if (do_mount(p, &m[i], root, e) < 0)
 			return -1;
 	if (p->home && (home = make_dir(root, plan_str(p, p->home), e)) < 0)
 		return -1;
+	if (check_own_dir(root, "dev", dev, e) < 0 || check_own_dir(root, "proc", proc, e) < 0)
+		return -1;
+	*null = openat(dev, "null", O_RDONLY | O_CLOEXEC);
+	if (*null < 0)
+		return err_set(e, ERR_SETUP, errno, "open /dev/null");
 	return enter_root(root, e) < 0 ? -1 : set_quotas(user, e);
 }

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "isolate/beneath.h"
 #include "isolate/init.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
@@ -153,6 +154,14 @@ static void child_exec(struct start *s)
 	err_set(&s->err, ERR_NOTFOUND, errno, "execute %.100s", s->shell ? sh : s->argv[0]);
 }
 
+/* The root is ours by now, but what /proc/self/fd shows until the exec is not the payload's. */
+static int enter_dir(const char *path)
+{
+	OWN_FD fd = beneath_open(AT_FDCWD, path, O_PATH | O_DIRECTORY, BENEATH_IN_ROOT);
+
+	return fd < 0 ? -1 : fchdir(fd);
+}
+
 static int child_main(void *arg)
 {
 	struct start *s = arg;
@@ -161,7 +170,7 @@ static int child_main(void *arg)
 	setsid();
 	if (child_descriptors(s) < 0 || child_limits(s) < 0)
 		_exit(127);
-	if (chdir(s->dir) < 0) {
+	if (enter_dir(s->dir) < 0) {
 		err_set(&s->err, ERR_REQUEST, errno, "workdir: enter %.100s", s->dir);
 		_exit(127);
 	}

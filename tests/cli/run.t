@@ -106,6 +106,16 @@ leak = os.open("/", os.O_RDONLY)
 eq(inside("print(json.dumps(sorted(os.listdir('/proc/self/fd'))))", pass_fds=(leak,)), ["0", "1", "2", "3"],
    "no descriptor but 0, 1, 2 (3 is the listing itself)")
 
+# What pid 1 had open when the root was built must be gone: a child's path may go by /proc/self/fd until its exec.
+up = "/.." * 12
+eq(run("--", "/proc/self/root/usr/bin/true")[0], 0, "control: a program is found by a link of /proc/self")
+eq([n for n in range(3, 20) if run("--", "/proc/self/fd/%d%s/usr/bin/true" % (n, up))[0] != 127], [],
+   "no descriptor of pid 1 leads a program out")
+eq([n for n in range(3, 20) if run("--cwd", "/proc/self/fd/%d" % n, "true")[0] != 65], [],
+   "nor a working directory, which goes through no link of /proc")
+eq(run("--cwd", "/proc/self/fd/7" + up, "true")[0], 65, "nor the two together")
+eq(inside("print(json.dumps(os.getcwd()))", "--cwd", "/bin/../lib"), "/usr/lib", "control: other links are followed")
+
 # --- posture
 STATUS = "s=dict(l.rstrip('\\n').split(':\\t',1) for l in open('/proc/self/status') if ':\\t' in l)\nprint(json.dumps(s))"
 s = inside(STATUS)
