@@ -2,29 +2,40 @@
  * left in an upper directory), so each target is opened with openat2 inside that root and each
  * mount is attached by descriptor. */
 #include <errno.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "isolate/beneath.h"
 #include "isolate/init.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
+/* A link may lead to a place in /proc, where nothing is covered but by us. */
+static int check_target(int at, const char *path, struct err *e)
+{
+	OWN_FD own = at;
+	struct statfs fs;
+
+	if (own < 0 || fstatfs(own, &fs) < 0)
+		return err_set(e, ERR_SETUP, errno, "open %s in the root", path);
+	if (fs.f_type == PROC_SUPER_MAGIC)
+		return err_set(e, ERR_SETUP, 0, "%s in the root is a place in /proc", path);
+	return take_fd(&own);
+}
+
 /* Opens the directory path below root as a mount target, making what is missing. */
 static int make_dir(int root, const char *path, struct err *e)
 {
-	int dir = beneath_make_dir(root, path, BENEATH_IN_ROOT);
-
-	return dir >= 0 ? dir : err_set(e, ERR_SETUP, errno, "open %s in the root", path);
+	return check_target(beneath_make_dir(root, path, BENEATH_IN_ROOT), path, e);
 }
 
 /* The same for something that is no directory. */
 static int make_file(int root, const char *path, struct err *e)
 {
-	int fd = beneath_make_file(root, path, BENEATH_IN_ROOT);
-
-	return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "open %s in the root", path);
+	return check_target(beneath_make_file(root, path, BENEATH_IN_ROOT), path, e);
 }
 
 /* /dev and /proc themselves: a link in their place is refused, as other mounts hang on them. */

@@ -14,6 +14,15 @@ $(unit_fcgi): $B/unit/%: $B/tests/unit/%.o $(LF) $(LM) $(LI)
 	@mkdir -p $(@D)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
 
+# What runs inside a hostile root: static, because the root may hold nothing else.
+$B/root-probe: tests/unit/root-probe.c
+	@mkdir -p $(@D)
+	$(INIT_CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -Os -static -s -o $@ $<
+$B/unit/fcgi-roots: | $B/root-probe
+# Plants hostile roots for tests/cli.
+$B/rootctl: $B/tests/cli/rootctl.o $(LM) $(LI)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
+
 # Fuzz targets: tests/fuzz/LAYER-NAME.c with LLVMFuzzerTestOneInput, always built by clang with
 # libFuzzer, ASan and UBSan, over objects of their own. Corpus: tests/fuzz/corpus/LAYER-NAME/.
 FB      := build-fuzz
@@ -46,7 +55,7 @@ check-includes:
 	scripts/check-includes
 check-docs:
 	CC=$(CC) scripts/check-docs
-check-cli: $(programs) $B/treectl
+check-cli: $(programs) $B/treectl $B/rootctl $B/root-probe
 	@$(if $(cli_tests),B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) \
 	  prove $(PROVE_FLAGS) $(cli_tests),:)
 check: all check-includes check-docs check-unit check-cli
