@@ -67,13 +67,27 @@ static int next_name(const char **path, char name[NAME_MAX + 1])
 	return (int)n;
 }
 
+/* The last component. O_DIRECTORY finds that a link is no directory before it finds a link. */
+static int open_last(int dir, const char *name, int flags)
+{
+	int fd = openat(dir, name, flags | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if ((flags & O_PATH) && (flags & O_NOFOLLOW))
+		return fd;
+	if (fd < 0 && errno == ENOTDIR)
+		errno = fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode)
+				? ELOOP
+				: ENOTDIR;
+	return refuse_link(fd);
+}
+
 /* Each step goes from a directory that is held to a name in it that is neither ".." nor a link, so
  * none leads out. Magic links are links to fstat(2) too. Mounts are crossed, as by openat2. */
 static int walk(int root, const char *path, int flags)
 {
 	OWN_FD dir = root == AT_FDCWD ? openat(root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC)
 				      : fcntl(root, F_DUPFD_CLOEXEC, 3);
-	bool itself = (flags & O_PATH) && (flags & O_NOFOLLOW);
 	char name[NAME_MAX + 1], next[NAME_MAX + 1];
 	int n = next_name(&path, name), more = n;
 
@@ -96,8 +110,7 @@ static int walk(int root, const char *path, int flags)
 		dir = fd; /* one that is no directory is ENOTDIR for the next name */
 		memcpy(name, next, (size_t)more + 1);
 	}
-	dir = openat(dir, name, flags | O_NOFOLLOW | O_CLOEXEC);
-	return itself ? take_fd(&dir) : refuse_link(take_fd(&dir));
+	return open_last(dir, name, flags);
 }
 
 int beneath_open(int root, const char *path, int flags, enum beneath how)
