@@ -28,7 +28,8 @@ enum beneath {
  * openat(2) below root (borrowed; AT_FDCWD is the working directory). flags as for open(2),
  * O_CREAT excluded. With O_PATH|O_NOFOLLOW a link as the last component is opened itself.
  * EAGAIN, which openat2 says for a ".." that raced with any rename or mount of the machine, is
- * tried again BENEATH_TRIES times.
+ * tried again BENEATH_TRIES times: enough for the few ".." of a real path under a storm of renames;
+ * one with hundreds of them may then fail.
  */
 int beneath_open(int root, const char *path, int flags, enum beneath how);
 
