@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -189,6 +190,29 @@ static int deny_pid1(scmp_filter_ctx ctx)
 	return ret;
 }
 
+/*
+ * RLIMIT_CORE stays 1 (init_run.c says why): 0 would let a crash reach a handler of the host. All
+ * that the kernel would grant is 0, and nobody who asks for that gets a core file, so programs
+ * that make sure of it, and end when they cannot (gpg, ssh-agent), are told that it is done. The
+ * old value is not filled in by that, so who asks for both is refused.
+ */
+static int deny_core_limit(scmp_filter_ctx ctx)
+{
+	const struct scmp_arg_cmp which = {1, SCMP_CMP_MASKED_EQ, 0xffffffffU, RLIMIT_CORE},
+				  set = {2, SCMP_CMP_NE, 0, 0}, no_old = {3, SCMP_CMP_EQ, 0, 0},
+				  old = {3, SCMP_CMP_NE, 0, 0},
+				  one = {0, SCMP_CMP_MASKED_EQ, 0xffffffffU, RLIMIT_CORE};
+	int ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(0), SCMP_SYS(setrlimit), 1, one);
+
+	if (!ret)
+		ret = seccomp_rule_add(
+			ctx, SCMP_ACT_ERRNO(0), SCMP_SYS(prlimit64), 3, which, set, no_old);
+	if (!ret)
+		ret = seccomp_rule_add(
+			ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 3, which, set, old);
+	return ret;
+}
+
 /* Calls that are fine but for some of their arguments. */
 static int deny_arguments(scmp_filter_ctx ctx)
 {
@@ -198,6 +222,8 @@ static int deny_arguments(scmp_filter_ctx ctx)
 
 	if (!ret)
 		ret = deny_pid1(ctx);
+	if (!ret)
+		ret = deny_core_limit(ctx);
 	for (size_t i = 0; !ret && i < NELEM(ns_flags); i++)
 		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ, ns_flags[i],
 			ns_flags[i]);
@@ -214,13 +240,53 @@ static int deny_arguments(scmp_filter_ctx ctx)
 	return ret;
 }
 
+/*
+ * Calls that are younger than some libseccomp. From 424 on numbers are the same on every
+ * architecture, so a rule for one of these does not depend on what the library knows.
+ */
+static const struct {
+	const char *call;
+	int nr;
+} young[] = {
+	{"io_uring_setup", 425},
+	{"io_uring_enter", 426},
+	{"io_uring_register", 427},
+	{"open_tree", 428},
+	{"move_mount", 429},
+	{"fsopen", 430},
+	{"fsconfig", 431},
+	{"fsmount", 432},
+	{"fspick", 433},
+	{"clone3", 435},
+	{"close_range", 436},
+	{"openat2", 437},
+	{"faccessat2", 439},
+	{"process_madvise", 440},
+	{"mount_setattr", 442},
+	{"quotactl_fd", 443},
+	{"memfd_secret", 447},
+	{"set_mempolicy_home_node", 450},
+};
+
+/* The number of a call, below -1 when this architecture does without it. A name that libseccomp has
+ * never heard of is -EINVAL: no rule may get lost in silence. */
+static int call_number(const char *name, int *nr)
+{
+	*nr = seccomp_syscall_resolve_name(name);
+	for (size_t i = 0; i < NELEM(young); i++)
+		if (!strcmp(young[i].call, name))
+			*nr = young[i].nr;
+	return *nr == __NR_SCMP_ERROR ? -EINVAL : 0;
+}
+
 static int add_payload(scmp_filter_ctx ctx)
 {
 	for (size_t i = 0; i < NELEM(denied); i++) {
-		int nr = seccomp_syscall_resolve_name(denied[i].call);
-		int ret;
+		int nr, ret = call_number(denied[i].call, &nr);
 
-		if (nr < 0) /* unknown to this libseccomp or not on this architecture */
+		if (ret)
+			return ret;
+		if (nr < 0)
 			continue;
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO((unsigned)denied[i].errnum), nr, 0);
 		if (ret)
@@ -243,8 +309,10 @@ static int add_jail_threads(scmp_filter_ctx ctx)
 static int add_jail(scmp_filter_ctx ctx)
 {
 	for (size_t i = 0; i < NELEM(jail_allowed); i++) {
-		int nr = seccomp_syscall_resolve_name(jail_allowed[i]);
-		int ret = nr < 0 ? 0 : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
+		int nr, ret = call_number(jail_allowed[i], &nr);
+
+		if (!ret && nr >= 0)
+			ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
 
 		if (ret)
 			return ret;
@@ -256,12 +324,16 @@ static int add_jail(scmp_filter_ctx ctx)
  * Calls newer than this table was written for answer ENOSYS, as on a kernel that lacks them,
  * so a new system call is closed until somebody has thought about it.
  */
-enum { NEWEST_KNOWN_CALL = 462 /* mseal, Linux 6.10 */, PROLOGUE = 3 };
+enum { NEWEST_KNOWN_CALL = 462 /* mseal, Linux 6.10 */, PROLOGUE = 6 };
 
 static int read_program(scmp_filter_ctx ctx, bool prologue, struct filter *out, struct err *e)
 {
-	static const struct sock_filter newest[PROLOGUE] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0 /* seccomp_data.nr */),
+	/* Numbers mean nothing before the architecture is known to be ours. */
+	const struct sock_filter newest[PROLOGUE] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, seccomp_arch_native(), 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, NEWEST_KNOWN_CALL, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
 	};

@@ -151,7 +151,9 @@ eq(sorted(inside("print(json.dumps(os.listdir('/dev')))")),
    ["fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"],
    "a /dev of our own")
 eq(inside("import resource as r\nprint(json.dumps([r.getrlimit(r.RLIMIT_CORE),r.getrlimit(r.RLIMIT_NOFILE)]))"),
-   [[0, 0], [1024, 1024]], "no core files, the configured number of descriptors")
+   [[1, 1], [1024, 1024]], "no core files and no handler for them, the configured number of descriptors")
+eq(inside("import resource as r\nr.setrlimit(r.RLIMIT_CORE,(0,0))\nprint(json.dumps(r.getrlimit(r.RLIMIT_CORE)))"), [1, 1],
+   "and that stays so")
 n = inside("""import errno
 n=0
 try:
