@@ -191,7 +191,7 @@ static int deny_pid1(scmp_filter_ctx ctx)
 }
 
 /*
- * RLIMIT_CORE stays 1 (init_run.c says why): 0 would let a crash reach a handler of the host. All
+ * RLIMIT_CORE stays 1 (init_drop.c says why): 0 would let a crash reach a handler of the host. All
  * that the kernel would grant is 0, and nobody who asks for that gets a core file, so programs
  * that make sure of it, and end when they cannot (gpg, ssh-agent), are told that it is done. The
  * old value is not filled in by that, so who asks for both is refused.

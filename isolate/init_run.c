@@ -27,13 +27,6 @@ enum {
 	SIGPENDING_MAX = 4096,
 	MSGQUEUE_MAX = 819200, /* bytes; the kernel's default */
 	MEMLOCK_MAX = 8 << 20, /* bytes; the kernel's default */
-	/*
-	 * Bytes. 0 would do for core files, but not where kernel.core_pattern names a program: that
-	 * runs as root on the host whatever the limit is, unless it is exactly 1, the mark by which
-	 * the kernel keeps such programs from being called for themselves (core(5), fs/coredump.c).
-	 * And for a file 1 is as good as 0: an ELF core has a page at least.
-	 */
-	CORE_MAX = 1,
 };
 
 static uint64_t now_us(void)
@@ -80,7 +73,6 @@ static int child_limits(struct start *s)
 	const struct plan *p = s->plan;
 
 	if (limit_cpu(s, p->cpu_time_max_s) < 0 ||
-		child_limit(s, RLIMIT_CORE, CORE_MAX, "RLIMIT_CORE") < 0 ||
 		child_limit(s, RLIMIT_SIGPENDING, SIGPENDING_MAX, "RLIMIT_SIGPENDING") < 0 ||
 		child_limit(s, RLIMIT_MSGQUEUE, MSGQUEUE_MAX, "RLIMIT_MSGQUEUE") < 0 ||
 		child_limit(s, RLIMIT_MEMLOCK, MEMLOCK_MAX, "RLIMIT_MEMLOCK") < 0 ||

@@ -121,7 +121,7 @@ bool probe_site_path(const char *state_dir, int site, int pid, char *out, size_t
 __attribute__((noreturn)) static void child(
 	const struct probe *p, const struct probe_env *env, struct fact *f)
 {
-	struct rlimit none = {1, 1}; /* as in init_run.c */
+	struct rlimit none = {1, 1}; /* as in init_drop.c */
 
 	/* A group of its own, to be killed as one; and not to outlive a caller that was killed. */
 	setpgid(0, 0);
