@@ -14,7 +14,12 @@ from client import HERE, KEY, SELF_STARTING, STATE, create, delete, eq, ok, requ
 PATHS = ("/api/v1/system/", "/api/v1/system", "/system/", "/system")
 MEMBERS = ["version", "backend", "uptime_s", "ready", "checked_at", "facts", "limits", "sessions", "sandboxes"]
 HOLDERS = {"kernel", "service", "cgroup", "watchdog", "none"}
+# scripts/serve of a source tree installs below the state directory; another one is where it was installed.
 PREFIX = os.path.join(STATE, "install")
+CONF = os.path.join(PREFIX, "sandbox.conf")
+if not os.path.isdir(PREFIX):
+    PREFIX = os.path.realpath(os.path.join(os.path.dirname(os.environ["CGIBOX_TEST_SERVE"]), "../.."))
+    CONF = os.path.join(HERE, "http.conf")
 
 
 def settings():
@@ -31,8 +36,8 @@ def doctor():
         st = os.stat(os.path.join(STATE, "sessions"))
         become = ["setpriv", "--reuid", str(st.st_uid), "--regid", str(st.st_gid), "--clear-groups",
                   "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
-    p = subprocess.run(become + [os.path.join(PREFIX, "bin/cgibox"), "--state", STATE, "--conf",
-                                 os.path.join(PREFIX, "sandbox.conf"), "doctor", "--json"],
+    p = subprocess.run(become + [os.path.join(PREFIX, "bin/cgibox"), "--state", STATE, "--conf", CONF,
+                                 "doctor", "--json"],
                        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, stdin=subprocess.DEVNULL, capture_output=True,
                        text=True, timeout=300, cwd="/")
     try:
