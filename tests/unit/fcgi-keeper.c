@@ -106,8 +106,19 @@ static void test_worker_death(struct service *s)
 	ops->close(c);
 }
 
+/* STATE/tmp/.doctor-PID with something in it. */
+static void make_scratch(const struct service *s, int pid, char *path, size_t size)
+{
+	char below[128];
+
+	snprintf(path, size, "%s/tmp/.doctor-%d", s->dir, pid);
+	snprintf(below, sizeof below, "%s/overlay", path);
+	ok(mkdir(path, 0700) == 0 && mkdir(below, 0) == 0, "a scratch of doctor %d", pid);
+}
+
 static void test_keeper_death(struct service *s)
 {
+	char dead[100], alive[100];
 	struct session_spec spec = {0};
 	char id[SESSION_ID_LEN + 1] = "", out[100];
 	struct session_info info;
@@ -125,7 +136,11 @@ static void test_keeper_death(struct service *s)
 	ops->close(c);
 	ok(ops->health(s->b, &e) < 0 && e.kind == ERR_BUSY && e.errnum == ECONNREFUSED,
 		"the health check says so");
+	make_scratch(s, 1 << 30, dead, sizeof dead);
+	make_scratch(s, (int)getpid(), alive, sizeof alive);
 	start(s);
+	ok(access(dead, F_OK) < 0 && errno == ENOENT, "what a dead doctor left is gone");
+	ok(access(alive, F_OK) == 0, "and not what belongs to a process that lives");
 	c = open_session(s, id, -1, &info, &e);
 	ok(c && run(c, "cat y", 5000, &r, out, sizeof out) == 0, "the next keeper serves it");
 	is_str(out, "x\n", "with its file");
