@@ -190,27 +190,30 @@ static int deny_pid1(scmp_filter_ctx ctx)
 	return ret;
 }
 
+/* Whether crashes start a program of the host. What cannot be read may be one. */
+static bool core_handler(void)
+{
+	OWN_FD fd = open("/proc/sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC);
+	char first = '|';
+
+	return fd < 0 || read(fd, &first, 1) != 1 || first == '|';
+}
+
 /*
- * RLIMIT_CORE stays 1 (init_drop.c says why): 0 would let a crash reach a handler of the host. All
- * that the kernel would grant is 0, and nobody who asks for that gets a core file, so programs
- * that make sure of it, and end when they cannot (gpg, ssh-agent), are told that it is done. The
- * old value is not filled in by that, so who asks for both is refused.
+ * Where there is such a program RLIMIT_CORE has to stay 1 (init_drop.c says why), which a
+ * process could set to 0. EINVAL, because gpg takes it for a system that has no such limit and
+ * would end itself at EPERM. Elsewhere 0 does no harm, and some programs insist on it.
  */
 static int deny_core_limit(scmp_filter_ctx ctx)
 {
-	const struct scmp_arg_cmp which = {1, SCMP_CMP_MASKED_EQ, 0xffffffffU, RLIMIT_CORE},
-				  set = {2, SCMP_CMP_NE, 0, 0}, no_old = {3, SCMP_CMP_EQ, 0, 0},
-				  old = {3, SCMP_CMP_NE, 0, 0},
-				  one = {0, SCMP_CMP_MASKED_EQ, 0xffffffffU, RLIMIT_CORE};
-	int ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(0), SCMP_SYS(setrlimit), 1, one);
+	const struct scmp_arg_cmp first = {0, SCMP_CMP_MASKED_EQ, 0xffffffffU, RLIMIT_CORE},
+				  second = {1, SCMP_CMP_MASKED_EQ, 0xffffffffU, RLIMIT_CORE},
+				  set = {2, SCMP_CMP_NE, 0, 0};
+	int ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(setrlimit), 1, first);
 
-	if (!ret)
-		ret = seccomp_rule_add(
-			ctx, SCMP_ACT_ERRNO(0), SCMP_SYS(prlimit64), 3, which, set, no_old);
-	if (!ret)
-		ret = seccomp_rule_add(
-			ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 3, which, set, old);
-	return ret;
+	return ret ? ret
+		   : seccomp_rule_add(
+			     ctx, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(prlimit64), 2, second, set);
 }
 
 /* Calls that are fine but for some of their arguments. */
@@ -222,7 +225,7 @@ static int deny_arguments(scmp_filter_ctx ctx)
 
 	if (!ret)
 		ret = deny_pid1(ctx);
-	if (!ret)
+	if (!ret && core_handler())
 		ret = deny_core_limit(ctx);
 	for (size_t i = 0; !ret && i < NELEM(ns_flags); i++)
 		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ, ns_flags[i],
@@ -269,20 +272,22 @@ static const struct {
 };
 
 /* The number of a call, below -1 when this architecture does without it. A name that libseccomp has
- * never heard of is -EINVAL: no rule may get lost in silence. */
-static int call_number(const char *name, int *nr)
+ * never heard of is an error: no rule may get lost in silence. */
+static int call_number(const char *name, int *nr, struct err *e)
 {
 	*nr = seccomp_syscall_resolve_name(name);
 	for (size_t i = 0; i < NELEM(young); i++)
 		if (!strcmp(young[i].call, name))
 			*nr = young[i].nr;
-	return *nr == __NR_SCMP_ERROR ? -EINVAL : 0;
+	return *nr == __NR_SCMP_ERROR
+		       ? err_set(e, ERR_BUG, 0, "libseccomp knows no call \"%s\"", name)
+		       : 0;
 }
 
-static int add_payload(scmp_filter_ctx ctx)
+static int add_payload(scmp_filter_ctx ctx, struct err *e)
 {
 	for (size_t i = 0; i < NELEM(denied); i++) {
-		int nr, ret = call_number(denied[i].call, &nr);
+		int nr, ret = call_number(denied[i].call, &nr, e);
 
 		if (ret)
 			return ret;
@@ -306,10 +311,10 @@ static int add_jail_threads(scmp_filter_ctx ctx)
 	return ret ? ret : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 }
 
-static int add_jail(scmp_filter_ctx ctx)
+static int add_jail(scmp_filter_ctx ctx, struct err *e)
 {
 	for (size_t i = 0; i < NELEM(jail_allowed); i++) {
-		int nr, ret = call_number(jail_allowed[i], &nr);
+		int nr, ret = call_number(jail_allowed[i], &nr, e);
 
 		if (!ret && nr >= 0)
 			ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
@@ -365,6 +370,7 @@ int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
 	int ret;
 
 	memset(out, 0, sizeof *out);
+	e->kind = ERR_NONE;
 	if (!ctx)
 		return err_set(e, ERR_SETUP, ENOMEM, "seccomp filter");
 	/* A foreign architecture (int 0x80 on x86-64) would slip past the call numbers. */
@@ -372,9 +378,11 @@ int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
 	if (!ret)
 		ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree, not a list */
 	if (!ret)
-		ret = payload ? add_payload(ctx) : add_jail(ctx);
-	if (ret)
+		ret = payload ? add_payload(ctx, e) : add_jail(ctx, e);
+	if (ret && e->kind == ERR_NONE)
 		err_set(e, ERR_SETUP, -ret, "build the seccomp filter");
+	else if (ret)
+		err_in(e, "seccomp filter");
 	else
 		ret = read_program(ctx, payload, out, e);
 	seccomp_release(ctx);

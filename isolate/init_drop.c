@@ -42,7 +42,7 @@ static int restrict_landlock(struct err *e)
 }
 
 /*
- * 1 byte, for good: the filter lets nobody change it. 0 would do for core files, but not where
+ * 1 byte, which the filter keeps where it matters. 0 would do for core files, but not where
  * kernel.core_pattern names a program: that runs as root on the host whatever the limit is,
  * unless it is exactly 1, the mark by which the kernel keeps such programs from being called for
  * themselves (core(5), fs/coredump.c). For a file 1 is as good as 0: an ELF core has a page at
