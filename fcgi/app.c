@@ -14,6 +14,7 @@
 #include "fcgi/body.h"
 #include "fcgi/dialect.h"
 #include "fcgi/dialects/daiv.h"
+#include "fcgi/dialects/native.h"
 #include "fcgi/json_out.h"
 #include "fcgi/route.h"
 #include "fcgi/schema.h"
@@ -153,6 +154,29 @@ static void answer_bare(struct app *a, const struct route *r, struct dialect_cal
 		r->handle(c);
 }
 
+/* Asks each dialect. *allow: what the first one that knows the path says. */
+static const struct route *find_route(
+	struct app *a, const struct url *url, struct dialect_call *c, const char **allow)
+{
+	const struct {
+		const struct route *table;
+		size_t n;
+	} dialects[] = {{daiv_routes, daiv_nroutes}, {native_routes, native_nroutes}};
+
+	*allow = NULL;
+	for (size_t i = 0; i < NELEM(dialects); i++) {
+		const char *other;
+		const struct route *r = route_find(dialects[i].table, dialects[i].n,
+			a->conf->api_prefix, url, c->rq->method, &c->param, &other);
+
+		if (r)
+			return r;
+		if (!*allow)
+			*allow = other;
+	}
+	return NULL;
+}
+
 static void answer(struct app *a, struct dialect_call *c)
 {
 	const struct route *r;
@@ -167,8 +191,7 @@ static void answer(struct app *a, struct dialect_call *c)
 			answer_none(c, 400, "Bad Request", NULL);
 		return;
 	}
-	r = route_find(daiv_routes, daiv_nroutes, a->conf->api_prefix, &url, c->rq->method,
-		&c->param, &allow);
+	r = find_route(a, &url, c, &allow);
 	if (!r)
 		answer_none(
 			c, allow ? 405 : 404, allow ? "Method Not Allowed" : "Not Found", allow);

@@ -46,6 +46,15 @@ struct session_info {
 	bool has_baseline;
 };
 
+/* What system() tells: the machine as it is now. */
+struct system_info {
+	char *facts; /* a JSON array of {"name","state","text","fix"}; NULL: not known. Owned */
+	int64_t checked_at;           /* when the facts were found, seconds since the epoch */
+	int64_t uptime_ms;            /* of what holds the sessions */
+	unsigned sessions, sandboxes; /* on disk; running */
+	unsigned means;               /* LIMIT_BY_*: what holds limits here, see limits.h */
+};
+
 struct backend;
 struct session_call; /* one request's hold on one session: lock, sandbox, processes */
 
@@ -91,6 +100,9 @@ struct backend_ops {
 
 	/* Deletes the session and its files; an unknown id is not an error. Waits for the lock. */
 	int (*destroy)(struct backend *b, const char *id, struct err *e);
+
+	/* Fills out, whose facts the caller frees. May wait for the facts, but a bounded time. */
+	int (*system)(struct backend *b, struct system_info *out, struct err *e);
 };
 
 extern const struct backend_ops backend_isolate;

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "isolate/fdmsg.h"
+#include "fcgi/examiner.h"
 #include "fcgi/keeper.h"
 #include "fcgi/keeper_proto.h"
 #include "isolate/client.h"
@@ -63,7 +64,8 @@ static int ask(int sock, struct keeper_request *rq, int fd, struct keeper_reply 
 		return err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting");
 	rp->err.msg[sizeof rp->err.msg - 1] = '\0';
 	rp->id[SESSION_ID_LEN] = '\0';
-	if (rp->err.kind == ERR_NONE && n == (rq->op == KEEPER_OPEN ? 2 : 0))
+	if (rp->err.kind == ERR_NONE &&
+		(n == (rq->op == KEEPER_OPEN ? 2 : 0) || (n == 1 && rq->op == KEEPER_SYSTEM)))
 		return 0;
 	for (unsigned i = 0; i < n; i++)
 		own_close(&out[i]);
@@ -276,6 +278,39 @@ static int isolate_destroy(struct backend *b, const char *id, struct err *e)
 	return ask_once(b, &rq, -1, &rp, e);
 }
 
+/* The descriptor is the keeper's, sealed: it is as long as it may be, and zero behind the text. */
+static int read_facts(int fd, struct system_info *out, struct err *e)
+{
+	char *text = calloc(1, EXAMINER_OUTPUT_MAX + 1);
+
+	if (!text || pread(fd, text, EXAMINER_OUTPUT_MAX, 0) < 0) {
+		err_set(e, ERR_SETUP, errno, "read the facts about this machine");
+		free(text);
+		return -1;
+	}
+	out->facts = text;
+	return 0;
+}
+
+static int isolate_system(struct backend *b, struct system_info *out, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_SYSTEM};
+	struct keeper_reply rp;
+	OWN_FD sock = keeper_connect(b->conf->state_dir, e);
+	int fds[2] = {-1, -1};
+	OWN_FD facts = -1;
+
+	if (sock < 0 || ask(sock, &rq, -1, &rp, fds, e) < 0)
+		return -1;
+	facts = fds[0];
+	*out = (struct system_info){.checked_at = rp.checked_at,
+		.uptime_ms = (int64_t)rp.uptime_ms,
+		.sessions = rp.sessions,
+		.sandboxes = rp.sandboxes,
+		.means = rp.means};
+	return facts < 0 ? 0 : read_facts(facts, out, e);
+}
+
 const struct backend_ops backend_isolate = {
 	.name = "isolate",
 	.new = isolate_new,
@@ -288,4 +323,5 @@ const struct backend_ops backend_isolate = {
 	.patch = isolate_patch,
 	.close = isolate_close,
 	.destroy = isolate_destroy,
+	.system = isolate_system,
 };

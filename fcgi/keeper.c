@@ -210,6 +210,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	memset(k, 0, sizeof *k);
 	k->conf = c;
 	k->on_demand = on_demand;
+	k->start_ms = keeper_now_ms();
 	k->listen.fd = k->lifeline.fd = k->epoll = k->lock = -1;
 	k->launcher.init_fd = -1;
 	for (int i = 0; i < TRASH_JOBS; i++)
@@ -219,14 +220,14 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	if (session_dirs_open(&k->dirs, c->state_dir, e) < 0)
 		return -1;
 	k->lock = take_lock(k->dirs.state, !on_demand, e);
-	if (k->lock < 0 || enter_namespaces(e) < 0)
+	if (k->lock < 0 || facts_open(k, e) < 0 || enter_namespaces(e) < 0)
 		return -1;
 	/* The helpers' parent first: it must not hold what we open from here on. */
 	k->tree = tree_server_start(e);
 	k->store = k->tree ? store_open(c->state_dir, e) : NULL;
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (!k->store || k->epoll < 0 || launcher_open(&k->launcher, e) < 0 ||
-		session_dirs_sweep(&k->dirs, e) < 0)
+		session_dirs_sweep(&k->dirs, e) < 0 || facts_watch(k, e) < 0)
 		return -1;
 	raise_files_limit();
 	prepare_host(k);

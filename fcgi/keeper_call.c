@@ -86,6 +86,9 @@ static void hang_up(struct keeper *k, struct call *c)
 		lock_give_up(k, c);
 		finish(k, c);
 		break;
+	case CALL_FACTS:
+		finish(k, c);
+		break;
 	case CALL_JOB:  /* bounded by its own time limit; the lock stays until it ends */
 	case CALL_PULL: /* useful to the next who asks */
 	case CALL_STOP:
@@ -328,6 +331,14 @@ void call_ready(struct keeper *k, struct call *c)
 	own_close(&c->client);
 }
 
+void call_answer_system(struct keeper *k, struct call *c)
+{
+	struct keeper_reply rp = {.op = KEEPER_SYSTEM};
+
+	system_fill(k, &rp);
+	answer(c, &rp, &k->facts.found, k->facts.found >= 0);
+}
+
 static void do_patch(struct keeper *k, struct call *c)
 {
 	struct err e = {0};
@@ -384,6 +395,9 @@ static void call_next(struct keeper *k, struct call *c)
 		return;
 	case KEEPER_DESTROY:
 		do_destroy(k, c);
+		return;
+	case KEEPER_SYSTEM:
+		facts_ask(k, c);
 		return;
 	case KEEPER_OP_MAX:
 		break;
@@ -481,6 +495,10 @@ int call_deadline(struct keeper *k)
 			continue;
 		if (c->deadline_ms > now) {
 			next = c->deadline_ms < next ? c->deadline_ms : next;
+			continue;
+		}
+		if (c->state == CALL_FACTS) {
+			call_answer_system(k, c);
 			continue;
 		}
 		if (c->state == CALL_LOCK) {

@@ -1,6 +1,6 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox),
- * keeper_trash.c (expiry, removal), keeper_pull.c (images). */
+ * keeper_trash.c (expiry, removal), keeper_pull.c (images), keeper_system.c (facts). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "fcgi/examiner.h"
 #include "fcgi/keeper_proto.h"
 #include "fcgi/session_dir.h"
 #include "fcgi/tree.h"
@@ -35,6 +36,7 @@ enum call_state {
 	CALL_JOB,   /* waits for a tree helper */
 	CALL_START, /* waits for pid 1 */
 	CALL_STOP,  /* waits for the end of the sandbox */
+	CALL_FACTS, /* waits for the first facts about the machine */
 };
 
 /* One connection of a worker. */
@@ -79,6 +81,16 @@ struct trash_job {
 	char name[64];
 };
 
+/* What the machine allows, found by the examiner. */
+struct facts {
+	struct examiner examiner;
+	struct source done; /* the examiner's socket */
+	int running;        /* a run writes there; -1 = no run */
+	int found;          /* of the last good run, sealed; -1 = none yet */
+	int64_t found_at;   /* seconds since the epoch */
+	uint64_t found_ms;  /* monotonic */
+};
+
 struct keeper {
 	const struct conf *conf;
 	struct session_dirs dirs;
@@ -98,6 +110,8 @@ struct keeper {
 	uint64_t
 		listen_at_ms; /* when to listen again after a shortage of descriptors; 0 = listening */
 	unsigned npulls;
+	uint64_t start_ms;
+	struct facts facts;
 };
 
 uint64_t keeper_now_ms(void);
@@ -111,6 +125,7 @@ void call_fail(struct keeper *k, struct call *c, const struct err *e);
 void call_ready(struct keeper *k, struct call *c);   /* pid 1 is ready */
 void call_stopped(struct keeper *k, struct call *c); /* its sandbox is gone */
 void call_pulled(struct keeper *k, struct call *c, const struct err *e);
+void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if there are any */
 int call_deadline(struct keeper *k); /* serves those that passed; ms to the next */
 
 /* keeper_lock.c */
@@ -129,6 +144,12 @@ int make_environment(struct keeper *k, const struct image *im, const struct call
 /* keeper_trash.c */
 void trash_work(struct keeper *k);
 void trash_expire(struct keeper *k);
+
+/* keeper_system.c */
+int facts_open(struct keeper *k, struct err *e); /* before the keeper enters its namespaces */
+int facts_watch(struct keeper *k, struct err *e);
+void facts_ask(struct keeper *k, struct call *c); /* answers, or waits in CALL_FACTS */
+void system_fill(const struct keeper *k, struct keeper_reply *rp);
 
 /* keeper_pull.c */
 int pull_start(struct keeper *k, struct call *c, struct err *e);

@@ -22,6 +22,7 @@ enum keeper_op {
 	KEEPER_OPEN,  /* id; fd: archive, if has_archive. Answer: fds client socket, environment */
 	KEEPER_PATCH, /* fd: output */
 	KEEPER_DESTROY, /* id */
+	KEEPER_SYSTEM,  /* Answer: fd the facts of doctor, sealed; none when there are none */
 	KEEPER_OP_MAX,
 };
 
@@ -42,6 +43,11 @@ struct keeper_reply {
 	uint32_t extract_patch, has_baseline;
 	uint32_t unenforced; /* UNENFORCED_* */
 	uint64_t patch_bytes;
+	/* of KEEPER_SYSTEM */
+	int64_t checked_at; /* of the facts, seconds since the epoch */
+	uint64_t uptime_ms; /* of the keeper */
+	uint32_t sessions, sandboxes;
+	uint32_t means; /* LIMIT_BY_*, see limits.h */
 };
 
 #endif

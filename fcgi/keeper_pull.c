@@ -11,29 +11,10 @@
 #include <sys/wait.h>
 
 #include "fcgi/keeper_int.h"
+#include "fcgi/program.h"
 #include "isolate/buf.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
-
-/* libexec/image beside us in a build tree, ../libexec/cgibox/image when installed. */
-static int find_program(char *path, size_t size, struct err *e)
-{
-	static const char *const places[] = {"libexec/image", "../libexec/cgibox/image"};
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-	char *slash;
-
-	if (n < 0)
-		return err_set(e, ERR_SETUP, errno, "find our own program");
-	self[n] = '\0';
-	slash = strrchr(self, '/');
-	for (size_t i = 0; slash && i < NELEM(places); i++) {
-		snprintf(path, size, "%.*s/%s", (int)(slash - self), self, places[i]);
-		if (access(path, X_OK) == 0)
-			return 0;
-	}
-	return err_set(e, ERR_SETUP, ENOENT, "find the program that pulls images");
-}
 
 /* The last line the puller wrote is its error. */
 static void last_line(int fd, char *out, size_t size)
@@ -79,6 +60,9 @@ static int make_env(const struct keeper *k, struct buf *out, char **env, size_t 
 	buf_addf(out, "PATH=/usr/bin:/bin%c", 0);
 	buf_addf(out, "CGIBOX_PULL_TIMEOUT_S=%lld%c", (long long)k->conf->pull_timeout_s, 0);
 	buf_addf(out, "CGIBOX_INSECURE_REGISTRIES=%s%c", k->conf->insecure_registries, 0);
+	buf_addf(out, "CGIBOX_IMAGE_MAX_BYTES=%lld%c", (long long)k->conf->image_max_bytes, 0);
+	buf_addf(out, "CGIBOX_IMAGE_ENTRIES_MAX=%lld%c", (long long)k->conf->image_entries_max, 0);
+	buf_addf(out, "CGIBOX_IMAGE_LAYERS_MAX=%lld%c", (long long)k->conf->image_layers_max, 0);
 	for (size_t i = 0; i < NELEM(pass); i++)
 		if (getenv(pass[i]))
 			buf_addf(out, "%s=%s%c", pass[i], getenv(pass[i]), 0);
@@ -119,7 +103,7 @@ int pull_start(struct keeper *k, struct call *c, struct err *e)
 
 	if (k->npulls >= PULLS_MAX)
 		return err_set(e, ERR_BUSY, EUSERS, "%u images are being pulled", k->npulls);
-	if (find_program(program, sizeof program, e) < 0)
+	if (program_find("image", program, sizeof program, e) < 0)
 		return -1;
 	c->pull_out = memfd_create("pull", MFD_CLOEXEC);
 	if (c->pull_out < 0)

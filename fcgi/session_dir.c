@@ -3,15 +3,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "images/rmtree.h"
 #include "isolate/buf.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
+
+#define DOCTOR_PREFIX ".doctor-" /* probe_site_path() */
 
 enum { RECORD_MAX = 1 << 20, NAME_MAX_LEN = SESSION_ID_LEN + 8 };
 
@@ -83,9 +87,21 @@ static int sweep_session(struct session_dirs *d, const char *name, void *arg)
 	return 0;
 }
 
+/* What a doctor that was killed has left; its directory names its pid. */
+static void sweep_doctor(struct session_dirs *d, const char *name)
+{
+	struct err e = {0};
+	int pid = atoi(name + strlen(DOCTOR_PREFIX));
+
+	if (pid > 0 && kill(pid, 0) < 0 && errno == ESRCH && rmtree_at(d->tmp, name, &e) < 0)
+		log_err(LOG_WARN, &e, "tmp/%.40s", name);
+}
+
 static int sweep_tmp(struct session_dirs *d, const char *name, void *arg)
 {
 	(void)arg;
+	if (!strncmp(name, DOCTOR_PREFIX, strlen(DOCTOR_PREFIX)))
+		sweep_doctor(d, name);
 	unlinkat(d->tmp, name, 0); /* files only: what workers left; others are not ours to judge */
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -189,6 +190,32 @@ static int deny_pid1(scmp_filter_ctx ctx)
 	return ret;
 }
 
+/* Whether crashes start a program of the host. What cannot be read may be one. */
+static bool core_handler(void)
+{
+	OWN_FD fd = open("/proc/sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC);
+	char first = '|';
+
+	return fd < 0 || read(fd, &first, 1) != 1 || first == '|';
+}
+
+/*
+ * Where there is such a program RLIMIT_CORE has to stay 1 (init_drop.c says why), which a
+ * process could set to 0. EINVAL, because gpg takes it for a system that has no such limit and
+ * would end itself at EPERM. Elsewhere 0 does no harm, and some programs insist on it.
+ */
+static int deny_core_limit(scmp_filter_ctx ctx)
+{
+	const struct scmp_arg_cmp first = {0, SCMP_CMP_MASKED_EQ, 0xffffffffU, RLIMIT_CORE},
+				  second = {1, SCMP_CMP_MASKED_EQ, 0xffffffffU, RLIMIT_CORE},
+				  set = {2, SCMP_CMP_NE, 0, 0};
+	int ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(setrlimit), 1, first);
+
+	return ret ? ret
+		   : seccomp_rule_add(
+			     ctx, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(prlimit64), 2, second, set);
+}
+
 /* Calls that are fine but for some of their arguments. */
 static int deny_arguments(scmp_filter_ctx ctx)
 {
@@ -198,6 +225,8 @@ static int deny_arguments(scmp_filter_ctx ctx)
 
 	if (!ret)
 		ret = deny_pid1(ctx);
+	if (!ret && core_handler())
+		ret = deny_core_limit(ctx);
 	for (size_t i = 0; !ret && i < NELEM(ns_flags); i++)
 		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ, ns_flags[i],
 			ns_flags[i]);
@@ -214,13 +243,55 @@ static int deny_arguments(scmp_filter_ctx ctx)
 	return ret;
 }
 
-static int add_payload(scmp_filter_ctx ctx)
+/*
+ * Calls that are younger than some libseccomp. From 424 on numbers are the same on every
+ * architecture, so a rule for one of these does not depend on what the library knows.
+ */
+static const struct {
+	const char *call;
+	int nr;
+} young[] = {
+	{"io_uring_setup", 425},
+	{"io_uring_enter", 426},
+	{"io_uring_register", 427},
+	{"open_tree", 428},
+	{"move_mount", 429},
+	{"fsopen", 430},
+	{"fsconfig", 431},
+	{"fsmount", 432},
+	{"fspick", 433},
+	{"clone3", 435},
+	{"close_range", 436},
+	{"openat2", 437},
+	{"faccessat2", 439},
+	{"process_madvise", 440},
+	{"mount_setattr", 442},
+	{"quotactl_fd", 443},
+	{"memfd_secret", 447},
+	{"set_mempolicy_home_node", 450},
+};
+
+/* The number of a call, below -1 when this architecture does without it. A name that libseccomp has
+ * never heard of is an error: no rule may get lost in silence. */
+static int call_number(const char *name, int *nr, struct err *e)
+{
+	*nr = seccomp_syscall_resolve_name(name);
+	for (size_t i = 0; i < NELEM(young); i++)
+		if (!strcmp(young[i].call, name))
+			*nr = young[i].nr;
+	return *nr == __NR_SCMP_ERROR
+		       ? err_set(e, ERR_BUG, 0, "libseccomp knows no call \"%s\"", name)
+		       : 0;
+}
+
+static int add_payload(scmp_filter_ctx ctx, struct err *e)
 {
 	for (size_t i = 0; i < NELEM(denied); i++) {
-		int nr = seccomp_syscall_resolve_name(denied[i].call);
-		int ret;
+		int nr, ret = call_number(denied[i].call, &nr, e);
 
-		if (nr < 0) /* unknown to this libseccomp or not on this architecture */
+		if (ret)
+			return ret;
+		if (nr < 0)
 			continue;
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO((unsigned)denied[i].errnum), nr, 0);
 		if (ret)
@@ -240,11 +311,13 @@ static int add_jail_threads(scmp_filter_ctx ctx)
 	return ret ? ret : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 }
 
-static int add_jail(scmp_filter_ctx ctx)
+static int add_jail(scmp_filter_ctx ctx, struct err *e)
 {
 	for (size_t i = 0; i < NELEM(jail_allowed); i++) {
-		int nr = seccomp_syscall_resolve_name(jail_allowed[i]);
-		int ret = nr < 0 ? 0 : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
+		int nr, ret = call_number(jail_allowed[i], &nr, e);
+
+		if (!ret && nr >= 0)
+			ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
 
 		if (ret)
 			return ret;
@@ -256,12 +329,16 @@ static int add_jail(scmp_filter_ctx ctx)
  * Calls newer than this table was written for answer ENOSYS, as on a kernel that lacks them,
  * so a new system call is closed until somebody has thought about it.
  */
-enum { NEWEST_KNOWN_CALL = 462 /* mseal, Linux 6.10 */, PROLOGUE = 3 };
+enum { NEWEST_KNOWN_CALL = 462 /* mseal, Linux 6.10 */, PROLOGUE = 6 };
 
 static int read_program(scmp_filter_ctx ctx, bool prologue, struct filter *out, struct err *e)
 {
-	static const struct sock_filter newest[PROLOGUE] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0 /* seccomp_data.nr */),
+	/* Numbers mean nothing before the architecture is known to be ours. */
+	const struct sock_filter newest[PROLOGUE] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, seccomp_arch_native(), 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, NEWEST_KNOWN_CALL, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
 	};
@@ -293,6 +370,7 @@ int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
 	int ret;
 
 	memset(out, 0, sizeof *out);
+	e->kind = ERR_NONE;
 	if (!ctx)
 		return err_set(e, ERR_SETUP, ENOMEM, "seccomp filter");
 	/* A foreign architecture (int 0x80 on x86-64) would slip past the call numbers. */
@@ -300,9 +378,11 @@ int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
 	if (!ret)
 		ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree, not a list */
 	if (!ret)
-		ret = payload ? add_payload(ctx) : add_jail(ctx);
-	if (ret)
+		ret = payload ? add_payload(ctx, e) : add_jail(ctx, e);
+	if (ret && e->kind == ERR_NONE)
 		err_set(e, ERR_SETUP, -ret, "build the seccomp filter");
+	else if (ret)
+		err_in(e, "seccomp filter");
 	else
 		ret = read_program(ctx, payload, out, e);
 	seccomp_release(ctx);

@@ -19,7 +19,11 @@ struct filter {
 	unsigned short len;      /* instructions */
 };
 
-/* Builds the program. ERR_SETUP when libseccomp refuses. Any process, before it serves. */
+/*
+ * Builds the program. ERR_SETUP when libseccomp refuses, ERR_BUG when it has never heard of a call
+ * of the table. FILTER_PAYLOAD depends on kernel.core_pattern as it is now. Any process, before
+ * it serves.
+ */
 int filter_build(enum filter_kind kind, struct filter *out, struct err *e);
 void filter_free(struct filter *f);
 

@@ -41,6 +41,24 @@ static int restrict_landlock(struct err *e)
 	return 0;
 }
 
+/*
+ * 1 byte, which the filter keeps where it matters. 0 would do for core files, but not where
+ * kernel.core_pattern names a program: that runs as root on the host whatever the limit is,
+ * unless it is exactly 1, the mark by which the kernel keeps such programs from being called for
+ * themselves (core(5), fs/coredump.c). For a file 1 is as good as 0: an ELF core has a page at
+ * least. Where the service was started with a hard limit of 0 it stays that.
+ */
+static int limit_core(struct err *e)
+{
+	struct rlimit r = {1, 1}, old;
+
+	if (getrlimit(RLIMIT_CORE, &old) == 0 && old.rlim_max < 1)
+		r.rlim_cur = r.rlim_max = 0;
+	if (setrlimit(RLIMIT_CORE, &r) < 0)
+		return err_set(e, ERR_SETUP, errno, "set RLIMIT_CORE");
+	return 0;
+}
+
 static int load_filter(const struct plan *p, struct err *e)
 {
 	struct sock_fprog prog = {
@@ -62,5 +80,5 @@ int init_drop_rights(const struct plan *p, struct err *e)
 	/* The exec made us dumpable again, and with that open to ptrace by the tenant's uid. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "become non-dumpable");
-	return load_filter(p, e);
+	return limit_core(e) < 0 ? -1 : load_filter(p, e);
 }

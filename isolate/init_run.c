@@ -74,7 +74,6 @@ static int child_limits(struct start *s)
 	const struct plan *p = s->plan;
 
 	if (limit_cpu(s, p->cpu_time_max_s) < 0 ||
-		child_limit(s, RLIMIT_CORE, 0, "RLIMIT_CORE") < 0 ||
 		child_limit(s, RLIMIT_SIGPENDING, SIGPENDING_MAX, "RLIMIT_SIGPENDING") < 0 ||
 		child_limit(s, RLIMIT_MSGQUEUE, MSGQUEUE_MAX, "RLIMIT_MSGQUEUE") < 0 ||
 		child_limit(s, RLIMIT_MEMLOCK, MEMLOCK_MAX, "RLIMIT_MEMLOCK") < 0 ||

@@ -26,6 +26,9 @@ const struct probe probe_table[] = {
 	{"user", probe_user, SHORT_MS},
 	{"groups", probe_groups, SHORT_MS},
 	{"open-files", probe_open_files, SHORT_MS},
+	{"rlimits", probe_rlimits, SHORT_MS},
+	{"core-pattern", probe_core_pattern, SHORT_MS},
+	{"links", probe_links, SHORT_MS},
 	{"userns", probe_userns, SHORT_MS},
 	{"userns-limits", probe_userns_limits, SHORT_MS},
 	{"userns-sysctl", probe_userns_sysctl, SHORT_MS},
@@ -45,6 +48,7 @@ const struct probe probe_table[] = {
 	{"cgroup", probe_cgroup, SHORT_MS},
 	{"network", probe_network, SHORT_MS},
 	{"tun", probe_tun, SHORT_MS},
+	{"pasta", probe_pasta, SHORT_MS},
 	{0},
 };
 
@@ -121,7 +125,7 @@ bool probe_site_path(const char *state_dir, int site, int pid, char *out, size_t
 __attribute__((noreturn)) static void child(
 	const struct probe *p, const struct probe_env *env, struct fact *f)
 {
-	struct rlimit none = {0, 0};
+	struct rlimit none = {1, 1}; /* as in init_drop.c */
 
 	/* A group of its own, to be killed as one; and not to outlive a caller that was killed. */
 	setpgid(0, 0);

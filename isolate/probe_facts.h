@@ -9,10 +9,14 @@
 probe_fn probe_kernel, probe_seccomp, probe_no_new_privs, probe_landlock, probe_openat2,
 	probe_close_range, probe_pidfd, probe_tmpfs_xattr;
 /* probe_user.c */
-probe_fn probe_user, probe_groups, probe_open_files, probe_cgroup, probe_tun, probe_network;
+probe_fn probe_user, probe_groups, probe_open_files, probe_cgroup;
 /* probe_ns.c */
 probe_fn probe_userns, probe_userns_limits, probe_userns_sysctl, probe_apparmor, probe_container,
 	probe_mount_api, probe_proc, probe_pid_max;
+/* probe_host.c */
+probe_fn probe_core_pattern, probe_links, probe_rlimits;
+/* probe_network.c */
+probe_fn probe_network, probe_tun, probe_pasta;
 /* probe_state_dir.c */
 probe_fn probe_state_dir, probe_state_fs, probe_state_space, probe_overlay;
 

@@ -77,19 +77,22 @@ void probe_no_new_privs(const struct probe_env *env, struct fact *f)
 void probe_landlock(const struct probe_env *env, struct fact *f)
 {
 	int abi = sys_landlock_create(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	bool host = env->conf->network == NETWORK_HOST;
 
-	(void)env;
 	if (abi >= LANDLOCK_SCOPES) {
 		probe_say(f, PROBE_OK, "ABI %d", abi);
 	} else if (abi >= LANDLOCK_REFER) {
 		probe_say(f, PROBE_WEAKER,
-			"ABI %d: no second line for signals and abstract sockets (6), which the "
-			"namespaces close, all but the abstract sockets with network = host",
-			abi);
-		probe_fix(f, "a kernel of 6.12 or later");
+			"ABI %d: no second line for signals and abstract sockets (6): %s", abi,
+			host ? "with network = host sandboxes reach the machine's abstract sockets"
+			     : "the namespaces alone close them");
+		probe_fix(f, "a kernel of 6.12 or later%s", host ? ", or network = none" : "");
 	} else {
-		probe_say(f, PROBE_WEAKER, "%s: no second line against mounts and device nodes",
-			abi < 0 ? strerror(errno) : "ABI 1");
+		probe_say(f, PROBE_WEAKER, "%s: no second line against mounts and device nodes%s",
+			abi < 0 ? strerror(errno) : "ABI 1",
+			host ? "; with network = host sandboxes reach the machine's abstract "
+			       "sockets"
+			     : "");
 		probe_fix(f, "boot with lsm=landlock,... (see /sys/kernel/security/lsm)");
 	}
 }
@@ -109,8 +112,8 @@ void probe_openat2(const struct probe_env *env, struct fact *f)
 	}
 	probe_say(f, PROBE_BLOCKED, "openat2: %s",
 		in < 0 ? strerror(why) : "\"..\" leaves the directory");
-	probe_fix(
-		f, "remove RestrictSUIDSGID= and SystemCallFilter= from the unit; gVisor lacks it");
+	probe_fix(f, "remove RestrictSUIDSGID= and SystemCallFilter= from the unit; under gVisor "
+		     "(runsc), which lacks it, use another runtime");
 }
 
 void probe_close_range(const struct probe_env *env, struct fact *f)

@@ -31,6 +31,15 @@ static const char *place(const struct probe_env *env, char *out, size_t size)
 	return *out ? out : "/";
 }
 
+/* Root can do anything anyway; whom a sticky directory's group lets in makes files and replaces none. */
+static bool others_write(const struct stat *st)
+{
+	bool foreign = st->st_uid != geteuid() && st->st_uid != 0;
+
+	return foreign || (st->st_mode & 0002) ||
+	       ((st->st_mode & 0020) && !(st->st_mode & S_ISVTX));
+}
+
 void probe_state_dir(const struct probe_env *env, struct fact *f)
 {
 	char path[PATH_MAX];
@@ -54,7 +63,7 @@ void probe_state_dir(const struct probe_env *env, struct fact *f)
 			why == EROFS ? "mount -o remount,rw the file system of %s"
 				     : "install -d -m 0700 -o %2$u -g %3$u %1$s",
 			env->state_dir, geteuid(), getegid());
-	} else if (there && (st.st_uid != geteuid() || (st.st_mode & 022))) {
+	} else if (there && others_write(&st)) {
 		probe_say(f, PROBE_WEAKER, "%s: others can write there (owner %u, mode %03o)",
 			env->state_dir, st.st_uid, st.st_mode & 0777);
 		probe_fix(f, "chown %u %s && chmod 0700 %s", geteuid(), env->state_dir,

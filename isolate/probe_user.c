@@ -1,4 +1,4 @@
-/* What the caller is and may: ids, limits, control groups, the network. */
+/* What the caller is and may: ids, limits, control groups. */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -185,32 +185,4 @@ void probe_cgroup(const struct probe_env *env, struct fact *f)
 	probe_say(f, PROBE_WEAKER, "%s, not delegated to us: %s",
 		v1 ? "v1 and v2 side by side" : "v2", lost);
 	probe_fix(f, "Delegate=yes in the unit, or systemd-run --user --scope -p Delegate=yes");
-}
-
-void probe_network(const struct probe_env *env, struct fact *f)
-{
-	if (env->conf->network == NETWORK_NONE) {
-		probe_say(f, PROBE_OK, "network = none: loopback only");
-		return;
-	}
-	probe_say(f, PROBE_WEAKER,
-		"network = host: who asks for it reaches what this machine reaches, its loopback "
-		"too");
-	probe_fix(f, "network = none in sandbox.conf");
-}
-
-void probe_tun(const struct probe_env *env, struct fact *f)
-{
-	OWN_FD fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-
-	(void)env;
-	if (fd >= 0) {
-		probe_say(f, PROBE_OK, "/dev/net/tun can be opened");
-		return;
-	}
-	probe_say(f, PROBE_WEAKER,
-		"/dev/net/tun: %s: no network of their own for sandboxes, only none or the "
-		"machine's",
-		strerror(errno));
-	probe_fix(f, "%s", errno == EACCES ? "chmod 0666 /dev/net/tun" : "modprobe tun");
 }

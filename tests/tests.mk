@@ -84,7 +84,7 @@ lint_c  := $(wildcard isolate/*.[ch] images/*.[ch] fcgi/*.[ch] fcgi/dialects/*.[
              tests/unit/*.[ch] tests/fuzz/*.c)
 lint_sh := scripts/serve scripts/quickstart scripts/test scripts/deps scripts/fuzz \
              scripts/check-includes scripts/check-docs scripts/lighttpd-error.cgi .ci/run \
-             tests/http/run $(wildcard tests/vm/run tests/vm/build-guest tests/vm/pack tests/vm/inside.sh \
+             tests/http/run $(wildcard tests/vm/run tests/vm/build-guest tests/vm/pack tests/vm/inside.sh tests/vm/core.sh \
              tests/vm/guest/customize tests/vm/guest/init tests/vm/guest/command tests/vm/guest/finish)
 lint: check-includes check-docs
 	clang-format --dry-run -Werror $(lint_c)
@@ -93,7 +93,7 @@ lint: check-includes check-docs
 	clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(lint_c))) -- $(STD) $(PC_CFLAGS)
 	shellcheck $(lint_sh)
 	mandoc -Tlint -W warning docs/*.[158]
-	codespell -q 3 -L nd,fo,te,ot,alse README.md docs sandbox.conf isolate images fcgi scripts tests/http
+	codespell -q 3 -L nd,fo,te,ot,alse,passt README.md docs sandbox.conf isolate images fcgi scripts tests/http
 .PHONY: lint
 
 # For scripts: make -s print-B

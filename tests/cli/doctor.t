@@ -14,9 +14,9 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = os.environ.get("CGIBOX") or os.path.join(HERE, "../../build/cgibox")
 UID = 12345
-FACTS = """state-dir state-fs state-space kernel user groups open-files userns userns-limits userns-sysctl
+FACTS = """state-dir state-fs state-space kernel user groups open-files rlimits core-pattern links userns userns-limits userns-sysctl
     apparmor container mount-api proc pid-max overlay tmpfs-xattr seccomp no-new-privs landlock openat2
-    close-range pidfd cgroup network tun sandbox""".split()
+    close-range pidfd cgroup network tun pasta sandbox""".split()
 count = failed = 0
 
 
@@ -39,7 +39,7 @@ top = tempfile.mkdtemp(prefix="cgibox-doctor.")
 os.chmod(top, 0o755)
 program = shutil.copy(PROGRAM, os.path.join(top, "cgibox"))
 shutil.copytree(os.path.join(os.path.dirname(os.path.realpath(PROGRAM)), "libexec"), os.path.join(top, "libexec"))
-deny = shutil.copy(os.path.join(HERE, "lib/deny-namespaces.py"), top)
+deny = shutil.copy(os.path.join(HERE, "lib/deny-calls.py"), top)
 os.chmod(deny, 0o755)
 state = os.path.join(top, "state")
 os.mkdir(state, 0o700)
@@ -51,9 +51,10 @@ if uid == 0:
 env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-def run(*args, wrap=(), at=state):
-    p = subprocess.run(become + [*wrap, program, "--state", at, "doctor", *args], timeout=180, env=env,
-                       stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/")
+def run(*args, wrap=(), at=state, conf=(), become=None):
+    p = subprocess.run((globals()["become"] if become is None else become) + [*wrap, program, "--state", at, "doctor", *args],
+                       timeout=180, env=dict(env, **dict(conf)), stdin=subprocess.DEVNULL, capture_output=True,
+                       text=True, cwd="/")
     return p.returncode, p.stdout, p.stderr
 
 
@@ -141,11 +142,11 @@ out = p.communicate(timeout=60)[0]
 eq((p.returncode, tree(state)), (-signal.SIGTERM, before), "SIGTERM ends it, and nothing is left")
 
 # --- hosts that forbid something: blocked, exit code 1, and what fixes it
-def blocked(what, fact, fix, wrap):
-    rc, doc = facts(wrap=wrap)
+def blocked(what, fact, fix, wrap=(), conf=()):
+    rc, doc = facts(wrap=wrap, conf=conf)
     eq((rc, doc[fact]["state"]), (1, "blocked"), what)
     ok(fix in doc[fact]["fix"], "%s: the fix has %r" % (fact, fix), doc[fact])
-    line = [x for x in run(wrap=wrap)[1].splitlines() if x.split()[1] == fact]
+    line = [x for x in run(wrap=wrap, conf=conf)[1].splitlines() if x.split()[1] == fact]
     ok(len(line) == 1 and line[0].startswith("blocked") and fix in line[0], "%s: and in its line" % fact, line)
     return doc
 
@@ -160,9 +161,84 @@ few = inside("echo 5 > /proc/sys/user/max_net_namespaces")
 rc, doc = facts(wrap=few)
 eq((rc, doc["userns-limits"]["state"], doc["userns-limits"]["fix"]), (0, "weaker", "sysctl -w user.max_net_namespaces=15000"),
    "too few network namespaces are weaker")
-doc = blocked("a seccomp filter without namespaces", "container", "seccomp=unconfined", [deny])
+
+
+def denied(*calls):
+    """A wrapper: a seccomp filter that refuses these."""
+    return [deny, *calls, "--"]
+
+
+def weaker(what, fact, text, fix, code=0, **kw):
+    rc, doc = facts(**kw)
+    eq((rc, doc[fact]["state"]), (code, "weaker"), what)
+    ok(text in doc[fact]["text"], "%s: the text has %r" % (fact, text), doc[fact])
+    ok(fix in doc[fact]["fix"], "%s: the fix has %r" % (fact, fix), doc[fact])
+    return doc
+
+
+eq(facts(wrap=denied("memfd_create=EPERM"))[1]["userns"]["state"], "ok", "control: a filter that is none of our business")
+doc = blocked("a filter that refuses unshare and clone", "container", "seccomp=unconfined", denied("unshare=EPERM", "clone=EPERM"))
 eq((doc["userns"]["state"], doc["seccomp"]["state"], doc["sandbox"]["state"]), ("blocked", "ok", "blocked"),
    "which blocks user namespaces, not filters")
+# what Docker's default profile refuses to a container without CAP_SYS_ADMIN
+doc = blocked("Docker's default profile", "container", "seccomp=unconfined",
+              denied("unshare=EPERM", "clone=EPERM", "clone3=ENOSYS", "setns=EPERM", "mount=EPERM", "umount2=EPERM", "fsopen=EPERM",
+                     "fsmount=EPERM", "open_tree=EPERM", "move_mount=EPERM", "mount_setattr=EPERM"))
+eq([doc[n]["state"] for n in ("userns", "mount-api", "overlay", "proc")], ["blocked"] * 4, "and what hangs on it")
+ok("seccomp=unconfined" in doc["userns"]["fix"], "userns has the same fix", doc["userns"])
+doc = blocked("openat2 is not there (RestrictSUIDSGID=, gVisor)", "openat2", "RestrictSUIDSGID=", denied("openat2=ENOSYS"))
+ok("gVisor" in doc["openat2"]["fix"] and "not implemented" in doc["openat2"]["text"], "both causes are named", doc["openat2"])
+blocked("openat2 is refused", "openat2", "SystemCallFilter=", denied("openat2=EPERM"))
+blocked("no close_range", "close-range", "SystemCallFilter=", denied("close_range=ENOSYS"))
+blocked("no new mount calls", "mount-api", "SystemCallFilter=", denied("fsopen=ENOSYS"))
+doc = weaker("no Landlock", "landlock", "no second line", "lsm=landlock", wrap=denied("landlock_create_ruleset=ENOSYS"))
+ok("abstract" not in doc["landlock"]["text"], "without network = host abstract sockets are closed", doc["landlock"])
+doc = weaker("no Landlock and network = host", "landlock", "abstract sockets", "lsm=landlock",
+             wrap=denied("landlock_create_ruleset=ENOSYS"), conf={"CGIBOX_NETWORK": "host"})
+ok("abstract sockets" in doc["network"]["text"], "network says so, too", doc["network"])
+doc = weaker("network = host", "network", "loopback", "network = none", conf={"CGIBOX_NETWORK": "host"})
+if doc["landlock"]["state"] == "ok":
+    ok("abstract" not in doc["network"]["text"], "with Landlock's scopes abstract sockets are closed", doc["network"])
+
+# --- the network of network = pasta
+pasta = {"CGIBOX_NETWORK": "pasta"}
+hide = inside("mount -t tmpfs x /dev/net")
+eq(facts(wrap=hide)[1]["tun"]["state"], "ok", "/dev/net/tun is hidden: nobody needs it")
+if os.path.exists("/dev/net"):
+    blocked("/dev/net/tun is hidden and network = pasta", "tun", "modprobe tun", hide, pasta)
+blocked("no pasta and network = pasta", "pasta", "apt-get install passt", conf=dict(pasta, CGIBOX_PASTA_PROGRAM="/no/such/pasta"))
+there = os.path.join(top, "pasta")
+shutil.copy("/bin/true", there)
+eq(facts(conf=dict(pasta, CGIBOX_PASTA_PROGRAM=there))[1]["pasta"], {"name": "pasta", "state": "ok", "text": there, "fix": ""},
+   "control: a pasta")
+
+# --- settings of the host, by files over those of /proc/sys (which for its part blocks the fact "proc")
+def sysctl(name, value):
+    path = os.path.join(top, name.replace("/", "-"))
+    with open(path, "w") as f:
+        f.write(value + "\n")
+    return "mount --bind %s /proc/sys/%s" % (path, name)
+
+
+core = "kernel/core_pattern"
+eq(facts(wrap=inside(sysctl(core, "core.%p")))[1]["core-pattern"]["state"], "ok", "core_pattern is a file")
+pipe = inside(sysctl(core, "|/usr/share/apport/apport %p"))
+eq(facts(wrap=pipe)[1]["core-pattern"]["state"], "ok", "a program, that our limit of 1 keeps out")
+doc = weaker("a program, and a hard limit of 0", "core-pattern", "apport", "LimitCORE=1", 1, wrap=["prlimit", "--core=0:0", *pipe])
+weaker("a socket", "core-pattern", "@/run/", "kernel.core_pattern=core", 1,
+       wrap=inside(sysctl(core, "@/run/systemd/coredump")))
+on = "; ".join(sysctl("fs/protected_" + n, "1") for n in ("symlinks", "hardlinks", "fifos", "regular"))
+eq(facts(wrap=inside(on))[1]["links"]["state"], "ok", "protected links")
+weaker("unprotected links", "links", "for hardlinks:", "sysctl -w fs.protected_hardlinks=1", 1,
+       wrap=inside(on + "; " + sysctl("fs/protected_hardlinks", "0")))
+
+# --- limits of the service
+weaker("few processes", "rlimits", "nproc is 200, processes_max = 512", "LimitNPROC=infinity", wrap=["prlimit", "--nproc=200:200"])
+weaker("small files", "rlimits", "fsize is 5000000,", "LimitFSIZE=infinity", wrap=["prlimit", "--fsize=5000000:5000000"])
+eq(facts(wrap=["prlimit", "--nproc=512:512"])[1]["rlimits"]["state"], "ok", "control: as many as sandbox.conf's")
+weaker("little space and no limit in sandbox.conf", "rlimits", "data is 3000000000, memory_process_max_bytes = 0", "LimitDATA=",
+       wrap=["prlimit", "--data=3000000000:3000000000"], conf={"CGIBOX_MEMORY_PROCESS_MAX_BYTES": "0"})
+blocked("an old kernel", "kernel", "linux-image", ["setarch", "--uname-2.6"])
 blocked("covered parts of /proc", "proc", "systempaths=unconfined",
         inside("mount -t tmpfs x /proc/sys"))
 blocked("a read-only state directory", "state-fs", "remount,rw",
@@ -188,8 +264,16 @@ rc, doc = facts(wrap=inside("mkdir STATE/l STATE/u STATE/w; "
 eq((rc, doc["state-fs"]["state"]), (1, "blocked"), "an overlay is blocked")
 if os.getuid() == 0:
     become[-1:] = ["--groups", "1,4"]
-    rc, doc = facts()
-    eq((rc, doc["groups"]["state"], " 1 4" in doc["groups"]["text"]), (0, "weaker", True), "supplementary groups are weaker")
+    doc = weaker("supplementary groups", "groups", " 1 4", "--clear-groups")
+    doc = weaker("root", "user", "root", "setpriv", become=[], at=os.path.join(top, "roots"))
+    # as scripts/serve makes it: root's, sticky, the service's group may make files
+    shared = os.path.join(top, "shared")
+    become[-2:] = ["--clear-groups"]
+    for owner, mode, state_ in ((0, 0o1771, "ok"), (0, 0o771, "weaker"), (0, 0o1777, "weaker"), (1, 0o1771, "weaker")):
+        os.path.isdir(shared) or os.mkdir(shared)
+        os.chown(shared, owner, UID)
+        os.chmod(shared, mode)
+        eq(facts(at=shared)[1]["state-dir"]["state"], state_, "a state directory of uid %d and mode %o" % (owner, mode))
 
 subprocess.run(["chmod", "-R", "u+rwX", top], stderr=subprocess.DEVNULL)
 shutil.rmtree(top, ignore_errors=True)

@@ -161,7 +161,17 @@ eq(sorted(inside("print(json.dumps(os.listdir('/dev')))")),
    ["fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"],
    "a /dev of our own")
 eq(inside("import resource as r\nprint(json.dumps([r.getrlimit(r.RLIMIT_CORE),r.getrlimit(r.RLIMIT_NOFILE)]))"),
-   [[0, 0], [1024, 1024]], "no core files, the configured number of descriptors")
+   [[1, 1], [1024, 1024]], "no core files and no handler for them, the configured number of descriptors")
+with open("/proc/sys/kernel/core_pattern") as f:
+    handler = f.read().startswith("|")
+eq(inside("""import errno, resource as r
+out=[]
+for n in (0,2):
+    try:
+        r.setrlimit(r.RLIMIT_CORE,(n,n)); out.append('set')
+    except (OSError,ValueError) as e:
+        out.append('refused')
+print(json.dumps(out))"""), ["refused"] * 2 if handler else ["set", "refused"], "which cannot be raised, nor lowered where that matters")
 n = inside("""import errno
 n=0
 try:

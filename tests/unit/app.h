@@ -28,7 +28,7 @@
 /* What the backend was told, and what it is to answer. */
 static struct {
 	struct err fail; /* kind set: the next verb named in fail_at fails with it */
-	char fail_at;    /* 'h'ealth 'c'reate 'o'pen 'p'atch 'd'estroy */
+	char fail_at;    /* 'h'ealth 'c'reate 'o'pen 'p'atch 'd'estroy 's'ystem */
 	struct session_spec spec;
 	char env[256];
 	size_t archive_bytes;
@@ -39,6 +39,7 @@ static struct {
 	char workdir[64];
 	int64_t timeout_ms, output_max;
 	const char *patch;
+	struct system_info system; /* facts: borrowed */
 } be;
 
 static int failing(char verb, struct err *e)
@@ -183,9 +184,17 @@ static int be_destroy(struct backend *b, const char *id, struct err *e)
 	return failing('d', e);
 }
 
+static int be_system(struct backend *b, struct system_info *out, struct err *e)
+{
+	(void)b;
+	*out = be.system;
+	out->facts = be.system.facts ? strdup(be.system.facts) : NULL;
+	return failing('s', e);
+}
+
 /* The symbol that app.c knows: the linker prefers it to the library's. */
 const struct backend_ops backend_isolate = {"test", be_new, be_free, be_health, be_create,
-	be_exists, be_open, be_exec, be_patch, be_close, be_destroy};
+	be_exists, be_open, be_exec, be_patch, be_close, be_destroy, be_system};
 
 /* A request from memory. */
 

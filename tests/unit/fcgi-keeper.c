@@ -2,7 +2,10 @@
 #include <dirent.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <time.h>
 
+#include "fcgi/keeper_proto.h"
+#include "isolate/fdmsg.h"
 #include "tests/unit/keeper.h"
 
 static void test_commands(struct service *s)
@@ -103,8 +106,19 @@ static void test_worker_death(struct service *s)
 	ops->close(c);
 }
 
+/* STATE/tmp/.doctor-PID with something in it. */
+static void make_scratch(const struct service *s, int pid, char *path, size_t size)
+{
+	char below[128];
+
+	snprintf(path, size, "%s/tmp/.doctor-%d", s->dir, pid);
+	snprintf(below, sizeof below, "%s/overlay", path);
+	ok(mkdir(path, 0700) == 0 && mkdir(below, 0) == 0, "a scratch of doctor %d", pid);
+}
+
 static void test_keeper_death(struct service *s)
 {
+	char dead[100], alive[100];
 	struct session_spec spec = {0};
 	char id[SESSION_ID_LEN + 1] = "", out[100];
 	struct session_info info;
@@ -122,7 +136,11 @@ static void test_keeper_death(struct service *s)
 	ops->close(c);
 	ok(ops->health(s->b, &e) < 0 && e.kind == ERR_BUSY && e.errnum == ECONNREFUSED,
 		"the health check says so");
+	make_scratch(s, 1 << 30, dead, sizeof dead);
+	make_scratch(s, (int)getpid(), alive, sizeof alive);
 	start(s);
+	ok(access(dead, F_OK) < 0 && errno == ENOENT, "what a dead doctor left is gone");
+	ok(access(alive, F_OK) == 0, "and not what belongs to a process that lives");
 	c = open_session(s, id, -1, &info, &e);
 	ok(c && run(c, "cat y", 5000, &r, out, sizeof out) == 0, "the next keeper serves it");
 	is_str(out, "x\n", "with its file");
@@ -237,6 +255,56 @@ static void test_expiry(struct service *s)
 	ok(wait_count(s, "sessions", 0) && wait_count(s, "trash", 0), "the last one follows");
 }
 
+/* Writing to what the keeper hands out would change what others read. */
+static bool sealed(const struct service *s)
+{
+	struct keeper_request rq = {.magic = KEEPER_MAGIC, .op = KEEPER_SYSTEM};
+	struct keeper_reply rp;
+	struct err e;
+	OWN_FD sock = keeper_connect(s->dir, &e);
+	int fd[2] = {-1, -1};
+	unsigned n = 0;
+	bool good = fdmsg_send(sock, &rq, sizeof rq, NULL, 0, 0) == 0 &&
+		    fdmsg_receive(sock, &rp, sizeof rp, fd, 2, &n, 0) == 1 && n == 1;
+
+	good = good && pwrite(fd[0], "x", 1, 0) < 0 && errno == EPERM;
+	own_close(&fd[0]);
+	return good;
+}
+
+static void test_system(struct service *s)
+{
+	struct session_spec spec = {0};
+	char id[SESSION_ID_LEN + 1] = "";
+	struct system_info info, before;
+	char user[64];
+	struct session_info opened;
+	struct session_call *c;
+	struct err e = {0};
+
+	if (!ok(ops->system(s->b, &before, &e) == 0, "the state of the system"))
+		return;
+	ok(before.facts && strstr(before.facts, "\"name\": \"sandbox\", \"state\": \"ok\""),
+		"its facts end with a sandbox that works");
+	/* from inside the keeper's namespace everybody is root */
+	snprintf(user, sizeof user, "\"uid %u, gid %u\"", geteuid(), getegid());
+	ok(before.facts && strstr(before.facts, user),
+		"they are of the service's user, outside the keeper's namespaces");
+	ok(time(NULL) - before.checked_at < 120, "found just now");
+	ok(before.sandboxes == 0, "nothing runs");
+	ok(sealed(s), "nobody can write to them");
+	ok(create(s, &spec, id), "a session more");
+	c = open_session(s, id, -1, &opened, &e);
+	ok(ops->system(s->b, &info, &e) == 0, "again");
+	ok(info.sessions == before.sessions + 1 && info.sandboxes == 1, "one session, one sandbox");
+	ok(info.checked_at == before.checked_at && info.uptime_ms >= before.uptime_ms,
+		"with the same facts");
+	ops->close(c);
+	ok(ops->destroy(s->b, id, &e) == 0, "the session goes");
+	free(info.facts);
+	free(before.facts);
+}
+
 int main(void)
 {
 	struct service s;
@@ -244,6 +312,7 @@ int main(void)
 	log_open("test", LOG_WARN);
 	if (!open_service(&s))
 		return ok(false, "set up: %s", strerror(errno)), done();
+	test_system(&s);
 	test_commands(&s);
 	test_lock(&s);
 	test_worker_death(&s);

@@ -31,6 +31,7 @@ for what; do
 		for t in contract run patch archive; do
 			py+=("tests/http/daiv-$t.py")
 		done
+		py+=(tests/http/system.py)
 		;;
 	*.py) py+=("tests/http/$(basename "$what")") ;;
 	*)

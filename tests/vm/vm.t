@@ -120,5 +120,11 @@ for command; do
 	"$here/run" --tree "$tree" --timeout "${VM_TIMEOUT:-1200}" -- sh -c "$command" | sed 's/^/    /'
 	ok "${PIPESTATUS[0]}" "on kernel 6.1: $command"
 done
+if [ -n "$tree" ]; then
+	"$here/run" --tree "$tree" --timeout 240 \
+		--append 'sysctl.kernel.core_pattern="|/usr/bin/touch /var/tmp/handled-%e"' \
+		-- tests/vm/core.sh | sed 's/^/    /'
+	ok "${PIPESTATUS[0]}" "on kernel 6.1: tests/vm/core.sh"
+fi
 echo "1..$count"
 exit $failed

@@ -1,0 +1,19 @@
+/* The routes of our own: what no dialect of others has. Runs in a worker. */
+#ifndef CGIBOX_NATIVE_H
+#define CGIBOX_NATIVE_H
+
+#include <stddef.h>
+
+#include "fcgi/dialect.h"
+#include "fcgi/route.h"
+
+extern const struct route native_routes[];
+extern const size_t native_nroutes;
+
+/*
+ * Appends text as a JSON string, with the state directory's path shown as STATE: clients learn
+ * what a machine allows, not where its files are. Pure; exported for its test.
+ */
+void native_put_text(struct buf *b, const char *text, const char *state_dir);
+
+#endif

@@ -1,0 +1,404 @@
+/*
+ * The seccomp programs as the kernel gets them, run by an interpreter: what each call and each
+ * argument comes to, whatever this machine's kernel knows. Expectations are numbers, not the table.
+ */
+#include "isolate/filter.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "isolate/own.h"
+#include "tests/unit/tap.h"
+
+#define HIGH      (0xdeadbeefULL << 32)
+#define ALLOW     SECCOMP_RET_ALLOW
+#define KILL      SECCOMP_RET_KILL_PROCESS
+#define ERR(n)    (SECCOMP_RET_ERRNO | (n))
+#define NEVER     0xffffffffU /* the program ran out of its instructions */
+#define X32_BIT   0x40000000U
+#define NEW_TIME  0x80
+#define NEWEST_OK 462
+
+/* The subset of classic BPF that the kernel accepts for seccomp: loads of 32 bits, one register. */
+static uint32_t run(const struct filter *f, const struct seccomp_data *d)
+{
+	uint32_t a = 0, mem[BPF_MEMWORDS] = {0};
+
+	for (unsigned pc = 0; pc < f->len; pc++) {
+		const struct sock_filter *i = &f->ins[pc];
+		bool jump = false;
+
+		switch (i->code) {
+		case BPF_LD | BPF_W | BPF_ABS:
+			if (i->k % 4 || i->k > sizeof *d - 4)
+				return NEVER;
+			memcpy(&a, (const char *)d + i->k, 4);
+			continue;
+		case BPF_LD | BPF_MEM:
+			a = mem[i->k % BPF_MEMWORDS];
+			continue;
+		case BPF_ST:
+			mem[i->k % BPF_MEMWORDS] = a;
+			continue;
+		case BPF_ALU | BPF_AND | BPF_K:
+			a &= i->k;
+			continue;
+		case BPF_RET | BPF_K:
+			return i->k;
+		case BPF_JMP | BPF_JA:
+			pc += i->k;
+			continue;
+		case BPF_JMP | BPF_JEQ | BPF_K:
+			jump = a == i->k;
+			break;
+		case BPF_JMP | BPF_JGT | BPF_K:
+			jump = a > i->k;
+			break;
+		case BPF_JMP | BPF_JGE | BPF_K:
+			jump = a >= i->k;
+			break;
+		case BPF_JMP | BPF_JSET | BPF_K:
+			jump = a & i->k;
+			break;
+		default:
+			return NEVER;
+		}
+		pc += jump ? i->jt : i->jf;
+	}
+	return NEVER;
+}
+
+static uint32_t call4(
+	const struct filter *f, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+	struct seccomp_data d = {
+		.nr = (int)nr, .arch = seccomp_arch_native(), .args = {a0, a1, a2, a3}};
+
+	return run(f, &d);
+}
+
+static uint32_t call(const struct filter *f, long nr, uint64_t a0, uint64_t a1)
+{
+	return call4(f, nr, a0, a1, 0, 0);
+}
+
+static void want(uint32_t got, uint32_t wanted, const char *what, unsigned long long detail)
+{
+	if (!ok(got == wanted, "%s 0x%llx", what, detail))
+		printf("#      got: 0x%x\n# expected: 0x%x\n", got, wanted);
+}
+
+static void test_foreign(const struct filter *f)
+{
+	static const uint32_t archs[] = {AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64,
+		AUDIT_ARCH_ARM, AUDIT_ARCH_RISCV64, 0, ~0U};
+	static const int numbers[] = {0, 1, 20, 56, 272, 435, NEWEST_OK, NEWEST_OK + 1, 1000, -1};
+
+	for (size_t i = 0; i < NELEM(archs); i++)
+		for (size_t n = 0; archs[i] != seccomp_arch_native() && n < NELEM(numbers); n++) {
+			struct seccomp_data d = {.nr = numbers[n], .arch = archs[i]};
+
+			want(run(f, &d), KILL, "a foreign architecture is killed", archs[i]);
+		}
+#ifdef __x86_64__
+	want(call(f, X32_BIT | SYS_getpid, 0, 0), ERR(ENOSYS), "x32", SYS_getpid);
+	want(call(f, X32_BIT | SYS_mount, 0, 0), ERR(ENOSYS), "x32", SYS_mount);
+#endif
+}
+
+static void test_denied(const struct filter *f)
+{
+	static const struct {
+		const char *name;
+		int nr;
+	} eperm[] = {
+#ifdef __x86_64__
+		{"unshare", 272},
+		{"setns", 308},
+		{"mount", 165},
+		{"umount2", 166},
+		{"pivot_root", 155},
+		{"chroot", 161},
+		{"name_to_handle_at", 303},
+		{"open_by_handle_at", 304},
+		{"keyctl", 250},
+		{"add_key", 248},
+		{"request_key", 249},
+		{"bpf", 321},
+		{"perf_event_open", 298},
+		{"userfaultfd", 323},
+		{"fanotify_init", 300},
+		{"lookup_dcookie", 212},
+		{"quotactl", 179},
+		{"acct", 163},
+		{"swapon", 167},
+		{"swapoff", 168},
+		{"syslog", 103},
+		{"init_module", 175},
+		{"finit_module", 313},
+		{"delete_module", 176},
+		{"create_module", 174},
+		{"kexec_load", 246},
+		{"kexec_file_load", 320},
+		{"reboot", 169},
+		{"settimeofday", 164},
+		{"clock_settime", 227},
+		{"clock_adjtime", 305},
+		{"adjtimex", 159},
+		{"sethostname", 170},
+		{"setdomainname", 171},
+		{"vhangup", 153},
+		{"iopl", 172},
+		{"ioperm", 173},
+		{"modify_ldt", 154},
+		{"kcmp", 312},
+		{"mbind", 237},
+		{"set_mempolicy", 238},
+		{"get_mempolicy", 239},
+		{"migrate_pages", 256},
+		{"move_pages", 279},
+		{"uselib", 134},
+		{"ustat", 136},
+		{"sysfs", 139},
+		{"_sysctl", 156},
+		{"nfsservctl", 180},
+		{"query_module", 178},
+		{"get_kernel_syms", 177},
+		{"vserver", 236},
+#endif
+		{"io_uring_setup", 425},
+		{"io_uring_enter", 426},
+		{"io_uring_register", 427},
+		{"open_tree", 428},
+		{"move_mount", 429},
+		{"fsopen", 430},
+		{"fsconfig", 431},
+		{"fsmount", 432},
+		{"fspick", 433},
+		{"process_madvise", 440},
+		{"mount_setattr", 442},
+		{"quotactl_fd", 443},
+		{"memfd_secret", 447},
+		{"set_mempolicy_home_node", 450},
+	};
+	static const uint64_t args[] = {0, 1, ~0ULL, HIGH};
+
+	for (size_t i = 0; i < NELEM(eperm); i++) {
+		int known = seccomp_syscall_resolve_name(eperm[i].name);
+
+		ok(known < 0 || known == eperm[i].nr, "%s is %d", eperm[i].name, eperm[i].nr);
+		for (size_t a = 0; a < NELEM(args); a++)
+			want(call4(f, eperm[i].nr, args[a], args[a], args[a], args[a]), ERR(EPERM),
+				eperm[i].name, args[a]);
+	}
+	want(call(f, 435, 0, 0), ERR(ENOSYS), "clone3", 0);
+	for (int nr = NEWEST_OK + 1; nr < NEWEST_OK + 200; nr++)
+		want(call(f, nr, 0, 0), ERR(ENOSYS), "a call of the future", (unsigned)nr);
+	want(call(f, -1, 0, 0), ERR(ENOSYS), "call -1", 0);
+	want(call(f, NEWEST_OK, 0, 0), ALLOW, "control: the newest known one", NEWEST_OK);
+	want(call(f, SYS_getpid, 0, 0), ALLOW, "control: getpid", 0);
+	want(call(f, SYS_execve, 0, 0), ALLOW, "control: execve", 0);
+}
+
+static void test_clone(const struct filter *f)
+{
+	static const uint64_t ns[] = {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET,
+		CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
+	const uint64_t thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+
+	for (size_t i = 0; i < NELEM(ns); i++) {
+		want(call(f, SYS_clone, ns[i], 0), ERR(EPERM), "clone", ns[i]);
+		want(call(f, SYS_clone, ns[i] | thread | 17, 0), ERR(EPERM), "clone",
+			ns[i] | thread);
+		want(call(f, SYS_clone, ns[i] | HIGH, 0), ERR(EPERM), "clone", ns[i] | HIGH);
+	}
+	want(call(f, SYS_clone, ~0ULL, 0), ERR(EPERM), "clone", ~0ULL);
+	want(call(f, SYS_clone, 17, 0), ALLOW, "control: fork", 17);
+	want(call(f, SYS_clone, thread, 0), ALLOW, "control: a thread", thread);
+	/* of clone(2) these bits are the signal; only clone3 and unshare can make a time namespace */
+	want(call(f, SYS_clone, NEW_TIME, 0), ALLOW, "clone", NEW_TIME);
+}
+
+static void test_sockets(const struct filter *f)
+{
+	for (uint64_t family = 0; family < 64; family++) {
+		bool fine = family == AF_UNIX || family == AF_INET || family == AF_INET6 ||
+			    family == AF_NETLINK;
+		uint32_t wanted = fine ? ALLOW : ERR(EAFNOSUPPORT);
+
+		want(call(f, SYS_socket, family, SOCK_STREAM), wanted, "socket", family);
+		if (!fine)
+			want(call(f, SYS_socket, family | HIGH, SOCK_STREAM), wanted, "socket",
+				family | HIGH);
+	}
+	want(call(f, SYS_socket, ~0ULL, 0), ERR(EAFNOSUPPORT), "socket", ~0ULL);
+	want(call(f, SYS_socket, 0xffffffff, 0), ERR(EAFNOSUPPORT), "socket", 0xffffffff);
+}
+
+static void test_arguments(const struct filter *f)
+{
+	static const uint64_t bad_ioctl[] = {0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */};
+
+	for (size_t i = 0; i < NELEM(bad_ioctl); i++) {
+		want(call(f, SYS_ioctl, 0, bad_ioctl[i]), ERR(EPERM), "ioctl", bad_ioctl[i]);
+		want(call(f, SYS_ioctl, 0, bad_ioctl[i] | HIGH), ERR(EPERM), "ioctl",
+			bad_ioctl[i] | HIGH);
+		want(call(f, SYS_ioctl, 0, bad_ioctl[i] + 1), ALLOW, "control: ioctl",
+			bad_ioctl[i] + 1);
+	}
+	want(call(f, SYS_ioctl, 0, TIOCGWINSZ), ALLOW, "control: TIOCGWINSZ", 0);
+	want(call(f, SYS_fcntl, 3, 1031 /* F_SETPIPE_SZ */), ERR(EPERM), "fcntl", 1031);
+	want(call(f, SYS_fcntl, 3, 1031 | HIGH), ERR(EPERM), "fcntl", 1031 | HIGH);
+	want(call(f, SYS_fcntl, 3, 1032), ALLOW, "control: F_GETPIPE_SZ", 1032);
+	want(call(f, SYS_shmget, 0, 65536), ALLOW, "control: shmget", 65536);
+	want(call(f, SYS_shmget, 0, 65537), ERR(EINVAL), "shmget", 65537);
+	want(call(f, SYS_shmget, 0, HIGH), ERR(EINVAL), "shmget", HIGH);
+	want(call(f, SYS_personality, 0, 0), ALLOW, "control: personality", 0);
+	want(call(f, SYS_personality, 0x0040000, 0), ERR(EPERM), "personality", 0x0040000);
+	want(call(f, SYS_personality, 0xffffffff, 0), ERR(EPERM), "personality", 0xffffffff);
+	/* prctl gives nothing that a process without rights could use against others */
+	for (uint64_t op = 0; op < 80; op++)
+		if (call(f, SYS_prctl, op, 0) != ALLOW)
+			ok(false, "prctl %llu is denied", (unsigned long long)op);
+	want(call(f, SYS_prctl, 38 /* PR_SET_NO_NEW_PRIVS */, 1), ALLOW, "prctl", 38);
+}
+
+static void test_pid1(const struct filter *f)
+{
+	static const struct {
+		long nr;
+		uint64_t a0, a1;
+	} bad[] = {{SYS_prlimit64, 1, RLIMIT_NOFILE}, {SYS_prlimit64, 1 | HIGH, RLIMIT_NOFILE},
+		{SYS_sched_setscheduler, 1, 0}, {SYS_sched_setparam, 1, 0},
+		{SYS_sched_setattr, 1, 0}, {SYS_sched_setaffinity, 1, 8}, {SYS_setpriority, 0, 1},
+		{SYS_setpriority, 1, 1}, {SYS_setpriority, 2, 0}, {SYS_ioprio_set, 1, 1},
+		{SYS_ioprio_set, 2, 1}, {SYS_ioprio_set, 3, 7}};
+
+	for (size_t i = 0; i < NELEM(bad); i++) {
+		want(call(f, bad[i].nr, bad[i].a0, bad[i].a1), ERR(EPERM), "pid 1 as target of",
+			(unsigned long long)bad[i].nr);
+	}
+	want(call(f, SYS_prlimit64, 0, RLIMIT_NOFILE), ALLOW, "control: prlimit64", 0);
+	want(call(f, SYS_setpriority, 0, 0), ALLOW, "control: nice", 0);
+	want(call(f, SYS_sched_setaffinity, 2, 8), ALLOW, "control: sched_setaffinity", 2);
+}
+
+static void test_core(const struct filter *f, bool handler)
+{
+	uint32_t set = handler ? ERR(EINVAL) : ALLOW;
+	const char *what = handler ? "a handler: the core limit" : "no handler: the core limit";
+
+	want(call(f, SYS_setrlimit, RLIMIT_CORE, 1), set, what, RLIMIT_CORE);
+	want(call(f, SYS_setrlimit, RLIMIT_CORE | HIGH, 1), set, what, HIGH);
+	want(call4(f, SYS_prlimit64, 0, RLIMIT_CORE, 4096, 0), set, what, 0);
+	want(call4(f, SYS_prlimit64, 7, RLIMIT_CORE | HIGH, HIGH, 0), set, what, HIGH);
+	want(call4(f, SYS_prlimit64, 0, RLIMIT_CORE, HIGH, HIGH), set, what, HIGH);
+	want(call4(f, SYS_prlimit64, 0, RLIMIT_CORE, 0, 8192), ALLOW, "control: only asks", 0);
+	want(call4(f, SYS_prlimit64, 0, RLIMIT_STACK, 4096, 0), ALLOW, "control: stack", 0);
+	want(call(f, SYS_setrlimit, RLIMIT_NOFILE, 1), ALLOW, "control: setrlimit", RLIMIT_NOFILE);
+	ok(call4(f, SYS_prlimit64, 1, RLIMIT_CORE, 4096, 0) != ALLOW, "of pid 1");
+}
+
+/* With a core_pattern of our own over the machine's. */
+static int with_pattern(const char *pattern)
+{
+	static const char proc[] = "/proc/sys/kernel/core_pattern";
+	char path[] = "/tmp/cgibox-test-XXXXXX";
+	struct filter f;
+	struct err e = {0};
+	OWN_FD fd = mkstemp(path);
+	bool good = fd >= 0 && write(fd, pattern, strlen(pattern)) > 0 &&
+		    mount(path, proc, NULL, MS_BIND, NULL) == 0;
+
+	unlink(path);
+	if (!ok(good, "core_pattern is \"%s\": %s", pattern, strerror(errno)))
+		return -1;
+	ok(filter_build(FILTER_PAYLOAD, &f, &e) == 0, "the filter for it");
+	test_core(&f, *pattern == '|');
+	filter_free(&f);
+	return umount2(proc, MNT_DETACH);
+}
+
+static void test_patterns(void)
+{
+	static const char *const patterns[] = {"|/usr/bin/handler %p", "core", "@/run/handler"};
+
+	if (!ok(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0, "a mount namespace"))
+		return;
+	for (size_t i = 0; i < NELEM(patterns); i++)
+		ok(with_pattern(patterns[i]) == 0, "and away with it");
+}
+
+/* The kernel and the interpreter agree, as far as a harmless call shows. */
+static void test_loaded(const struct filter *f)
+{
+	struct err e;
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int bad = filter_load(f, &e) < 0;
+
+		bad |= syscall(SYS_unshare, 0) == 0 || errno != EPERM;
+		bad |= syscall(NEWEST_OK + 1) == 0 || errno != ENOSYS;
+		bad |= socket(AF_VSOCK, SOCK_STREAM, 0) >= 0 || errno != EAFNOSUPPORT;
+		_exit(bad);
+	}
+	waitpid(pid, &status, 0);
+	ok(status == 0, "loaded, it says the same (0x%x)", (unsigned)status);
+}
+
+static void test_jail(void)
+{
+	static const long no[] = {SYS_execve, SYS_socket, SYS_connect, SYS_ptrace, SYS_unshare,
+		SYS_mount, SYS_setrlimit, SYS_kill, SYS_keyctl, SYS_bpf, 463, 1000};
+	static const long yes[] = {SYS_read, SYS_openat, SYS_openat2, SYS_close_range,
+		SYS_faccessat2, SYS_exit_group, SYS_renameat2};
+	struct filter f;
+	struct err e;
+
+	ok(filter_build(FILTER_JAIL, &f, &e) == 0, "the helpers' filter");
+	for (size_t i = 0; i < NELEM(no); i++)
+		want(call(&f, no[i], 0, 0), ERR(EPERM), "a helper's call", (unsigned)no[i]);
+	for (size_t i = 0; i < NELEM(yes); i++)
+		want(call(&f, yes[i], 0, 0), ALLOW, "control: a helper's call", (unsigned)yes[i]);
+	want(call(&f, SYS_clone3, 0, 0), ERR(ENOSYS), "clone3", 0);
+	want(call(&f, SYS_clone, 17, 0), ERR(EPERM), "fork", 17);
+	want(call(&f, SYS_clone, CLONE_VM | CLONE_THREAD, 0), ALLOW, "control: a thread", 0);
+	filter_free(&f);
+}
+
+int main(void)
+{
+	struct filter f;
+	struct err e = {0};
+
+	if (!ok(filter_build(FILTER_PAYLOAD, &f, &e) == 0, "the payload's filter: %s", e.msg))
+		return done();
+	ok(f.len < 1024, "%u instructions", f.len);
+	test_foreign(&f);
+	test_denied(&f);
+	test_clone(&f);
+	test_sockets(&f);
+	test_arguments(&f);
+	test_pid1(&f);
+	test_loaded(&f);
+	filter_free(&f);
+	test_jail();
+	test_patterns(); /* last: it leaves our namespaces */
+	return done();
+}
