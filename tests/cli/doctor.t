@@ -236,8 +236,8 @@ weaker("unprotected links", "links", "for hardlinks:", "sysctl -w fs.protected_h
 weaker("few processes", "rlimits", "nproc is 200, processes_max = 512", "LimitNPROC=infinity", wrap=["prlimit", "--nproc=200:200"])
 weaker("small files", "rlimits", "fsize is 5000000,", "LimitFSIZE=infinity", wrap=["prlimit", "--fsize=5000000:5000000"])
 eq(facts(wrap=["prlimit", "--nproc=512:512"])[1]["rlimits"]["state"], "ok", "control: as many as sandbox.conf's")
-weaker("little space and no limit in sandbox.conf", "rlimits", "data is 3000000000, memory_process_max_bytes = 0", "LimitDATA=",
-       wrap=["prlimit", "--data=3000000000:3000000000"], conf={"CGIBOX_MEMORY_PROCESS_MAX_BYTES": "0"})
+weaker("a limit, and none in sandbox.conf", "rlimits", "cpu is 100000, cpu_time_max_s = 0", "LimitCPU=",
+       wrap=["prlimit", "--cpu=100000:100000"], conf={"CGIBOX_CPU_TIME_MAX_S": "0"})
 blocked("an old kernel", "kernel", "linux-image", ["setarch", "--uname-2.6"])
 blocked("covered parts of /proc", "proc", "systempaths=unconfined",
         inside("mount -t tmpfs x /proc/sys"))
