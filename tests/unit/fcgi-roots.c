@@ -8,6 +8,8 @@
 #include <sys/inotify.h>
 #include <time.h>
 
+#define TEST_LOCK_WAIT_MS "10000" /* a sandbox that ends holds its session so long */
+
 #include "isolate/buf.h"
 #include "tests/unit/keeper.h"
 #include "tests/unit/roots.h"

@@ -25,6 +25,10 @@
 
 enum { TEST_UID = 12345 };
 
+#ifndef TEST_LOCK_WAIT_MS
+#define TEST_LOCK_WAIT_MS "2000"
+#endif
+
 static const struct backend_ops *const ops = &backend_isolate;
 
 struct service {
@@ -79,7 +83,7 @@ static inline bool open_service(struct service *s)
 	prctl(PR_SET_DUMPABLE, 1); /* which setuid(2) cleared: /proc/self would be root's */
 	if (conf_load(&s->conf, NULL, NULL, &e) < 0 ||
 		conf_set(&s->conf, "state_dir", s->dir, &e) < 0 ||
-		conf_set(&s->conf, "session_lock_wait_ms", "100", &e) < 0 ||
+		conf_set(&s->conf, "session_lock_wait_ms", TEST_LOCK_WAIT_MS, &e) < 0 ||
 		conf_set(&s->conf, "session_lock_waiters", "1", &e) < 0 ||
 		conf_set(&s->conf, "log_level", "warning", &e) < 0)
 		return false;
