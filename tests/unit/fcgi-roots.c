@@ -222,7 +222,7 @@ static bool removed(const struct bench *b, const char *id)
 	if (ops->destroy(b->s->b, id, &e) < 0)
 		return false;
 	snprintf(path, sizeof path, "%s/trash/%s", b->s->dir, id);
-	for (int n = 0; n < 2000 && access(path, F_OK) == 0; n++)
+	for (int n = 0; n < 20000 && access(path, F_OK) == 0; n++)
 		usleep(1000); /* the keeper does not tell when a removal is done */
 	return access(path, F_OK) < 0;
 }
@@ -322,7 +322,7 @@ int main(int argc, char **argv)
 	struct err e;
 
 	(void)argc;
-	alarm(300); /* a hang is a failure */
+	alarm(550); /* a hang is a failure */
 	log_open("test", LOG_ERROR);
 	if (!realpath(argv[0], self) || !open_service(&s) || !open_bench(&b, &s, self))
 		return ok(false, "set up: %s", strerror(errno)), done();
