@@ -40,6 +40,20 @@ static int make_blob(const struct client_exec *x, struct proto_request *rq, stru
 	return take_fd(&fd);
 }
 
+static int check_reply(struct proto_reply *rp, struct err *e)
+{
+	/* pid 1 lives among hostile processes: believe nothing but numbers in range. */
+	if (rp->err.kind < 0 || rp->err.kind >= ERR_KIND_MAX || rp->result.verdict >= VERDICT_MAX ||
+		rp->result.exit_code < 0 || rp->result.exit_code > 255 + 128)
+		return err_set(e, ERR_BUG, 0, "the sandbox answered out of range");
+	rp->err.msg[sizeof rp->err.msg - 1] = '\0';
+	if (rp->op != PROTO_FAILED)
+		return 0;
+	if (e)
+		*e = rp->err;
+	return -1;
+}
+
 int client_send_exec(int sock, const struct client_exec *x, struct err *e)
 {
 	struct proto_request rq = {.op = PROTO_EXEC,
@@ -61,6 +75,38 @@ int client_send(int sock, uint32_t op, struct err *e)
 	return send_request(sock, &rq, NULL, 0, e);
 }
 
+int client_kill(int ctl, uint32_t verdict, struct err *e)
+{
+	struct proto_request rq = {.op = PROTO_KILL, .verdict = verdict};
+
+	return send_request(ctl, &rq, NULL, 0, e);
+}
+
+int client_signal(int sock, uint32_t run, int sig, struct err *e)
+{
+	struct proto_request rq = {.op = PROTO_SIGNAL, .run = run, .signal = (uint32_t)sig};
+
+	return send_request(sock, &rq, NULL, 0, e);
+}
+
+int client_open_pty(int sock, struct err *e)
+{
+	struct proto_request rq = {.op = PROTO_PTY};
+	struct proto_reply rp;
+	OWN_FD master = -1;
+	unsigned n;
+
+	if (send_request(sock, &rq, NULL, 0, e) < 0)
+		return -1;
+	if (fdmsg_receive(sock, &rp, sizeof rp, &master, 1, &n, 0) <= 0)
+		return err_set(e, ERR_BUSY, EPIPE, "the sandbox ended");
+	if (check_reply(&rp, e) < 0)
+		return -1;
+	if (rp.op != PROTO_PTY_OPEN || n != 1)
+		return err_set(e, ERR_BUG, 0, "the sandbox answered without a pseudo terminal");
+	return take_fd(&master);
+}
+
 int client_attach(int ctl, int peer, struct err *e)
 {
 	struct proto_request rq = {.op = PROTO_ATTACH};
@@ -76,14 +122,5 @@ int client_receive(int sock, struct proto_reply *rp, struct err *e)
 		return err_set(e, ERR_BUSY, EINTR, "wait for the sandbox");
 	if (n != (ssize_t)sizeof *rp)
 		return err_set(e, ERR_BUSY, EPIPE, "the sandbox ended");
-	/* pid 1 lives among hostile processes: believe nothing but numbers in range. */
-	if (rp->err.kind < 0 || rp->err.kind >= ERR_KIND_MAX || rp->result.verdict >= VERDICT_MAX ||
-		rp->result.exit_code < 0 || rp->result.exit_code > 255 + 128)
-		return err_set(e, ERR_BUG, 0, "the sandbox answered out of range");
-	rp->err.msg[sizeof rp->err.msg - 1] = '\0';
-	if (rp->op != PROTO_FAILED)
-		return 0;
-	if (e)
-		*e = rp->err;
-	return -1;
+	return check_reply(rp, e);
 }

@@ -24,6 +24,19 @@ int client_send_exec(int sock, const struct client_exec *x, struct err *e);
 /* Sends KILL or FINISH. */
 int client_send(int sock, uint32_t op, struct err *e);
 
+/* Sends KILL over the keeper's socket: every process ends, the verdict is the one given. */
+int client_kill(int ctl, uint32_t verdict, struct err *e);
+
+/* Sends signal sig (1 to 64) to the process group of the command that was started as `run`. */
+int client_signal(int sock, uint32_t run, int sig, struct err *e);
+
+/*
+ * Has a pseudo terminal made inside and returns its master, which the caller owns and closes. Its
+ * slave (ioctl_tty(2), TIOCGPTPEER) is what a command with PROTO_CTTY gets as stdin. Blocks; no
+ * other answer may be due on the socket. `cgibox run`.
+ */
+int client_open_pty(int sock, struct err *e);
+
 /* Sends ATTACH with the descriptor `peer` (borrowed) over the keeper's socket. */
 int client_attach(int ctl, int peer, struct err *e);
 

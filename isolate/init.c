@@ -60,7 +60,7 @@ static int settle(struct init_state *s, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "set the host name");
 	if (p->loopback && loopback_up(e) < 0)
 		return -1;
-	if (init_root_build(p, &s->null, e) < 0)
+	if (init_root_build(p, &s->null, &s->pts, e) < 0)
 		return -1;
 	if (init_drop_rights(p, e) < 0)
 		return -1;
@@ -144,6 +144,13 @@ static void obey(
 		init_run_kill_all(s,
 			peer == -2 && rq->verdict < VERDICT_MAX ? rq->verdict : VERDICT_KILLED,
 			NULL);
+		break;
+	case PROTO_SIGNAL:
+		init_run_signal(s, peer, rq->run, rq->signal);
+		break;
+	case PROTO_PTY:
+		if (peer >= 0)
+			init_pty_answer(s, peer, rq->run);
 		break;
 	case PROTO_FINISH:
 		init_run_kill_all(s, VERDICT_KILLED, NULL);

@@ -7,15 +7,17 @@
 #define CGIBOX_INIT_H
 
 #include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/time.h>
 
 #include "isolate/err.h"
 #include "isolate/plan.h"
 #include "isolate/proto.h"
 
 /* Builds the mounts of the plan and pivots into them, so that no path of the host is left; then
- * sets the quotas of the user namespace. *null becomes the new /dev/null, opened for reading. No
- * other descriptor is left open. */
-int init_root_build(const struct plan *p, int *null, struct err *e);
+ * sets the quotas of the user namespace. *null becomes the new /dev/null, opened for reading,
+ * *pts the new /dev/pts (O_PATH). No other descriptor is left open. */
+int init_root_build(const struct plan *p, int *null, int *pts, struct err *e);
 
 /* Drops what is left: Landlock, capabilities, seccomp, in this order. */
 int init_drop_rights(const struct plan *p, struct err *e);
@@ -30,12 +32,14 @@ struct init_run {
 	int spool; /* -1: output is dropped */
 	uint64_t output_max, output_bytes, output_kept;
 	uint64_t start_us, deadline_us; /* monotonic; deadline 0 = none */
+	struct rusage usage;            /* once it is reaped */
 };
 
 struct init_state {
 	const struct plan *plan;
 	int keeper, signals;
-	int null; /* the sandbox's /dev/null, opened where no tenant's link or mode is in the way */
+	/* The sandbox's /dev/null and /dev/pts, opened where no tenant's link or mode is in the way. */
+	int null, pts;
 	int peer[PROTO_PEERS_MAX]; /* -1: free */
 	bool finishing[PROTO_PEERS_MAX];
 	struct init_run run[PROTO_RUNS_MAX];
@@ -55,9 +59,15 @@ bool init_run_reap(struct init_state *s);
 /* SIGKILLs and reaps every process but pid 1; verdict goes to the commands among them. */
 void init_run_kill_all(struct init_state *s, uint32_t verdict, const struct init_run *cause);
 
+/* Sends a signal to the process group of the peer's command, when it still runs. */
+void init_run_signal(const struct init_state *s, int peer, uint32_t run, uint32_t sig);
+
 /* Kills all when a deadline has passed; returns the milliseconds to the next one, -1 = none. */
 int init_run_deadlines(struct init_state *s);
 
 void init_reply(const struct init_state *s, int peer, const struct proto_reply *r);
+
+/* Makes a pseudo terminal and answers with its master (init_pty.c). */
+void init_pty_answer(const struct init_state *s, int peer, uint32_t run);
 
 #endif

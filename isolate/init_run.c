@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -44,7 +45,7 @@ struct start {
 	char **argv, **env;
 	const char *dir;
 	int fd[3];
-	bool shell;
+	bool shell, ctty;
 	struct err err;
 };
 
@@ -169,6 +170,10 @@ static int child_main(void *arg)
 	setsid();
 	if (child_descriptors(s) < 0 || child_limits(s) < 0)
 		_exit(127);
+	if (s->ctty && ioctl(0, TIOCSCTTY, 0) < 0) {
+		err_set(&s->err, ERR_SETUP, errno, "take the controlling terminal");
+		_exit(127);
+	}
 	if (enter_dir(s->dir) < 0) {
 		err_set(&s->err, ERR_REQUEST, errno, "workdir: enter %.100s", s->dir);
 		_exit(127);
@@ -320,7 +325,9 @@ void init_run_start(
 	struct init_state *s, int peer, const struct proto_request *rq, int *fds, unsigned nfds)
 {
 	bool stdio = rq->flags & PROTO_STDIO;
-	struct start st = {.plan = s->plan, .shell = rq->flags & PROTO_SHELL};
+	struct start st = {.plan = s->plan,
+		.shell = rq->flags & PROTO_SHELL,
+		.ctty = stdio && rq->flags & PROTO_CTTY};
 	struct init_run none = {.peer = peer, .id = rq->run, .pipe = -1, .spool = -1};
 	struct init_run *r = free_slot(s);
 	int pipe_w[1] = {-1};
@@ -446,6 +453,9 @@ static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdic
 		.exit_code = verdict == VERDICT_TIMEOUT ? 124 : 128 + SIGKILL,
 		.signal = verdict == VERDICT_TIMEOUT ? 0 : SIGKILL,
 		.wall_us = now_us() - r->start_us,
+		.user_us = timeval_us(&r->usage.ru_utime),
+		.system_us = timeval_us(&r->usage.ru_stime),
+		.rss_peak_kib = (uint64_t)r->usage.ru_maxrss,
 	};
 
 	init_run_pump(r);
@@ -460,9 +470,16 @@ void init_run_kill_all(struct init_state *s, uint32_t verdict, const struct init
 	/* kill(-1) reaches every process of this namespace but us, and misses those born while
 	 * it walks: again until no child is left. All orphans are our children. */
 	for (;;) {
+		struct rusage u;
+		int pid;
+
 		kill(-1, SIGKILL);
-		if (waitpid(-1, NULL, 0) < 0 && errno == ECHILD)
+		pid = wait4(-1, NULL, 0, &u);
+		if (pid < 0 && errno == ECHILD)
 			break;
+		for (int i = 0; i < PROTO_RUNS_MAX; i++)
+			if (s->run[i].used && s->run[i].live && s->run[i].pid == pid)
+				s->run[i].usage = u;
 	}
 	for (int i = 0; i < PROTO_RUNS_MAX; i++) {
 		struct init_run *r = &s->run[i];
@@ -472,6 +489,17 @@ void init_run_kill_all(struct init_state *s, uint32_t verdict, const struct init
 		if (r->used)
 			own_close(&r->pipe);
 		r->used = false;
+	}
+}
+
+void init_run_signal(const struct init_state *s, int peer, uint32_t run, uint32_t sig)
+{
+	for (int i = 0; i < PROTO_RUNS_MAX && sig >= 1 && sig <= 64; i++) {
+		const struct init_run *r = &s->run[i];
+
+		/* Not reaped, and the leader of its session: its group is there and is its own. */
+		if (peer >= 0 && r->used && r->live && r->peer == peer && r->id == run)
+			kill(-r->pid, (int)sig);
 	}
 }
 

@@ -1,55 +1,50 @@
 /* cgibox run: one program in one fresh sandbox, on the caller's terminal or pipes. */
 #include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
-#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "images/store.h"
-#include "isolate/buf.h"
 #include "isolate/client.h"
-#include "isolate/launch.h"
 #include "isolate/main.h"
-#include "isolate/main_upper.h"
+#include "isolate/main_run.h"
 #include "isolate/own.h"
 
 enum {
 	EXIT_USAGE = 64,
 	EXIT_NO_EXEC = 126,
 	EXIT_NOT_FOUND = 127,
-	BINDS_MAX = 64,
-	ENV_MAX = 1 << 20,
-	READY_MS = 30000
+	READY_MS = 30000,
+	TERM_GRACE_MS = 5000, /* from a forwarded SIGTERM or SIGHUP to the end of all */
+	RUN_ID = 1,           /* our name for the one command, proto.h */
 };
 
-struct run_opts {
-	const char *image, *dir, *hostname;
-	struct launch_mount mount[BINDS_MAX];
-	size_t nmounts;
-	struct buf env;
-	long uid, gid; /* -1: the image's */
-	long long timeout_s;
-	bool host_network;
-	char **argv;
+struct run {
+	const struct run_opts *o;
+	struct run_outcome *out;
+	struct sandbox s;
+	struct stdio_plan io;
+	int sock, signals;
+	unsigned interrupts;
+	uint64_t kill_at_ms; /* monotonic, 0 = never */
+	bool over_output;
 };
 
-static const char usage[] =
-	"usage: cgibox run [options] [--] PROGRAM [ARGUMENT...]\n"
-	"  --image REF            image of the store; default host, the machine's own /usr\n"
-	"  --bind SRC:DST[:rw]    show a file or directory, read-only unless :rw\n"
-	"  --env NAME=VALUE       set a variable; nothing of the caller's environment is passed\n"
-	"  --cwd DIR              directory inside\n"
-	"  --uid N, --gid N       ids inside; default the image's user, or 0\n"
-	"  --hostname NAME        default sandbox\n"
-	"  --network none|host    default none; host needs network = host in sandbox.conf\n"
-	"  --timeout SECONDS      kill everything then; exit code 124\n";
+static uint64_t now_ms(void)
+{
+	struct timespec t;
 
-static int fail(const struct err *e)
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static int complain(const struct err *e)
 {
 	char why[400];
 
@@ -57,277 +52,411 @@ static int fail(const struct err *e)
 	return err_exit_code(e->kind);
 }
 
-static int parse_number(
-	const char *name, const char *text, long long max, long long *out, struct err *e)
+/* The signals that are ours to handle; SIGPIPE is an error of write(2) and no more. */
+static int open_signals(struct err *e)
 {
-	char *end;
+	static const int handled[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
+	sigset_t set, blocked;
+	int fd;
 
-	errno = 0;
-	*out = strtoll(text, &end, 10);
-	if (errno || end == text || *end || *out < 0 || *out > max)
-		return err_set(e, ERR_CONF, 0, "--%s: \"%.60s\" is not a number from 0 to %lld",
-			name, text, max);
-	return 0;
+	sigemptyset(&set);
+	for (size_t i = 0; i < NELEM(handled); i++)
+		sigaddset(&set, handled[i]);
+	blocked = set;
+	sigaddset(&blocked, SIGPIPE);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "make a signalfd");
 }
 
-/* SRC:DST[:rw], split in place. */
-static int parse_bind(struct run_opts *o, char *text, struct err *e)
+/* An error says that the sandbox ended, which the next receive says too, with the reason. */
+static void forward(const struct run *r, int sig)
 {
-	char *dst = strchr(text, ':'), *mode = dst ? strchr(dst + 1, ':') : NULL;
-	struct launch_mount *m = &o->mount[o->nmounts];
-
-	if (o->nmounts == BINDS_MAX)
-		return err_set(e, ERR_CONF, 0, "more than %d binds", BINDS_MAX);
-	if (!dst || dst == text || dst[1] != '/' ||
-		(mode && strcmp(mode, ":rw") && strcmp(mode, ":ro")))
-		return err_set(e, ERR_CONF, 0, "--bind: \"%.100s\" is not SRC:/DST[:rw]", text);
-	*m = (struct launch_mount){
-		.kind = PLAN_BIND, .flags = PLAN_RECURSIVE, .src = text, .dst = dst + 1};
-	if (mode && !strcmp(mode, ":rw"))
-		m->flags |= PLAN_WRITABLE;
-	*dst = '\0';
-	if (mode)
-		*mode = '\0';
-	o->nmounts++;
-	return 0;
+	client_signal(r->sock, RUN_ID, sig, NULL);
 }
 
-static int parse_network(const struct conf *c, struct run_opts *o, const char *word, struct err *e)
+static void kill_all(struct run *r)
 {
-	o->host_network = !strcmp(word, "host");
-	if (!o->host_network && strcmp(word, "none"))
-		return err_set(
-			e, ERR_CONF, 0, "--network: \"%.60s\" is neither none nor host", word);
-	if (o->host_network && c->network != NETWORK_HOST)
-		return err_set(e, ERR_CONF, 0,
-			"--network host: sandbox.conf does not allow it (network = none)");
-	return 0;
+	client_send(r->sock, PROTO_KILL, NULL);
+	r->kill_at_ms = 0;
 }
 
-static int parse_one(const struct conf *c, struct run_opts *o, int opt, char *arg, struct err *e)
+static void resume(struct run *r)
 {
-	long long n;
+	struct err e;
 
-	switch (opt) {
-	case 'i':
-		o->image = arg;
-		return 0;
-	case 'b':
-		return parse_bind(o, arg, e);
-	case 'e':
-		if (*arg == '=' || !strchr(arg, '='))
-			return err_set(e, ERR_CONF, 0, "--env: \"%.60s\" is not NAME=VALUE", arg);
-		return buf_add(&o->env, arg, strlen(arg) + 1) < 0
-			       ? err_set(e, ERR_CONF, 0, "--env: over %d bytes", ENV_MAX)
-			       : 0;
-	case 'd':
-		o->dir = arg;
-		return *arg == '/' ? 0 : err_set(e, ERR_CONF, 0, "--cwd: not an absolute path");
-	case 'h':
-		o->hostname = arg;
-		return strlen(arg) <= 64 ? 0 : err_set(e, ERR_CONF, 0, "--hostname: over 64 bytes");
-	case 'n':
-		return parse_network(c, o, arg, e);
-	case 't':
-		return parse_number("timeout", arg, 86400, &o->timeout_s, e);
+	forward(r, SIGCONT);
+	stdio_enter(&r->io, &e); /* a terminal that has gone hangs up */
+}
+
+/*
+ * The command is in a session of its own, so the terminal's stop does not reach it, and its group is
+ * an orphan, where SIGTSTP does nothing. We stop by the default action, which spares orphans too.
+ */
+static void suspend(struct run *r)
+{
+	sigset_t stop;
+
+	forward(r, SIGSTOP);
+	stdio_leave(&r->io);
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTSTP);
+	raise(SIGTSTP);
+	sigprocmask(SIG_UNBLOCK, &stop, NULL);
+	sigprocmask(SIG_BLOCK, &stop, NULL);
+	resume(r);
+}
+
+static void on_signal(struct run *r, int sig)
+{
+	switch (sig) {
+	case SIGINT:
+		if (r->interrupts++)
+			kill_all(r);
+		else
+			forward(r, sig);
+		break;
+	case SIGTERM:
+	case SIGHUP:
+		if (!r->kill_at_ms)
+			r->kill_at_ms = now_ms() + TERM_GRACE_MS;
+		forward(r, sig);
+		break;
+	case SIGTSTP:
+		suspend(r);
+		break;
+	case SIGCONT:
+		resume(r);
+		break;
+	case SIGWINCH:
+		stdio_resize(&r->io);
+		break;
 	default:
-		if (parse_number(opt == 'u' ? "uid" : "gid", arg, 65533, &n, e) < 0)
-			return -1;
-		*(opt == 'u' ? &o->uid : &o->gid) = (long)n;
-		return 0;
+		forward(r, sig);
 	}
 }
 
-/* 0, or -1 with e; ERR_NONE in e means that getopt already said what is wrong. */
-static int parse(const struct conf *c, int argc, char **argv, struct run_opts *o, struct err *e)
+/* One signal, or 0. */
+static int next_signal(const struct run *r)
 {
-	static const struct option options[] = {{"image", 1, NULL, 'i'}, {"bind", 1, NULL, 'b'},
-		{"env", 1, NULL, 'e'}, {"cwd", 1, NULL, 'd'}, {"uid", 1, NULL, 'u'},
-		{"gid", 1, NULL, 'g'}, {"hostname", 1, NULL, 'h'}, {"network", 1, NULL, 'n'},
-		{"timeout", 1, NULL, 't'}, {0}};
-	int opt;
+	struct signalfd_siginfo info;
 
-	while ((opt = getopt_long(argc, argv, "+", options, NULL)) != -1)
-		if (opt == '?' || parse_one(c, o, opt, optarg, e) < 0)
-			return -1;
-	if (optind >= argc)
-		return err_set(e, ERR_CONF, 0, "no program is named");
-	o->argv = argv + optind;
+	return read(r->signals, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo
+									    : 0;
+}
+
+/* Milliseconds to the next thing that has to be done unasked, -1 = nothing. */
+static int next_wake_ms(const struct run *r)
+{
+	uint64_t now = now_ms();
+
+	if (!r->kill_at_ms)
+		return -1;
+	return r->kill_at_ms <= now ? 0 : (int)(r->kill_at_ms - now);
+}
+
+/* What next_wake_ms() waited for. */
+static void on_wake(struct run *r)
+{
+	if (r->kill_at_ms && r->kill_at_ms <= now_ms())
+		kill_all(r);
+}
+
+static void on_output_limit(struct run *r)
+{
+	if (!r->over_output && r->s.ctl >= 0)
+		client_kill(r->s.ctl, VERDICT_OUTPUT, NULL);
+	r->over_output = true;
+}
+
+enum { POLL_SOCK, POLL_SIGNALS, POLL_RELAY, POLL_MAX = POLL_RELAY + 2 * CHANNELS_MAX };
+
+/* Signals, streams and time until the verdict arrives. */
+static int follow(struct run *r, struct proto_reply *rp, struct err *e)
+{
+	struct pollfd p[POLL_MAX];
+	int sig;
+
+	for (;;) {
+		size_t n = relay_poll(&r->io, p + POLL_RELAY);
+
+		p[POLL_SOCK] = (struct pollfd){.fd = r->sock, .events = POLLIN};
+		p[POLL_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
+		if (poll(p, POLL_RELAY + n, next_wake_ms(r)) < 0) {
+			if (errno != EINTR)
+				return err_set(e, ERR_SETUP, errno, "wait for the sandbox");
+			continue;
+		}
+		if (p[POLL_SIGNALS].revents && (sig = next_signal(r)))
+			on_signal(r, sig);
+		if (relay_move(&r->io, p + POLL_RELAY))
+			on_output_limit(r);
+		on_wake(r);
+		if (p[POLL_SOCK].revents)
+			return client_receive(r->sock, rp, e);
+	}
+}
+
+/* Every writer is dead: hands on what they left, unless a signal says that it is not wanted. */
+static void drain(struct run *r)
+{
+	struct pollfd p[POLL_MAX];
+
+	relay_finish(&r->io);
+	while (relay_busy(&r->io)) {
+		size_t n = relay_poll(&r->io, p + POLL_RELAY);
+		int sig = 0;
+
+		p[POLL_SOCK] = (struct pollfd){.fd = -1};
+		p[POLL_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
+		if (poll(p, POLL_RELAY + n, -1) < 0)
+			continue;
+		if (p[POLL_SIGNALS].revents)
+			sig = next_signal(r);
+		if (sig == SIGINT || sig == SIGTERM || sig == SIGHUP)
+			return;
+		if (relay_move(&r->io, p + POLL_RELAY))
+			on_output_limit(r);
+	}
+}
+
+static int fail(struct run *r, const struct err *e)
+{
+	r->out->err = *e;
+	r->out->exit_code = err_exit_code(e->kind);
+	return -1;
+}
+
+/* The program could not be executed: a shell's two codes for it. */
+static int fail_exec(struct run *r, const struct err *e)
+{
+	fail(r, e);
+	if (e->kind == ERR_NOTFOUND)
+		r->out->exit_code = e->errnum == ENOENT || e->errnum == ENOTDIR ? EXIT_NOT_FOUND
+										: EXIT_NO_EXEC;
+	return -1;
+}
+
+static void settle(struct run *r, const struct proto_reply *rp)
+{
+	struct run_outcome *out = r->out;
+
+	out->ran = true;
+	out->result = rp->result;
+	out->output_counted = r->io.nchannels > 0;
+	out->result.output_bytes = r->io.output_bytes;
+	/* It may have ended by itself before we had read what it had written. */
+	if (r->over_output) {
+		out->result.verdict = VERDICT_OUTPUT;
+		out->result.exit_code = 128 + SIGKILL;
+		out->result.truncated = 1;
+		fprintf(stderr, "cgibox: ended by --limit output=%llu\n",
+			(unsigned long long)r->o->output_max);
+	}
+	out->exit_code = out->result.exit_code;
+}
+
+/* A socket of pid 1 for this run. */
+static int attach(struct run *r, struct err *e)
+{
+	OWN_FD here = -1, there = -1;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(e, ERR_SETUP, errno, "make a socket");
+	here = pair[0];
+	there = pair[1];
+	if (client_attach(r->s.ctl, there, e) < 0)
+		return -1;
+	r->sock = take_fd(&here);
 	return 0;
 }
 
-/* Numeric "uid[:gid]" of the image's config, else 0: names are not looked up in a strange file. */
-static void image_user(const struct image *im, struct run_opts *o)
+static int start_command(struct run *r, const struct buf *env, const char *dir, struct err *e)
 {
-	unsigned uid = 0, gid = 0;
+	struct client_exec x = {.run = RUN_ID,
+		.flags = PROTO_STDIO,
+		.dir = dir,
+		.argv = (const char *const *)r->o->argv,
+		.env = env->p,
+		.env_bytes = env->len,
+		.timeout_ms = r->o->timeout_ms};
+	int master = -1;
 
-	if (im->user && sscanf(im->user, "%5u:%5u", &uid, &gid) == 1)
-		gid = uid;
-	if (o->uid < 0)
-		o->uid = (long)uid;
-	if (o->gid < 0)
-		o->gid = (long)gid;
+	if (attach(r, e) < 0)
+		return -1;
+	if (stdio_needs_pty(r->o) && (master = client_open_pty(r->sock, e)) < 0)
+		return -1;
+	if (stdio_open(&r->io, r->o, master, e) < 0 || stdio_enter(&r->io, e) < 0)
+		return -1;
+	memcpy(x.fds, r->io.fds, sizeof x.fds);
+	if (r->io.interactive)
+		x.flags |= PROTO_CTTY;
+	if (client_send_exec(r->sock, &x, e) < 0)
+		return -1;
+	stdio_sent(&r->io);
+	return 0;
 }
 
-/* The image's variables, then the caller's; PATH and HOME when nobody says. */
-static int make_env(const struct image *im, struct run_opts *o, struct buf *out)
+/* Runs the program in the sandbox that stands. */
+static int run_in(struct run *r, const struct buf *env, const char *dir)
+{
+	struct proto_reply rp = {0};
+	struct err e = {0};
+	int ret;
+
+	ret = start_command(r, env, dir, &e);
+	if (ret < 0) {
+		stdio_close(&r->io);
+		return fail(r, &e);
+	}
+	ret = follow(r, &rp, &e);
+	sandbox_stop(&r->s);
+	drain(r);
+	stdio_close(&r->io);
+	if (ret < 0)
+		return fail_exec(r, &e);
+	settle(r, &rp);
+	return 0;
+}
+
+/* The image's variables, then the caller's; PATH, HOME and TERM when nobody says. */
+static int make_env(const struct run *r, const struct image *im, const struct run_user *u,
+	struct buf *out, struct err *e)
 {
 	static const char path[] =
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	const struct buf *own = &r->o->env;
+	char home[sizeof u->home + 8];
 
-	buf_add(out, o->env.p, o->env.len);
 	for (size_t i = 0; i < im->nenv; i++)
-		buf_add(out, im->env[i], strlen(im->env[i]) + 1);
-	if (!out->p || !memmem(out->p, out->len, "PATH=", 5))
-		buf_add(out, path, sizeof path);
-	if (!memmem(out->p, out->len, "HOME=", 5))
-		buf_addf(out, "HOME=/%c", 0);
-	return buf_ok(out) ? 0 : -1;
+		if (strchr(im->env[i], '=') > im->env[i] && env_put(out, im->env[i], e) < 0)
+			return err_in(e, "environment of the image");
+	for (size_t at = 0; at < own->len; at += strlen(own->p + at) + 1)
+		if (env_put(out, own->p + at, e) < 0)
+			return -1;
+	snprintf(home, sizeof home, "HOME=%s", u->home[0] ? u->home : "/");
+	if ((!env_get(out, "PATH") && env_put(out, path, e) < 0) ||
+		(!env_get(out, "HOME") && env_put(out, home, e) < 0))
+		return -1;
+	if (!env_get(out, "TERM") && stdio_needs_pty(r->o))
+		return env_put(out, "TERM=xterm", e);
+	return 0;
 }
 
-static void fill_launch(const struct conf *c, const struct image *im, const struct run_opts *o,
-	const struct upper *d, const char *staging, struct launch *w)
+static int with_launcher(
+	struct run *r, const struct image *im, struct launch *w, const struct buf *env)
 {
-	*w = (struct launch){
-		.uid = (uint32_t)o->uid,
-		.gid = (uint32_t)o->gid,
-		.hostname = o->hostname,
-		.staging = staging,
-		.host_network = o->host_network,
-		.root = {.kind = PLAN_OVERLAY,
-			.lowers = (const char *const *)im->lowers,
-			.nlowers = im->nlowers,
-			.bytes = (uint64_t)c->tmpfs_max_bytes,
-			.inodes = (uint64_t)c->tmpfs_max_inodes},
-		.mounts = o->mount,
-		.nmounts = o->nmounts,
-		.processes_max = (uint32_t)c->processes_max,
-		.files_open_max = (uint32_t)c->files_open_max,
-		.file_max_bytes = (uint64_t)c->file_max_bytes,
-		.memory_max_bytes = (uint64_t)c->memory_process_max_bytes,
-		.address_space_max_bytes = (uint64_t)c->address_space_max_bytes,
-		.cpu_time_max_s = (uint64_t)c->cpu_time_max_s,
-		.shm_bytes = (uint64_t)c->tmpfs_max_bytes,
-		.shm_inodes = (uint64_t)c->tmpfs_max_inodes,
-		.client_fd = -1,
-	};
-	if (d->on_disk) {
-		w->root.upper = d->upper;
-		w->root.work = d->work;
-	} else {
-		w->root.flags = PLAN_TMPFS_UPPER;
-	}
-}
-
-static int exit_code(const struct proto_reply *rp, int failed, const struct err *e)
-{
-	if (!failed)
-		return rp->result.exit_code;
-	if (e->kind == ERR_NOTFOUND) {
-		fail(e);
-		return e->errnum == ENOENT || e->errnum == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NO_EXEC;
-	}
-	return fail(e);
-}
-
-/* Runs the program in the sandbox that stands; returns the exit code. */
-static int run_in(
-	const struct sandbox *s, const struct run_opts *o, const struct buf *env, const char *dir)
-{
-	struct client_exec x = {.flags = PROTO_STDIO,
-		.dir = dir,
-		.argv = (const char *const *)o->argv,
-		.env = env->p,
-		.env_bytes = env->len,
-		.timeout_ms = (uint64_t)o->timeout_s * 1000,
-		.fds = {0, 1, 2}};
-	struct proto_reply rp = {0};
-	struct err e = {0};
-	OWN_FD here = -1, there = -1;
-	int pair[2], ret;
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-		err_set(&e, ERR_SETUP, errno, "make a socket");
-		return fail(&e);
-	}
-	here = pair[0];
-	there = pair[1];
-	if (client_attach(s->ctl, there, &e) < 0 || client_send_exec(here, &x, &e) < 0)
-		return fail(&e);
-	own_close(&there);
-	do
-		ret = client_receive(here, &rp, &e);
-	while (ret < 0 && e.kind == ERR_BUSY && e.errnum == EINTR);
-	return exit_code(&rp, ret, &e);
-}
-
-static int run_image(const struct conf *c, const struct image *im, struct run_opts *o)
-{
+	struct launch_mount *mounts = calloc(ROOT_MOUNTS_MAX, sizeof *mounts);
+	const char *dir = r->o->dir ? r->o->dir : im->workdir ? im->workdir : "/";
 	struct launcher l = {.init_fd = -1};
+	struct err e = {0};
+	int ret = -1;
+
+	w->mounts = mounts;
+	if (!mounts)
+		err_set(&e, ERR_SETUP, ENOMEM, "mounts");
+	else if (root_mounts(r->o, im, mounts, &w->nmounts, &e) == 0 &&
+		 launcher_open(&l, &e) == 0 && sandbox_start(&l, w, &r->s, &e) == 0)
+		ret = sandbox_wait_ready(&r->s, READY_MS, &e);
+	ret = ret < 0 ? fail(r, &e) : run_in(r, env, dir);
+	sandbox_stop(&r->s);
+	launcher_close(&l);
+	free(mounts);
+	return ret;
+}
+
+static int run_image(struct run *r, const struct image *im)
+{
+	OWN_BUF env = BUF_INIT(RUN_ENV_MAX);
+	struct run_user user;
 	struct upper d;
-	OWN_BUF env = BUF_INIT(ENV_MAX);
-	struct sandbox s = {.pid = -1, .pidfd = -1, .ctl = -1};
 	struct launch w;
 	struct err e = {0};
-	char staging[PATH_MAX];
-	int code;
+	int ret;
 
-	snprintf(staging, sizeof staging, "%s/mnt", c->state_dir);
-	image_user(im, o);
-	if (make_env(im, o, &env) < 0)
-		return fail(
-			&(struct err){.kind = ERR_LIMIT, .msg = "the environment is too large"});
-	if (upper_open(&d, c->state_dir, &e) < 0)
-		return fail(&e);
-	if (launcher_open(&l, &e) < 0) {
-		code = fail(&e);
-		upper_close(&d, &e);
-		return code;
-	}
-	fill_launch(c, im, o, &d, staging, &w);
-	if (sandbox_start(&l, &w, &s, &e) < 0 || sandbox_wait_ready(&s, READY_MS, &e) < 0)
-		code = fail(&e);
-	else
-		code = run_in(&s, o, &env, o->dir ? o->dir : im->workdir ? im->workdir : "/");
-	sandbox_stop(&s);
-	launcher_close(&l);
+	if (user_resolve(r->o, im, &user, &e) < 0 || make_env(r, im, &user, &env, &e) < 0)
+		return fail(r, &e);
+	/* from here on signals end us by way of the loop, so that no layer is left */
+	r->signals = open_signals(&e);
+	if (r->signals < 0 || upper_open(&d, r->o->conf.state_dir, r->o->upper, &e) < 0)
+		return fail(r, &e);
+	root_launch(r->o, im, &user, &d, &w);
+	ret = with_launcher(r, im, &w, &env);
 	if (upper_close(&d, &e) < 0)
-		fail(&e);
-	return code;
+		complain(&e);
+	return ret;
+}
+
+static int resolve_and_run(struct run *r)
+{
+	struct image im = {0};
+	struct store *store = NULL;
+	struct err e = {0};
+	int ret;
+
+	if (r->o->network == NETWORK_PASTA)
+		ret = err_set(&e, ERR_SETUP, 0, "--network pasta: this version has none");
+	else
+		ret = limits_enforceable(r->o, &e);
+	if (ret == 0 && r->o->rootfs)
+		ret = root_from_dir(r->o->rootfs, &im, &e);
+	else if (ret == 0 && (store = store_open(r->o->conf.state_dir, &e)))
+		ret = store_resolve(store, r->o->image, &im, &e);
+	else
+		ret = -1;
+	ret = ret < 0 ? fail(r, &e) : run_image(r, &im);
+	image_clear(&im);
+	store_close(store);
+	return ret;
+}
+
+/* Ends us with SIGKILL when our parent ends, also when it did before this call. */
+static int die_with_parent(pid_t parent, struct err *e)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		return err_set(e, ERR_SETUP, errno, "--die-with-parent");
+	return getppid() == parent ? 0 : err_set(e, ERR_SETUP, 0, "the parent has ended");
+}
+
+static int usage_error(const struct err *e)
+{
+	complain(e);
+	fputs("usage: cgibox run [options] [--] PROGRAM [ARGUMENT...]\n"
+	      "       cgibox run --help lists the options\n",
+		stderr);
+	return EXIT_USAGE;
 }
 
 int main_run(const struct conf *c, int argc, char **argv)
 {
-	struct run_opts o = {.image = "host",
-		.hostname = "sandbox",
-		.uid = -1,
-		.gid = -1,
-		.env = BUF_INIT(ENV_MAX)};
-	struct image im = {0};
-	struct store *store;
+	pid_t parent = getppid();
+	struct run_outcome out = {0};
+	struct run_opts o;
+	struct run r = {.o = &o,
+		.out = &out,
+		.s = {.pid = -1, .pidfd = -1, .ctl = -1},
+		.io = {.own = {-1, -1, -1}, .master = -1, .hold = -1},
+		.sock = -1,
+		.signals = -1};
 	struct err e = {0};
-	int code;
 
-	if (parse(c, argc, argv, &o, &e) < 0) {
-		buf_clear(&o.env);
-		if (e.kind != ERR_NONE)
-			fail(&e);
-		fputs(usage, stderr);
-		return EXIT_USAGE;
-	}
-	store = store_open(c->state_dir, &e);
-	if (!store || store_resolve(store, o.image, &im, &e) < 0) {
-		code = fail(&e);
+	if (opts_parse(&o, c, argc, argv, &e) < 0) {
+		out.exit_code = usage_error(&e);
+	} else if (o.help) {
+		out.exit_code = fputs(opts_usage, stdout) < 0 || fflush(stdout) < 0 ? 74 : 0;
 	} else {
-		for (size_t i = 0; i < im.nhost_binds && o.nmounts < BINDS_MAX; i++)
-			o.mount[o.nmounts++] = (struct launch_mount){.kind = PLAN_BIND,
-				.flags = PLAN_RECURSIVE,
-				.src = im.host_binds[i],
-				.dst = im.host_binds[i]};
-		code = run_image(c, &im, &o);
+		if (o.die_with_parent && die_with_parent(parent, &e) < 0)
+			fail(&r, &e);
+		else
+			resolve_and_run(&r);
+		if (out.err.kind != ERR_NONE)
+			complain(&out.err);
+		if (o.json_fd >= 0 && json_write(o.json_fd, &out, &e) < 0)
+			out.exit_code = complain(&e);
 	}
-	image_clear(&im);
-	store_close(store);
-	buf_clear(&o.env);
-	return code;
+	own_close(&r.sock);
+	own_close(&r.signals);
+	opts_clear(&o);
+	return out.exit_code;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -58,16 +59,56 @@ static void sweep(int tmp)
 	closedir(h);
 }
 
+static int join(char out[PATH_MAX], const char *dir, const char *name, struct err *e)
+{
+	return snprintf(out, PATH_MAX, "%s/%s", dir, name) < PATH_MAX
+		       ? 0
+		       : err_set(e, ERR_SETUP, ENAMETOOLONG, "%.150s/%s", dir, name);
+}
+
 static int make(struct upper *d, const char *state_dir, struct err *e)
 {
+	char dir[PATH_MAX], tmp[64];
+
 	snprintf(d->name, sizeof d->name, RUN_PREFIX "%d", (int)getpid());
+	snprintf(tmp, sizeof tmp, "tmp/%s", d->name);
+	if (join(dir, state_dir, tmp, e) < 0 || join(d->upper, dir, "upper", e) < 0 ||
+		join(d->work, dir, "work", e) < 0)
+		return -1;
 	if (mkdirat(d->tmp, d->name, 0700) < 0 || (d->lock = open_locked(d->tmp, d->name)) < 0 ||
 		mkdirat(d->lock, "upper", 0755) < 0 || mkdirat(d->lock, "work", 0755) < 0)
 		return err_set(e, ERR_SETUP, errno, "make a writable layer");
-	snprintf(d->upper, sizeof d->upper, "%s/tmp/%s/upper", state_dir, d->name);
-	snprintf(d->work, sizeof d->work, "%s/tmp/%s/work", state_dir, d->name);
 	d->on_disk = true;
 	return 0;
+}
+
+/* A directory below the kept one, made or found, and no link. */
+static int have_dir(int at, const char *name)
+{
+	OWN_FD fd = -1;
+
+	if (mkdirat(at, name, 0755) < 0 && errno != EEXIST)
+		return -1;
+	fd = openat(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -1 : 0;
+}
+
+static int open_kept(struct upper *d, const char *keep, struct err *e)
+{
+	char dir[PATH_MAX];
+
+	if (mkdir(keep, 0700) < 0 && errno != EEXIST)
+		return err_set(e, ERR_SETUP, errno, "make %.150s", keep);
+	d->lock = open(keep, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (d->lock < 0 || !realpath(keep, dir))
+		return err_set(e, ERR_SETUP, errno, "open %.150s", keep);
+	if (flock(d->lock, LOCK_EX | LOCK_NB) < 0)
+		return err_set(e, errno == EWOULDBLOCK ? ERR_BUSY : ERR_SETUP, 0,
+			"%.150s is in use by another run", keep);
+	if (have_dir(d->lock, "upper") < 0 || have_dir(d->lock, "work") < 0)
+		return err_set(e, ERR_SETUP, errno, "make a writable layer in %.150s", keep);
+	d->on_disk = d->kept = true;
+	return join(d->upper, dir, "upper", e) < 0 ? -1 : join(d->work, dir, "work", e);
 }
 
 static int open_tmp(const char *state_dir, struct err *e)
@@ -84,15 +125,24 @@ static int open_tmp(const char *state_dir, struct err *e)
 	return take_fd(&tmp);
 }
 
-int upper_open(struct upper *d, const char *state_dir, struct err *e)
+int upper_open(struct upper *d, const char *state_dir, const char *keep, struct err *e)
 {
+	char dir[PATH_MAX];
+	int ret;
+
 	memset(d, 0, sizeof *d);
 	d->lock = -1;
 	d->tmp = open_tmp(state_dir, e);
 	if (d->tmp < 0)
 		return -1;
 	sweep(d->tmp);
-	if (tmpfs_can_be_upper() || make(d, state_dir, e) == 0)
+	if (!realpath(state_dir, dir))
+		ret = err_set(e, ERR_SETUP, errno, "use the state directory %s", state_dir);
+	else if ((ret = join(d->staging, dir, "mnt", e)) == 0 && keep)
+		ret = open_kept(d, keep, e);
+	else if (ret == 0 && !tmpfs_can_be_upper())
+		ret = make(d, dir, e);
+	if (ret == 0)
 		return 0;
 	own_close(&d->lock);
 	own_close(&d->tmp);
@@ -101,7 +151,7 @@ int upper_open(struct upper *d, const char *state_dir, struct err *e)
 
 int upper_close(struct upper *d, struct err *e)
 {
-	int ret = d->on_disk ? rmtree_at(d->tmp, d->name, e) : 0;
+	int ret = d->on_disk && !d->kept ? rmtree_at(d->tmp, d->name, e) : 0;
 
 	own_close(&d->lock);
 	own_close(&d->tmp);

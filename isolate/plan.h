@@ -27,6 +27,7 @@ enum plan_flags {
 	PLAN_WRITABLE = 1 << 0,    /* BIND: without it read-only */
 	PLAN_RECURSIVE = 1 << 1,   /* BIND: submounts too */
 	PLAN_TMPFS_UPPER = 1 << 2, /* OVERLAY: upper and work on a fresh tmpfs (bytes, inodes) */
+	PLAN_READ_ONLY = 1 << 3,   /* the root: read-only once all mounts are in it */
 };
 
 struct plan_mount {

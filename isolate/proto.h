@@ -1,6 +1,6 @@
 /*
  * Messages on the SOCK_SEQPACKET sockets of pid 1. All are of one fixed size; text travels in a
- * memfd beside them. From the keeper: ATTACH. From whoever was attached: EXEC, KILL, FINISH.
+ * memfd beside them. From the keeper: ATTACH. From whoever was attached: the others.
  */
 #ifndef CGIBOX_PROTO_H
 #define CGIBOX_PROTO_H
@@ -23,11 +23,14 @@ enum proto_request_op {
 	PROTO_EXEC,       /* fds: blob, then spool, or blob, stdin, stdout, stderr (STDIO) */
 	PROTO_KILL,       /* ends every process of the sandbox, with the verdict given */
 	PROTO_FINISH,     /* the same, and answers QUIET when none is left */
+	PROTO_SIGNAL,     /* sends `signal` to the process group of the sender's command `run` */
+	PROTO_PTY,        /* answers PTY_OPEN with the master of a new pseudo terminal */
 };
 
 enum proto_exec_flags {
 	PROTO_SHELL = 1 << 0, /* the one argument is for bash -o pipefail -c, else sh -c */
 	PROTO_STDIO = 1 << 1, /* three descriptors instead of a spool */
+	PROTO_CTTY = 1 << 2,  /* STDIO: stdin, a slave of PTY, becomes the controlling terminal */
 };
 
 struct proto_request {
@@ -36,6 +39,7 @@ struct proto_request {
 	uint32_t flags;       /* enum proto_exec_flags */
 	uint32_t nargs, nenv; /* in the blob: arguments, variables, directory; each NUL-ended */
 	uint32_t blob_bytes;
+	uint32_t signal;     /* SIGNAL: 1 to 64 */
 	uint32_t verdict;    /* KILL from the keeper: VERDICT_MEMORY or _DISK; others: KILLED */
 	uint64_t timeout_ms; /* 0 = none */
 	uint64_t output_max_bytes; /* kept in the spool */
@@ -46,6 +50,7 @@ enum proto_reply_op {
 	PROTO_FAILED,    /* err: set-up failed, or this run could not be started */
 	PROTO_DONE,      /* result */
 	PROTO_QUIET,     /* no process is left but pid 1 */
+	PROTO_PTY_OPEN,  /* fds: the master */
 };
 
 struct proto_reply {

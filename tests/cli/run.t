@@ -72,7 +72,7 @@ ok(time.monotonic() - t < 20, "which ends the whole tree, not the first process"
 
 # --- strict options
 for bad in (["--nonsense", "true"], ["--bind", "x", "true"], ["--uid", "1x", "true"], ["--timeout", "-1", "true"],
-            ["--env", "novalue", "true"], ["--cwd", "rel", "true"], ["--network", "maybe", "true"], []):
+            ["--env", "=x", "true"], ["--cwd", "rel", "true"], ["--network", "maybe", "true"], []):
     rc, out, err = run(*bad)
     ok(rc == 64 and out == "" and "usage" in err, "refused: %s" % " ".join(bad), rc, out, err)
 rc, out, err = run("--network", "host", "true")

@@ -1,0 +1,53 @@
+/*
+ * A pseudo terminal of the sandbox's own devpts. The master goes to whoever asked, who relays it;
+ * the slave is opened from it there (TIOCGPTPEER) and comes back as standard descriptors of a command.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "isolate/init.h"
+#include "isolate/own.h"
+
+static int open_master(int pts, struct err *e)
+{
+	OWN_FD fd = openat(pts, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	int unlocked = 0;
+
+	if (fd < 0)
+		return err_set(e, ERR_SETUP, errno, "open a pseudo terminal");
+	if (ioctl(fd, TIOCSPTLCK, &unlocked) < 0)
+		return err_set(e, ERR_SETUP, errno, "unlock a pseudo terminal");
+	return take_fd(&fd);
+}
+
+void init_pty_answer(const struct init_state *s, int peer, uint32_t run)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} ctl = {{0}};
+	struct proto_reply rp = {.op = PROTO_PTY_OPEN, .run = run};
+	OWN_FD master = open_master(s->pts, &rp.err);
+	struct iovec iov = {&rp, sizeof rp};
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = ctl.buf,
+		.msg_controllen = sizeof ctl.buf};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+	if (master < 0) {
+		rp.op = PROTO_FAILED;
+		init_reply(s, peer, &rp);
+		return;
+	}
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &master, sizeof(int));
+	/* as in init_reply(): nobody waits for a peer that does not read */
+	if (sendmsg(s->peer[peer], &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return;
+}
