@@ -1,4 +1,6 @@
 /* cgibox run: one program in one fresh sandbox, on the caller's terminal or pipes. */
+#include "isolate/main_run.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,7 +15,6 @@
 
 #include "isolate/client.h"
 #include "isolate/main.h"
-#include "isolate/main_run.h"
 #include "isolate/own.h"
 
 enum {
@@ -243,7 +244,7 @@ static void settle(struct run *r, const struct proto_reply *rp)
 
 	out->ran = true;
 	out->result = rp->result;
-	out->output_counted = r->io.nchannels > 0;
+	out->output_counted = r->o->output_max > 0; /* then no output goes past us */
 	out->result.output_bytes = r->io.output_bytes;
 	/* It may have ended by itself before we had read what it had written. */
 	if (r->over_output) {
