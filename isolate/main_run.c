@@ -61,8 +61,13 @@ static int open_signals(struct err *e)
 	int fd;
 
 	sigemptyset(&set);
-	for (size_t i = 0; i < NELEM(handled); i++)
-		sigaddset(&set, handled[i]);
+	for (size_t i = 0; i < NELEM(handled); i++) {
+		struct sigaction old;
+
+		/* A blocked signal arrives though it is ignored: what nohup(1) set must stay. */
+		if (sigaction(handled[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			sigaddset(&set, handled[i]);
+	}
 	blocked = set;
 	sigaddset(&blocked, SIGPIPE);
 	sigprocmask(SIG_BLOCK, &blocked, NULL);
