@@ -167,7 +167,8 @@ eq(t.wait(), 137, "a shell that is killed: 137")
 t.restored("after a killed shell")
 
 # --- size
-t = Terminal("bash", "-c", "trap 'stty size' WINCH; echo go; while :; do sleep 0.05; done")
+t = Terminal("python3", "-c", "import os,signal as s\ns.pthread_sigmask(s.SIG_BLOCK,[s.SIGWINCH])\nprint('go')\n"
+             "while s.sigwait([s.SIGWINCH]):\n x=os.get_terminal_size()\n print(x.lines,x.columns)")
 t.until("go\r\n")
 winsize(t.master, 40, 132)
 ok(t.until("40 132\r\n"), "a new size arrives with SIGWINCH")
