@@ -60,7 +60,7 @@ static int settle(struct init_state *s, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "set the host name");
 	if (p->loopback && loopback_up(e) < 0)
 		return -1;
-	if (init_root_build(p, &s->null, &s->pts, e) < 0)
+	if (init_root_build(p, &s->null, e) < 0)
 		return -1;
 	if (init_drop_rights(p, e) < 0)
 		return -1;

@@ -15,9 +15,9 @@
 #include "isolate/proto.h"
 
 /* Builds the mounts of the plan and pivots into them, so that no path of the host is left; then
- * sets the quotas of the user namespace. *null becomes the new /dev/null, opened for reading,
- * *pts the new /dev/pts (O_PATH). No other descriptor is left open. */
-int init_root_build(const struct plan *p, int *null, int *pts, struct err *e);
+ * sets the quotas of the user namespace. *null becomes the new /dev/null, opened for reading. No
+ * other descriptor is left open. */
+int init_root_build(const struct plan *p, int *null, struct err *e);
 
 /* Drops what is left: Landlock, capabilities, seccomp, in this order. */
 int init_drop_rights(const struct plan *p, struct err *e);
@@ -38,8 +38,7 @@ struct init_run {
 struct init_state {
 	const struct plan *plan;
 	int keeper, signals;
-	/* The sandbox's /dev/null and /dev/pts, opened where no tenant's link or mode is in the way. */
-	int null, pts;
+	int null; /* the sandbox's /dev/null, opened where no tenant's link or mode is in the way */
 	int peer[PROTO_PEERS_MAX]; /* -1: free */
 	bool finishing[PROTO_PEERS_MAX];
 	struct init_run run[PROTO_RUNS_MAX];

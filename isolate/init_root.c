@@ -447,7 +447,7 @@ static int enter_root(int root, struct err *e)
 	return 0;
 }
 
-int init_root_build(const struct plan *p, int *null, int *pts, struct err *e)
+int init_root_build(const struct plan *p, int *null, struct err *e)
 {
 	const struct plan_mount *m =
 		(const struct plan_mount *)(const void *)((const char *)p + p->mounts);
@@ -477,9 +477,6 @@ int init_root_build(const struct plan *p, int *null, int *pts, struct err *e)
 	*null = openat(dev, "null", O_RDONLY | O_CLOEXEC);
 	if (*null < 0)
 		return err_set(e, ERR_SETUP, errno, "open /dev/null");
-	*pts = openat(dev, "pts", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (*pts < 0)
-		return err_set(e, ERR_SETUP, errno, "open /dev/pts");
 	if (p->root.flags & PLAN_READ_ONLY && sys_mount_setattr(root, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "make the root read-only");
 	return enter_root(root, e) < 0 ? -1 : set_quotas(user, e);

@@ -12,16 +12,14 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "isolate/beneath.h"
 #include "isolate/main_run.h"
 #include "isolate/own.h"
-#include "isolate/sys.h"
-
-enum { INSIDE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV };
 
 /* Whether this layer's /etc hides that of the layers below. */
 static bool hides_below(int layer)
 {
-	OWN_FD etc = sys_openat2(layer, "etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, INSIDE);
+	OWN_FD etc = beneath_open(layer, "etc", O_RDONLY | O_DIRECTORY, BENEATH_NO_LINKS);
 	char value[2];
 
 	return etc < 0 ? errno != ENOENT
@@ -37,8 +35,7 @@ static int open_db(const struct image *im, const char *path, struct err *e)
 
 		if (layer < 0)
 			return err_set(e, ERR_SETUP, errno, "open the layer %s", im->lowers[i]);
-		fd = sys_openat2(
-			layer, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0, INSIDE);
+		fd = beneath_open_file(layer, path, O_RDONLY, BENEATH_NO_LINKS);
 		if (fd >= 0)
 			return fd;
 		if (errno != ENOENT)
