@@ -43,12 +43,12 @@ static int scale(char unit, unsigned *shift)
 static int parse_amount(const struct limit *l, const char *text, uint64_t *out, struct err *e)
 {
 	unsigned shift = 0;
-	char *end;
+	char *end = NULL;
 
 	errno = 0;
-	*out = isdigit((unsigned char)*text) ? strtoull(text, &end, 10) : 0;
-	if (!isdigit((unsigned char)*text) || errno ||
-		(*end && (l->unit != BYTES || end[1] || scale(*end, &shift) < 0)))
+	if (isdigit((unsigned char)*text)) /* strtoull() would take blanks and a sign */
+		*out = strtoull(text, &end, 10);
+	if (!end || errno || (*end && (l->unit != BYTES || end[1] || scale(*end, &shift) < 0)))
 		return err_set(e, ERR_CONF, 0, "\"%.60s\" is not a number%s", text,
 			l->unit == BYTES ? " of bytes, or of k, M, G or T" : "");
 	if (*out > (uint64_t)INT64_MAX >> shift)

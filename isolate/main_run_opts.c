@@ -41,11 +41,12 @@ const char opts_usage[] =
 
 static int parse_number(const char *text, long max, long *out, struct err *e)
 {
-	char *end;
+	char *end = NULL;
 
 	errno = 0;
-	*out = isdigit((unsigned char)*text) ? strtol(text, &end, 10) : -1;
-	if (*out < 0 || errno || *end || *out > max)
+	if (isdigit((unsigned char)*text)) /* strtol() would take blanks and a sign */
+		*out = strtol(text, &end, 10);
+	if (!end || errno || *end || *out > max)
 		return err_set(
 			e, ERR_CONF, 0, "\"%.60s\" is not a number from 0 to %ld", text, max);
 	return 0;
