@@ -74,7 +74,7 @@ static int apply(struct run_opts *o, const struct limit *l, uint64_t value, stru
 int limit_parse(struct run_opts *o, char *text, struct err *e)
 {
 	char *value = strchr(text, '=');
-	uint64_t amount;
+	uint64_t amount = 0;
 
 	if (!value || value == text)
 		return err_set(e, ERR_CONF, 0, "\"%.60s\" is not NAME=VALUE", text);

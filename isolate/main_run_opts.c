@@ -304,7 +304,7 @@ static int open_json(struct run_opts *o, struct err *e)
 
 static int set_json_fd(struct run_opts *o, char *arg, struct err *e)
 {
-	long n;
+	long n = -1;
 
 	if (parse_number(arg, INT_MAX, &n, e) < 0)
 		return -1;
