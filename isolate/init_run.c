@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -45,6 +47,7 @@ struct start {
 	const char *dir;
 	int fd[3];
 	bool shell;
+	bool join; /* the control group; else it was born there, or there is none */
 	struct err err;
 };
 
@@ -161,13 +164,38 @@ static int enter_dir(const char *path)
 	return fd < 0 ? -1 : fchdir(fd);
 }
 
+/* By a write: it moves the caller, and what decides is who opened the file. */
+static int child_join(struct start *s)
+{
+	if (s->join && write(PLAN_FD_PROCS, "0", 1) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "enter the control group");
+	return 0;
+}
+
+/* What the filter lets pid 1 alone do. Its number, by any architecture's table. */
+static int child_filter(struct start *s)
+{
+	static struct sock_filter ins[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0 /* seccomp_data.nr */),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog prog = {.len = NELEM(ins), .filter = ins};
+
+	if (s->plan->in_cgroup && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "load the filter of a command");
+	return 0;
+}
+
 static int child_main(void *arg)
 {
 	struct start *s = arg;
 	sigset_t none;
 
 	setsid();
-	if (child_descriptors(s) < 0 || child_limits(s) < 0)
+	if (child_join(s) < 0 || child_descriptors(s) < 0 || child_limits(s) < 0 ||
+		child_filter(s) < 0)
 		_exit(127);
 	if (enter_dir(s->dir) < 0) {
 		err_set(&s->err, ERR_REQUEST, errno, "workdir: enter %.100s", s->dir);
@@ -192,6 +220,24 @@ static void wait_exec(int pid, int pipe)
 		kill(pid, i < START_STEPS ? SIGCONT : SIGKILL);
 }
 
+/* Starts the child in the control group, which costs nothing: a task that moves there later waits
+ * for an RCU grace period (percpu_down_write of cgroup_threadgroup_rwsem). -1: it must move. */
+static int in_group(struct start *s, char *stack)
+{
+	struct sys_clone_args a = {.flags = CLONE_VM | SYS_CLONE_INTO_CGROUP,
+		.exit_signal = SIGCHLD,
+		.stack = (uintptr_t)stack,
+		.stack_size = STACK_BYTES,
+		.cgroup = PLAN_FD_CGROUP};
+	long pid;
+
+	if (!s->plan->in_cgroup)
+		return -1;
+	pid = sys_clone3(&a, child_main, s);
+	s->join = pid < 0;
+	return pid < 0 ? -1 : (int)pid;
+}
+
 /* The child borrows our memory until it execs: nothing is copied. Not CLONE_VFORK, whose wait has
  * no end when the child is stopped: no deadline would be kept. */
 static int spawn(struct start *s)
@@ -203,7 +249,9 @@ static int spawn(struct start *s)
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "make a pipe");
 	end = p[0];
-	pid = clone(child_main, stack + sizeof stack, CLONE_VM | SIGCHLD, s);
+	pid = in_group(s, stack);
+	if (pid < 0)
+		pid = clone(child_main, stack + sizeof stack, CLONE_VM | SIGCHLD, s);
 	close(p[1]);
 	if (pid < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "start a process");
@@ -336,6 +384,7 @@ void init_run_start(
 	r->used = r->live = true;
 	r->output_max = rq->output_max_bytes;
 	r->start_us = now_us();
+	init_usage_read(&r->usage);
 	r->deadline_us = rq->timeout_ms ? r->start_us + rq->timeout_ms * 1000 : 0;
 	r->pid = prepare_io(r, &st, stdio, s->null, fds, pipe_w) < 0
 			 ? -1
@@ -419,6 +468,7 @@ static void run_ended(struct init_state *s, struct init_run *r, int status, cons
 	res.output_bytes = r->output_bytes;
 	res.output_kept = r->output_kept;
 	res.truncated = r->output_bytes > r->output_kept;
+	init_usage_tell(&r->usage, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
 }
 
@@ -452,6 +502,7 @@ static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdic
 	res.output_bytes = r->output_bytes;
 	res.output_kept = r->output_kept;
 	res.truncated = r->output_bytes > r->output_kept;
+	init_usage_tell(&r->usage, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
 }
 

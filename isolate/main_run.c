@@ -15,6 +15,7 @@
 #include "isolate/client.h"
 #include "isolate/launch.h"
 #include "isolate/main.h"
+#include "isolate/main_group.h"
 #include "isolate/main_upper.h"
 #include "isolate/own.h"
 
@@ -268,6 +269,7 @@ static int run_image(const struct conf *c, const struct image *im, struct run_op
 	OWN_BUF env = BUF_INIT(ENV_MAX);
 	struct sandbox s = {.pid = -1, .pidfd = -1, .ctl = -1};
 	struct launch w;
+	struct run_group rg;
 	struct err e = {0};
 	char staging[PATH_MAX];
 	int code;
@@ -279,17 +281,20 @@ static int run_image(const struct conf *c, const struct image *im, struct run_op
 			&(struct err){.kind = ERR_LIMIT, .msg = "the environment is too large"});
 	if (upper_open(&d, c->state_dir, &e) < 0)
 		return fail(&e);
-	if (launcher_open(&l, &e) < 0) {
+	if (run_group_open(c, &rg, &e) < 0 || launcher_open(&l, &e) < 0) {
 		code = fail(&e);
+		run_group_close(&rg);
 		upper_close(&d, &e);
 		return code;
 	}
 	fill_launch(c, im, o, &d, staging, &w);
+	w.cgroup = rg.box.dir < 0 ? NULL : &rg.box;
 	if (sandbox_start(&l, &w, &s, &e) < 0 || sandbox_wait_ready(&s, READY_MS, &e) < 0)
 		code = fail(&e);
 	else
 		code = run_in(&s, o, &env, o->dir ? o->dir : im->workdir ? im->workdir : "/");
 	sandbox_stop(&s);
+	run_group_close(&rg);
 	launcher_close(&l);
 	if (upper_close(&d, &e) < 0)
 		fail(&e);
