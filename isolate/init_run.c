@@ -40,14 +40,15 @@ static uint64_t now_us(void)
 	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-/* What the child needs; it shares our memory until it execs, so it also answers here. */
+/* What the child needs. */
 struct start {
 	const struct plan *plan;
 	char **argv, **env;
 	const char *dir;
 	int fd[3];
 	bool shell;
-	bool join; /* the control group; else it was born there, or there is none */
+	int report; /* to write err to */
+	bool join;  /* the control group; else it was born there, or there is none */
 	struct err err;
 };
 
@@ -188,6 +189,14 @@ static int child_filter(struct start *s)
 	return 0;
 }
 
+/* One atomic write, before the pipe's end tells that there is nothing more to wait for. */
+static _Noreturn void child_failed(const struct start *s)
+{
+	ssize_t n = write(s->report, &s->err, sizeof s->err);
+
+	_exit(n == (ssize_t)sizeof s->err ? 127 : 126);
+}
+
 static int child_main(void *arg)
 {
 	struct start *s = arg;
@@ -196,35 +205,43 @@ static int child_main(void *arg)
 	setsid();
 	if (child_join(s) < 0 || child_descriptors(s) < 0 || child_limits(s) < 0 ||
 		child_filter(s) < 0)
-		_exit(127);
+		child_failed(s);
 	if (enter_dir(s->dir) < 0) {
 		err_set(&s->err, ERR_REQUEST, errno, "workdir: enter %.100s", s->dir);
-		_exit(127);
+		child_failed(s);
 	}
 	sigemptyset(&none); /* dispositions: init reset what it inherited, and has no handler */
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	child_exec(s);
-	_exit(127);
+	child_failed(s);
 }
 
 /*
- * Waits until the child has executed or ended, which is when its copy of the pipe closes; both let
- * go of our memory first. A tenant's process may stop the child before that (no mask holds SIGSTOP),
+ * Waits until the child has executed, failed, or ended; its copy of the pipe tells. Where it shares
+ * our memory it has let go of it by then. A tenant's process may stop the child before that (no mask holds SIGSTOP),
  * again and again: then the command ends by SIGKILL without having run.
  */
-static void wait_exec(int pid, int pipe)
+static void wait_exec(struct start *s, int pid, int pipe)
 {
 	struct pollfd p = {.fd = pipe, .events = POLLIN};
+	struct err why;
 
 	for (int i = 0; poll(&p, 1, START_STEP_MS) <= 0; i++)
 		kill(pid, i < START_STEPS ? SIGCONT : SIGKILL);
+	if (read(pipe, &why, sizeof why) == (ssize_t)sizeof why)
+		s->err = why;
 }
 
-/* Starts the child in the control group, which costs nothing: a task that moves there later waits
- * for an RCU grace period (percpu_down_write of cgroup_threadgroup_rwsem). -1: it must move. */
+/*
+ * Starts the child in the control group, which costs nothing: a task that moves there later waits
+ * for an RCU grace period (percpu_down_write of cgroup_threadgroup_rwsem). -1: it must move.
+ *
+ * Without CLONE_VM: when memory runs out in the group before the exec, the kernel ends every
+ * process that shares the victim's memory, and that would be pid 1.
+ */
 static int in_group(struct start *s, char *stack)
 {
-	struct sys_clone_args a = {.flags = CLONE_VM | SYS_CLONE_INTO_CGROUP,
+	struct sys_clone_args a = {.flags = SYS_CLONE_INTO_CGROUP,
 		.exit_signal = SIGCHLD,
 		.stack = (uintptr_t)stack,
 		.stack_size = STACK_BYTES,
@@ -238,7 +255,7 @@ static int in_group(struct start *s, char *stack)
 	return pid < 0 ? -1 : (int)pid;
 }
 
-/* The child borrows our memory until it execs: nothing is copied. Not CLONE_VFORK, whose wait has
+/* Without a group the child borrows our memory until it execs: nothing is copied. Not CLONE_VFORK, whose wait has
  * no end when the child is stopped: no deadline would be kept. */
 static int spawn(struct start *s)
 {
@@ -249,13 +266,15 @@ static int spawn(struct start *s)
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "make a pipe");
 	end = p[0];
+	s->report = p[1];
 	pid = in_group(s, stack);
 	if (pid < 0)
-		pid = clone(child_main, stack + sizeof stack, CLONE_VM | SIGCHLD, s);
+		pid = clone(child_main, stack + sizeof stack,
+			(s->plan->in_cgroup ? 0 : CLONE_VM) | SIGCHLD, s);
 	close(p[1]);
 	if (pid < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "start a process");
-	wait_exec(pid, end);
+	wait_exec(s, pid, end);
 	return s->err.kind == ERR_NONE ? pid : -1;
 }
 

@@ -189,6 +189,11 @@ r = fresh(svc, FILL, "echo alive", "echo alive")
 ok(len(r) == 3 and r[0]["verdict"] == "memory", "a tmpfs over the limit: verdict memory", r)
 ok(len(r) == 3 and all(x["verdict"] in ("ok", "memory") for x in r[1:]), "pid 1 survives that and goes on", r)
 
+# So little that the command dies while it is started: the kernel then ends all who share its memory.
+status, body = svc.session(memory_bytes=4096)
+r = svc.run(body["session_id"], "echo one", "echo two", "echo three")
+eq([x["verdict"] for x in r], ["memory"] * 3, "memory_bytes = 4096: nothing can run, and pid 1 survives that")
+
 # --- what a client asks for, on every call
 status, body = svc.session(memory_bytes=64 * MIB, cpus=0.2)
 ok(status == 200 and not body.get("unenforced"), "memory_bytes and cpus are accepted", status, body)
