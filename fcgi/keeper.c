@@ -95,14 +95,15 @@ static int listen_socket(int state, struct err *e)
 
 /*
  * A user and a mount namespace of our own: sandboxes nest below it, which costs less than one
- * made from the host's, and what is mounted here for them is no business of the host's.
+ * made from the host's, and what is mounted here for them is no business of the host's. more: further
+ * CLONE_NEW* flags.
  */
-static int enter_namespaces(struct err *e)
+static int enter_namespaces(int more, struct err *e)
 {
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS | more) < 0)
 		return err_set(e, ERR_SETUP, errno,
 			"create a user namespace (is user.max_user_namespaces 0, or AppArmor's "
 			"restriction on?)");
@@ -212,7 +213,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	k->on_demand = on_demand;
 	k->start_ms = keeper_now_ms();
 	k->listen.fd = k->lifeline.fd = k->epoll = k->lock = -1;
-	k->launcher.init_fd = -1;
+	k->launcher.init_fd = k->delegated.dir = k->group.dir = -1;
 	for (int i = 0; i < TRASH_JOBS; i++)
 		k->trash[i].job.fd = -1;
 	LIST_INIT(&k->calls);
@@ -220,7 +221,9 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	if (session_dirs_open(&k->dirs, c->state_dir, e) < 0)
 		return -1;
 	k->lock = take_lock(k->dirs.state, !on_demand, e);
-	if (k->lock < 0 || facts_open(k, e) < 0 || enter_namespaces(e) < 0)
+	if (k->lock < 0 || facts_open(k, e) < 0 || group_enter(k, e) < 0 ||
+		enter_namespaces(k->group.dir < 0 ? 0 : CLONE_NEWCGROUP, e) < 0 ||
+		group_settle(k, e) < 0)
 		return -1;
 	/* The helpers' parent first: it must not hold what we open from here on. */
 	k->tree = tree_server_start(e);
@@ -275,7 +278,9 @@ static int next_wait(struct keeper *k)
 	uint64_t tick_in = k->next_tick_ms > now ? k->next_tick_ms - now : 0;
 	int call_in = call_deadline(k);
 	int wait = tick_in < (uint64_t)call_in ? (int)tick_in : call_in;
+	int group_in = group_retry(k);
 
+	wait = group_in < wait ? group_in : wait;
 	if (k->listen_at_ms && now >= k->listen_at_ms) {
 		k->listen_at_ms = 0;
 		set_listening(k, true);

@@ -128,9 +128,9 @@ static void created(struct keeper *k, struct call *c, const struct tree_result *
 	k->nsessions++;
 	memcpy(rp.id, c->new_id, sizeof rp.id);
 	c->new_id[0] = '\0';
-	if (c->rq.memory_bytes > 0)
+	if (c->rq.memory_bytes > 0 && !group_holds(k, CGROUP_MEMORY))
 		rp.unenforced |= UNENFORCED_MEMORY;
-	if (c->rq.cpus > 0)
+	if (c->rq.cpus > 0 && !group_holds(k, CGROUP_CPU))
 		rp.unenforced |= UNENFORCED_CPUS;
 	answer(c, &rp, NULL, 0);
 }
@@ -217,12 +217,12 @@ static int check_limits(const struct keeper *k, const struct call *c, struct err
 {
 	bool refuse = k->conf->unenforceable_limits == UNENFORCEABLE_REFUSE;
 
-	if (c->rq.memory_bytes > 0 && refuse)
+	if (c->rq.memory_bytes > 0 && refuse && !group_holds(k, CGROUP_MEMORY))
 		return err_set(e, ERR_LIMIT, 0,
 			"memory_bytes: this host cannot limit the memory of "
 			"a whole sandbox (no delegated cgroup v2); ask for none, or set "
 			"unenforceable_limits = report");
-	if (c->rq.cpus > 0 && refuse)
+	if (c->rq.cpus > 0 && refuse && !group_holds(k, CGROUP_CPU))
 		return err_set(e, ERR_LIMIT, 0,
 			"cpus: this host cannot limit the processors of a "
 			"sandbox (no delegated cgroup v2); ask for none, or set "
@@ -425,6 +425,8 @@ static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
 		(!memchr(rq->image, '\0', sizeof rq->image) ||
 			rq->env_bytes > k->conf->environment_max_bytes + 65536))
 		return false;
+	if (rq->op == KEEPER_CREATE && (rq->memory_bytes < 0 || !(rq->cpus >= 0)))
+		return false;
 	/* one session a connection, opened once; who holds one can only ask for its patch */
 	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && c->box.pid <= 0);
 }
@@ -472,7 +474,7 @@ void call_accept(struct keeper *k, int fd)
 	}
 	for (int i = 0; i < KEEPER_FDS_MAX; i++)
 		c->fd[i] = -1;
-	c->client = c->pull_out = -1;
+	c->client = c->pull_out = c->group.dir = -1;
 	c->job.fd = c->ctl.fd = c->exit.fd = -1;
 	c->box = (struct sandbox){.pid = -1, .pidfd = -1, .ctl = -1};
 	c->sock = (struct source){.fd = -1, .ready = call_message, .call = c};

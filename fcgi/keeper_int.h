@@ -1,6 +1,7 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox),
- * keeper_trash.c (expiry, removal), keeper_pull.c (images), keeper_system.c (facts). */
+ * keeper_group.c (control groups), keeper_trash.c (expiry, removal), keeper_pull.c (images),
+ * keeper_system.c (facts). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -14,6 +15,8 @@
 #include "fcgi/tree.h"
 #include "images/store.h"
 #include "isolate/buf.h"
+#include "isolate/cgroup.h"
+#include "isolate/cgroup_box.h"
 #include "isolate/conf.h"
 #include "isolate/launch.h"
 
@@ -55,6 +58,7 @@ struct call {
 	struct session_record record;
 	struct ws_layout layout;
 	struct sandbox box;              /* pid -1 = none */
+	struct cgroup_box group;         /* of its commands; dir -1 = none */
 	int client;                      /* our end for the worker until READY */
 	char new_id[SESSION_ID_LEN + 1]; /* of a session being made; "" = none */
 	struct err failure; /* to be answered once the sandbox is gone; ERR_NONE = none */
@@ -75,6 +79,13 @@ struct session {
 	struct call_queue waiters;
 	unsigned nwaiters;
 };
+
+/* The group of a sandbox that has ended, as long as the kernel says EBUSY. */
+struct group_left {
+	LIST_ENTRY(group_left) link;
+	char name[CGROUP_NAME_MAX];
+};
+LIST_HEAD(group_left_list, group_left);
 
 struct trash_job {
 	struct source job;
@@ -103,7 +114,12 @@ struct keeper {
 	struct call_list calls;
 	struct session_list sessions;
 	unsigned ncalls, nboxes;
-	size_t nsessions; /* on disk */
+	size_t nsessions;        /* on disk */
+	struct cgroup delegated; /* dir -1: none, and why is in the log */
+	struct cgroup_box group; /* ours below it; dir -1: limits of whole sandboxes are not held */
+	struct group_left_list groups_left;
+	bool sweep_groups; /* a killed keeper's are not gone yet */
+	uint64_t groups_at_ms;
 	struct trash_job trash[TRASH_JOBS];
 	bool trash_stuck; /* a removal failed: wait for the next tick */
 	uint64_t next_tick_ms, idle_since_ms;
@@ -140,6 +156,14 @@ int start_sandbox(struct keeper *k, struct call *c, struct err *e);
 bool stop_sandbox(struct keeper *k, struct call *c); /* true: call_stopped() follows later */
 int make_environment(struct keeper *k, const struct image *im, const struct call *c,
 	struct buf *out, struct err *e);
+
+/* keeper_group.c */
+int group_enter(struct keeper *k, struct err *e);  /* before the keeper's own namespaces */
+int group_settle(struct keeper *k, struct err *e); /* in them */
+bool group_holds(const struct keeper *k, unsigned controller); /* CGROUP_* */
+int group_make(struct keeper *k, struct call *c, struct err *e);
+void group_drop(struct keeper *k, struct call *c);
+int group_retry(struct keeper *k); /* ms to the next try */
 
 /* keeper_trash.c */
 void trash_work(struct keeper *k);

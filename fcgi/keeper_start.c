@@ -154,6 +154,10 @@ static int launch(struct keeper *k, struct call *c, int client, struct strings *
 		return -1;
 	w.mounts = m;
 	w.nmounts = c->record.nbinds + 1;
+	if (group_make(k, c, e) < 0)
+		return err_in(e, "limit a sandbox");
+	w.cgroup = c->group.dir < 0 ? NULL : &c->group;
+	w.cgroup_shared = true;
 	return sandbox_start(&k->launcher, &w, &c->box, e);
 }
 
@@ -206,6 +210,7 @@ static void box_gone(struct keeper *k, struct source *s)
 	sandbox_stop(
 		&c->box); /* has ended already: only reaps. The source's copy is closed below */
 	k->nboxes--;
+	group_drop(k, c);
 	keeper_unwatch(k, s);
 	call_stopped(k, c);
 }
@@ -218,10 +223,13 @@ bool stop_sandbox(struct keeper *k, struct call *c)
 
 	keeper_unwatch(k, &c->ctl);
 	own_close(&c->client);
-	if (c->box.pid <= 0)
+	if (c->box.pid <= 0) {
+		group_drop(k, c);
 		return false;
+	}
 	c->state = CALL_STOP;
 	c->deadline_ms = 0;
+	cgroup_box_kill(&c->group);
 	sys_pidfd_send_signal(c->box.pidfd, SIGKILL);
 	copy = fcntl(c->box.pidfd, F_DUPFD_CLOEXEC, 3);
 	c->exit.ready = box_gone;
@@ -231,5 +239,6 @@ bool stop_sandbox(struct keeper *k, struct call *c)
 	}
 	sandbox_stop(&c->box); /* out of descriptors: wait for it here */
 	k->nboxes--;
+	group_drop(k, c);
 	return false;
 }

@@ -20,8 +20,20 @@ enum {
 /* Which of the means of limits.h are at work. The only place that says so. */
 static unsigned means(const struct keeper *k)
 {
-	(void)k;
-	return 0;
+	static const struct {
+		unsigned controller, means;
+	} held[] = {{CGROUP_MEMORY, LIMIT_BY_CGROUP_MEMORY}, {CGROUP_CPU, LIMIT_BY_CGROUP_CPU}};
+	struct cgroup_limits l;
+	unsigned all = 0;
+
+	for (size_t i = 0; i < NELEM(held); i++)
+		if (group_holds(k, held[i].controller))
+			all |= held[i].means;
+	/* the controller alone does not do: some file systems lie on no disk that it knows */
+	cgroup_limits_of(k->conf, k->delegated.have, &l);
+	if (group_holds(k, CGROUP_IO) && l.io_bytes_per_s)
+		all |= LIMIT_BY_CGROUP_IO;
+	return all;
 }
 
 void system_fill(const struct keeper *k, struct keeper_reply *rp)

@@ -18,6 +18,7 @@
 #include "fcgi/listen.h"
 #include "fcgi/session_dir.h"
 #include "fcgi/supervise.h"
+#include "isolate/cgroup.h"
 #include "isolate/conf.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -84,6 +85,22 @@ static int check(const struct conf *c, struct err *e)
 	return 0;
 }
 
+/* Before anything else runs here: the group it is started in must be empty of processes. A path
+ * that does not work is an error; what auto does not find, the keeper tells. */
+static int prepare_groups(const struct conf *c, struct err *e)
+{
+	struct cgroup g;
+	struct err why = {0};
+	int ret = cgroup_open(c->cgroup, &g, &why);
+
+	cgroup_close(&g);
+	if (ret < 0 && why.kind != ERR_NOTFOUND) {
+		*e = why;
+		return -1;
+	}
+	return 0;
+}
+
 static int run_service(const struct conf *c, const struct options *o, char **argv, struct err *e)
 {
 	OWN_MEM char *path = NULL;
@@ -94,6 +111,8 @@ static int run_service(const struct conf *c, const struct options *o, char **arg
 	if (!name && asprintf(&path, "%s/cgibox.sock", c->state_dir) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "socket name");
 	name = name ? name : path;
+	if (prepare_groups(c, e) < 0)
+		return -1;
 	s = listen_open(c, name, e);
 	if (s < 0)
 		return -1;

@@ -12,12 +12,13 @@
 
 #include "images/rmtree.h"
 #include "isolate/buf.h"
+#include "isolate/cgfile.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
 #define DOCTOR_PREFIX ".doctor-" /* probe_site_path() */
 
-enum { RECORD_MAX = 1 << 20, NAME_MAX_LEN = SESSION_ID_LEN + 8 };
+enum { RECORD_MAX = 1 << 20, NAME_MAX_LEN = SESSION_ID_LEN + 8, CPU_PERCENT_MAX = 102400 };
 
 static int make_open(int at, const char *name, struct err *e)
 {
@@ -155,6 +156,20 @@ static int write_file(int at, const char *name, const void *p, size_t n, struct 
 	return 0;
 }
 
+/* Rounded up to whole percents: a fraction asked for must not become 0, which is no limit. */
+static unsigned cpu_percent(double cpus)
+{
+	double percent = cpus * 100;
+	unsigned whole;
+
+	if (!(percent > 0))
+		return 0;
+	if (percent >= CPU_PERCENT_MAX)
+		return CPU_PERCENT_MAX;
+	whole = (unsigned)percent;
+	return whole < percent ? whole + 1 : whole;
+}
+
 static int write_record(
 	int at, const struct image *im, const struct keeper_request *rq, struct err *e)
 {
@@ -165,8 +180,10 @@ static int write_record(
 		buf_addf(&b, "lower %s\n", im->lowers[i]);
 	for (size_t i = 0; i < im->nhost_binds; i++)
 		buf_addf(&b, "bind %s\n", im->host_binds[i]);
-	buf_addf(&b, "ephemeral %u\nextract_patch %u\nnetwork %u\nend\n", rq->ephemeral,
+	buf_addf(&b, "ephemeral %u\nextract_patch %u\nnetwork %u\n", rq->ephemeral,
 		rq->extract_patch, rq->network);
+	buf_addf(&b, "memory_bytes %lld\ncpu_percent %u\nend\n", (long long)rq->memory_bytes,
+		cpu_percent(rq->cpus));
 	if (!buf_ok(&b))
 		return err_set(
 			e, ERR_LIMIT, 0, "the session's record is over %d bytes", RECORD_MAX);
@@ -310,8 +327,15 @@ static int add_path(char ***list, size_t *n, const char *value)
 	return more[*n] ? (int)(++*n, 0) : -1;
 }
 
+static int record_number(const char *value, uint64_t max, uint64_t *out)
+{
+	return cgfile_number(value, out) && *out <= max ? 0 : -1;
+}
+
 static int record_line(struct session_record *r, const char *key, const char *value)
 {
+	uint64_t n;
+
 	if (!strcmp(key, "image"))
 		return (r->image = strdup(value)) ? 0 : -1;
 	if (!strcmp(key, "lower") && *value == '/')
@@ -324,6 +348,10 @@ static int record_line(struct session_record *r, const char *key, const char *va
 		return (r->extract_patch = *value == '1', 0);
 	if (!strcmp(key, "network"))
 		return (r->network = *value == '1', 0);
+	if (!strcmp(key, "memory_bytes"))
+		return record_number(value, INT64_MAX, &r->memory_bytes);
+	if (!strcmp(key, "cpu_percent") && record_number(value, CPU_PERCENT_MAX, &n) == 0)
+		return (r->cpu_percent = (uint32_t)n, 0);
 	return -1;
 }
 

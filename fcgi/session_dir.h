@@ -36,6 +36,8 @@ struct session_record {
 	char **binds; /* host directories shown read-only (image "host") */
 	size_t nbinds;
 	bool ephemeral, extract_patch, network;
+	uint64_t memory_bytes; /* of the whole sandbox; 0 = as sandbox.conf says */
+	uint32_t cpu_percent;  /* 100 = one processor; 0 = as sandbox.conf says */
 };
 
 /* Opens STATE and makes what is missing, mode 0700. */

@@ -31,8 +31,6 @@ static const struct rule {
 	/* namespaces and mounts: a nested user namespace would hand out every capability again */
 	{"unshare", EPERM, "new namespaces"},
 	{"setns", EPERM, "joining namespaces"},
-	{"clone3", ENOSYS,
-		"flags lie in memory, out of a filter's sight; libc falls back to clone"},
 	{"mount", EPERM, "mounts"},
 	{"umount2", EPERM, "mounts"},
 	{"pivot_root", EPERM, "mounts"},
@@ -260,7 +258,7 @@ static const struct {
 	{"fsconfig", 431},
 	{"fsmount", 432},
 	{"fspick", 433},
-	{"clone3", 435},
+
 	{"close_range", 436},
 	{"openat2", 437},
 	{"faccessat2", 439},
@@ -329,7 +327,7 @@ static int add_jail(scmp_filter_ctx ctx, struct err *e)
  * Calls newer than this table was written for answer ENOSYS, as on a kernel that lacks them,
  * so a new system call is closed until somebody has thought about it.
  */
-enum { NEWEST_KNOWN_CALL = 462 /* mseal, Linux 6.10 */, PROLOGUE = 6 };
+enum { NEWEST_KNOWN_CALL = 462 /* mseal, Linux 6.10 */, PROLOGUE = 8, PROLOGUE_CLONE3 = 6 };
 
 static int read_program(scmp_filter_ctx ctx, bool prologue, struct filter *out, struct err *e)
 {
@@ -340,6 +338,9 @@ static int read_program(scmp_filter_ctx ctx, bool prologue, struct filter *out, 
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, NEWEST_KNOWN_CALL, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		/* its flags lie in memory, out of a filter's sight; libc falls back to clone */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
 	};
 	size_t head = prologue ? PROLOGUE : 0, n;
@@ -360,6 +361,7 @@ static int read_program(scmp_filter_ctx ctx, bool prologue, struct filter *out, 
 		return err_set(e, ERR_SETUP, errno, "read the seccomp filter back");
 	}
 	out->len = (unsigned short)n;
+	out->clone3 = prologue ? PROLOGUE_CLONE3 : 0;
 	return 0;
 }
 

@@ -17,6 +17,8 @@ enum filter_kind {
 struct filter {
 	struct sock_filter *ins; /* owned */
 	unsigned short len;      /* instructions */
+	unsigned short clone3;   /* FILTER_PAYLOAD: the instruction that turns clone3(2) away: with
+				  * its jt = 1 the call passes */
 };
 
 /*

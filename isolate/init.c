@@ -267,8 +267,8 @@ int main(void)
 	s.keeper = PLAN_FD_KEEPER;
 	for (int i = 0; i < PROTO_PEERS_MAX; i++)
 		s.peer[i] = -1;
-	for (int fd = PLAN_FD_KEEPER; fd <= PLAN_FD_CLIENT; fd++)
-		fcntl(fd, F_SETFD, FD_CLOEXEC); /* fails for an absent client */
+	for (int fd = PLAN_FD_KEEPER; fd <= PLAN_FD_LAST; fd++)
+		fcntl(fd, F_SETFD, FD_CLOEXEC); /* fails for what is absent */
 	if (fcntl(PLAN_FD_CLIENT, F_GETFD) >= 0)
 		s.peer[0] = PLAN_FD_CLIENT;
 	prctl(PR_SET_NAME, "init", 0, 0, 0);

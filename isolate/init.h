@@ -22,6 +22,18 @@ int init_root_build(const struct plan *p, int *null, struct err *e);
 /* Drops what is left: Landlock, capabilities, seccomp, in this order. */
 int init_drop_rights(const struct plan *p, struct err *e);
 
+/* What the sandbox's control group has counted since it was made. */
+struct init_usage {
+	uint64_t oom_kills, pids_denied, cpu_us, throttled_us;
+};
+
+/* Reads the counters; false: there is no group. */
+bool init_usage_read(struct init_usage *u);
+
+/* Fills the fields of r about the whole sandbox, and changes the verdict of a run that ended badly
+ * and met a limit of the group. */
+void init_usage_tell(const struct init_usage *start, struct result *r);
+
 /* One command in progress, or one whose descendants still hold its pipe (spool -1). */
 struct init_run {
 	bool used, live; /* live: no verdict sent yet */
@@ -33,6 +45,7 @@ struct init_run {
 	uint64_t output_max, output_bytes, output_kept;
 	uint64_t start_us, deadline_us; /* monotonic; deadline 0 = none */
 	struct rusage usage;            /* once it is reaped */
+	struct init_usage before;       /* when it started */
 };
 
 struct init_state {

@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -39,13 +41,15 @@ static uint64_t now_us(void)
 	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-/* What the child needs; it shares our memory until it execs, so it also answers here. */
+/* What the child needs. */
 struct start {
 	const struct plan *plan;
 	char **argv, **env;
 	const char *dir;
 	int fd[3];
 	bool shell, ctty;
+	int report; /* to write err to */
+	bool join;  /* the control group; else it was born there, or there is none */
 	struct err err;
 };
 
@@ -162,42 +166,104 @@ static int enter_dir(const char *path)
 	return fd < 0 ? -1 : fchdir(fd);
 }
 
+/* By a write: it moves the caller, and what decides is who opened the file. */
+static int child_join(struct start *s)
+{
+	if (s->join && write(PLAN_FD_PROCS, "0", 1) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "enter the control group");
+	return 0;
+}
+
+/* What the filter lets pid 1 alone do. Its number, by any architecture's table. */
+static int child_filter(struct start *s)
+{
+	static struct sock_filter ins[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0 /* seccomp_data.nr */),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog prog = {.len = NELEM(ins), .filter = ins};
+
+	if (s->plan->in_cgroup && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "load the filter of a command");
+	return 0;
+}
+
+/* One atomic write, before the pipe's end tells that there is nothing more to wait for. */
+static _Noreturn void child_failed(const struct start *s)
+{
+	ssize_t n = write(s->report, &s->err, sizeof s->err);
+
+	_exit(n == (ssize_t)sizeof s->err ? 127 : 126);
+}
+
+static int child_terminal(struct start *s)
+{
+	if (s->ctty && ioctl(0, TIOCSCTTY, 0) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "take the controlling terminal");
+	return 0;
+}
+
 static int child_main(void *arg)
 {
 	struct start *s = arg;
 	sigset_t none;
 
 	setsid();
-	if (child_descriptors(s) < 0 || child_limits(s) < 0)
-		_exit(127);
-	if (s->ctty && ioctl(0, TIOCSCTTY, 0) < 0) {
-		err_set(&s->err, ERR_SETUP, errno, "take the controlling terminal");
-		_exit(127);
-	}
+	if (child_join(s) < 0 || child_descriptors(s) < 0 || child_limits(s) < 0 ||
+		child_terminal(s) < 0 || child_filter(s) < 0)
+		child_failed(s);
 	if (enter_dir(s->dir) < 0) {
 		err_set(&s->err, ERR_REQUEST, errno, "workdir: enter %.100s", s->dir);
-		_exit(127);
+		child_failed(s);
 	}
 	sigemptyset(&none); /* dispositions: init reset what it inherited, and has no handler */
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	child_exec(s);
-	_exit(127);
+	child_failed(s);
 }
 
 /*
- * Waits until the child has executed or ended, which is when its copy of the pipe closes; both let
- * go of our memory first. A tenant's process may stop the child before that (no mask holds SIGSTOP),
+ * Waits until the child has executed, failed, or ended; its copy of the pipe tells. Where it shares
+ * our memory it has let go of it by then. A tenant's process may stop the child before that (no mask holds SIGSTOP),
  * again and again: then the command ends by SIGKILL without having run.
  */
-static void wait_exec(int pid, int pipe)
+static void wait_exec(struct start *s, int pid, int pipe)
 {
 	struct pollfd p = {.fd = pipe, .events = POLLIN};
+	struct err why;
 
 	for (int i = 0; poll(&p, 1, START_STEP_MS) <= 0; i++)
 		kill(pid, i < START_STEPS ? SIGCONT : SIGKILL);
+	if (read(pipe, &why, sizeof why) == (ssize_t)sizeof why)
+		s->err = why;
 }
 
-/* The child borrows our memory until it execs: nothing is copied. Not CLONE_VFORK, whose wait has
+/*
+ * Starts the child in the control group, which costs nothing: a task that moves there later waits
+ * for an RCU grace period (percpu_down_write of cgroup_threadgroup_rwsem). -1: it must move.
+ *
+ * Without CLONE_VM: when memory runs out in the group before the exec, the kernel ends every
+ * process that shares the victim's memory, and that would be pid 1.
+ */
+static int in_group(struct start *s, char *stack)
+{
+	struct sys_clone_args a = {.flags = SYS_CLONE_INTO_CGROUP,
+		.exit_signal = SIGCHLD,
+		.stack = (uintptr_t)stack,
+		.stack_size = STACK_BYTES,
+		.cgroup = PLAN_FD_CGROUP};
+	long pid;
+
+	if (!s->plan->in_cgroup)
+		return -1;
+	pid = sys_clone3(&a, child_main, s);
+	s->join = pid < 0;
+	return pid < 0 ? -1 : (int)pid;
+}
+
+/* Without a group the child borrows our memory until it execs: nothing is copied. Not CLONE_VFORK, whose wait has
  * no end when the child is stopped: no deadline would be kept. */
 static int spawn(struct start *s)
 {
@@ -208,11 +274,15 @@ static int spawn(struct start *s)
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "make a pipe");
 	end = p[0];
-	pid = clone(child_main, stack + sizeof stack, CLONE_VM | SIGCHLD, s);
+	s->report = p[1];
+	pid = in_group(s, stack);
+	if (pid < 0)
+		pid = clone(child_main, stack + sizeof stack,
+			(s->plan->in_cgroup ? 0 : CLONE_VM) | SIGCHLD, s);
 	close(p[1]);
 	if (pid < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "start a process");
-	wait_exec(pid, end);
+	wait_exec(s, pid, end);
 	return s->err.kind == ERR_NONE ? pid : -1;
 }
 
@@ -343,6 +413,7 @@ void init_run_start(
 	r->used = r->live = true;
 	r->output_max = rq->output_max_bytes;
 	r->start_us = now_us();
+	init_usage_read(&r->before);
 	r->deadline_us = rq->timeout_ms ? r->start_us + rq->timeout_ms * 1000 : 0;
 	r->pid = prepare_io(r, &st, stdio, s->null, fds, pipe_w) < 0
 			 ? -1
@@ -431,6 +502,7 @@ static void run_ended(struct init_state *s, struct init_run *r, int status, cons
 	res.output_bytes = r->output_bytes;
 	res.output_kept = r->output_kept;
 	res.truncated = r->output_bytes > r->output_kept;
+	init_usage_tell(&r->before, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
 }
 
@@ -467,6 +539,7 @@ static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdic
 	res.output_bytes = r->output_bytes;
 	res.output_kept = r->output_kept;
 	res.truncated = r->output_bytes > r->output_kept;
+	init_usage_tell(&r->before, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
 }
 

@@ -109,6 +109,12 @@ static int put_mounts(struct buf *b, const struct launch *w, struct plan *p, str
 	return 0;
 }
 
+/* For pid 1, which starts commands by it; it turns the call away for each of them. */
+static void allow_clone3(const struct launcher *l, struct sock_filter *ins)
+{
+	ins[l->filter.clone3].jt = ins[l->filter.clone3].jf;
+}
+
 /* Writes the plan into a memfd; returns it. */
 static int make_plan(const struct launcher *l, const struct launch *w, struct err *e)
 {
@@ -118,7 +124,8 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 		.uid = w->uid,
 		.gid = w->gid,
 		.loopback = !w->host_network,
-		.processes_max = w->processes_max,
+		.processes_max = w->processes_max + (w->cgroup ? PLAN_SPARE_PROCESSES : 0),
+		.in_cgroup = w->cgroup != NULL,
 		.files_open_max = w->files_open_max,
 		.file_max_bytes = w->file_max_bytes,
 		.memory_max_bytes = w->memory_max_bytes,
@@ -136,6 +143,8 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 		return -1;
 	p.filter = (uint32_t)b.len;
 	buf_add(&b, l->filter.ins, l->filter.len * sizeof *l->filter.ins);
+	if (p.in_cgroup && buf_ok(&b))
+		allow_clone3(l, (struct sock_filter *)(void *)(b.p + p.filter));
 	buf_add(&b, "", 1);
 	if (!buf_ok(&b))
 		return err_set(
@@ -147,33 +156,34 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 	return take_fd(&fd);
 }
 
+enum { FD_INIT = PLAN_FD_LAST + 1 };
+
 /* For the child, which shares our memory until it execs; it answers in err. */
 struct birth {
 	const struct launch *what;
 	uid_t uid; /* ours, in the parent namespace */
 	gid_t gid;
-	int ctl, plan, client, init;
+	int from[FD_INIT - PLAN_FD_KEEPER +
+		 1]; /* what becomes PLAN_FD_KEEPER and so on; -1: none */
 	struct err err;
 };
-
-enum { FD_INIT = PLAN_FD_CLIENT + 1 };
 
 /* Puts the descriptors where pid 1 expects them; everything else is closed. */
 static int place_descriptors(struct birth *b)
 {
-	const int from[] = {b->ctl, b->plan, b->client, b->init};
-	int moved[NELEM(from)], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	const int *from = b->from;
+	int moved[NELEM(b->from)], null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null < 0)
 		return err_set(&b->err, ERR_SETUP, errno, "open /dev/null");
-	for (size_t i = 0; i < NELEM(from); i++) {
+	for (size_t i = 0; i < NELEM(moved); i++) {
 		moved[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, FD_INIT + 1);
 		if (from[i] >= 0 && moved[i] < 0)
 			return err_set(&b->err, ERR_SETUP, errno, "move descriptors");
 	}
 	for (int fd = 0; fd <= 2; fd++)
 		dup2(null, fd);
-	for (size_t i = 0; i < NELEM(from); i++) {
+	for (size_t i = 0; i < NELEM(moved); i++) {
 		if (moved[i] < 0)
 			close(PLAN_FD_KEEPER + (int)i);
 		else if (dup2(moved[i], PLAN_FD_KEEPER + (int)i) < 0)
@@ -204,12 +214,14 @@ static int do_clone(struct birth *b, struct sandbox *out, struct err *e)
 {
 	char stack[32768] __attribute__((aligned(16)));
 	int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_NEWUSER | CLONE_NEWNS |
-		    CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | SIGCHLD;
+		    CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | SIGCHLD;
 	sigset_t all, old;
 	int saved;
 
 	if (!b->what->host_network)
 		flags |= CLONE_NEWNET;
+	if (!b->what->cgroup || !b->what->cgroup_shared)
+		flags |= CLONE_NEWCGROUP;
 	/* A handler of ours must not run in the child: it would run in our memory. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
@@ -230,17 +242,42 @@ static int do_clone(struct birth *b, struct sandbox *out, struct err *e)
 	return 0;
 }
 
+/* What pid 1 gets of the sandbox's control group, from PLAN_FD_PROCS on. */
+static const struct {
+	const char *name;
+	int flags;
+} cgroup_files[] = {{"cgroup.procs", O_WRONLY}, {"memory.events", O_RDONLY},
+	{"memory.peak", O_RDONLY}, {"cpu.stat", O_RDONLY}, {"pids.events", O_RDONLY},
+	{"pids.peak", O_RDONLY}};
+
+static void open_group(int dir, int *fd)
+{
+	for (size_t i = 0; i < NELEM(cgroup_files); i++)
+		fd[i] = dir < 0 ? -1
+				: openat(dir, cgroup_files[i].name,
+					  cgroup_files[i].flags | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static void fill_descriptors(struct birth *b, int ctl, int plan, int init, const int *group)
+{
+	int *from = b->from;
+
+	_Static_assert(NELEM(cgroup_files) == PLAN_FD_LAST - PLAN_FD_PROCS + 1, "one each");
+	from[PLAN_FD_KEEPER - PLAN_FD_KEEPER] = ctl;
+	from[PLAN_FD_PLAN - PLAN_FD_KEEPER] = plan;
+	from[PLAN_FD_CLIENT - PLAN_FD_KEEPER] = b->what->client_fd;
+	from[PLAN_FD_CGROUP - PLAN_FD_KEEPER] = b->what->cgroup ? b->what->cgroup->dir : -1;
+	memcpy(&from[PLAN_FD_PROCS - PLAN_FD_KEEPER], group, sizeof(int) * NELEM(cgroup_files));
+	from[FD_INIT - PLAN_FD_KEEPER] = init;
+}
+
 int sandbox_start(
 	const struct launcher *l, const struct launch *what, struct sandbox *out, struct err *e)
 {
 	OWN_FD plan = make_plan(l, what, e), here = -1, there = -1;
-	struct birth b = {.what = what,
-		.uid = geteuid(),
-		.gid = getegid(),
-		.plan = plan,
-		.client = what->client_fd,
-		.init = l->init_fd};
-	int pair[2];
+	struct birth b = {.what = what, .uid = geteuid(), .gid = getegid()};
+	int group[NELEM(cgroup_files)];
+	int pair[2], ret;
 
 	*out = (struct sandbox){.pid = -1, .pidfd = -1, .ctl = -1};
 	if (plan < 0)
@@ -248,8 +285,15 @@ int sandbox_start(
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(e, ERR_SETUP, errno, "make a control socket");
 	here = pair[0];
-	there = b.ctl = pair[1];
-	if (do_clone(&b, out, e) < 0)
+	there = pair[1];
+	open_group(what->cgroup ? what->cgroup->dir : -1, group);
+	fill_descriptors(&b, there, plan, l->init_fd, group);
+	ret = what->cgroup && group[0] < 0
+		      ? err_set(e, ERR_SETUP, errno, "open the sandbox's control group")
+		      : do_clone(&b, out, e);
+	for (size_t i = 0; i < NELEM(group); i++)
+		own_close(&group[i]);
+	if (ret < 0)
 		return err_in(e, "start a sandbox");
 	out->ctl = take_fd(&here);
 	return 0;

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "isolate/cgroup_box.h"
 #include "isolate/err.h"
 #include "isolate/filter.h"
 #include "isolate/plan.h"
@@ -41,6 +42,11 @@ struct launch {
 	uint64_t cpu_time_max_s;                                            /* 0 = none */
 	uint64_t shm_bytes, shm_inodes;
 	int client_fd; /* -1, or a SEQPACKET socket attached from the start; borrowed */
+	/* The control group of the commands, NULL: none; borrowed. pid 1 stays in the caller's. */
+	const struct cgroup_box *cgroup;
+	/* The caller's cgroup namespace shows that group: the sandbox shares the namespace, and
+	 * commands are born in the group. Else each moves there, which costs milliseconds. */
+	bool cgroup_shared;
 };
 
 /* What a process that starts sandboxes prepares once. */

@@ -15,6 +15,7 @@
 
 #include "isolate/client.h"
 #include "isolate/main.h"
+#include "isolate/main_group.h"
 #include "isolate/own.h"
 
 enum {
@@ -356,9 +357,16 @@ static int with_launcher(
 	struct launch_mount *mounts = calloc(ROOT_MOUNTS_MAX, sizeof *mounts);
 	const char *dir = r->o->dir ? r->o->dir : im->workdir ? im->workdir : "/";
 	struct launcher l = {.init_fd = -1};
+	struct run_group rg;
 	struct err e = {0};
-	int ret = -1;
+	int ret = run_group_open(&r->o->conf, &rg, &e);
 
+	if (ret < 0) {
+		free(mounts);
+		return fail(r, &e);
+	}
+	ret = -1;
+	w->cgroup = rg.box.dir < 0 ? NULL : &rg.box;
 	w->mounts = mounts;
 	if (!mounts)
 		err_set(&e, ERR_SETUP, ENOMEM, "mounts");
@@ -367,6 +375,7 @@ static int with_launcher(
 		ret = sandbox_wait_ready(&r->s, READY_MS, &e);
 	ret = ret < 0 ? fail(r, &e) : run_in(r, env, dir);
 	sandbox_stop(&r->s);
+	run_group_close(&rg);
 	launcher_close(&l);
 	free(mounts);
 	return ret;

@@ -19,6 +19,19 @@ enum {
 	PLAN_FD_KEEPER = 3,
 	PLAN_FD_PLAN = 4,
 	PLAN_FD_CLIENT = 5, /* closed when there is none yet */
+	/* the sandbox's control group (plan.in_cgroup), each closed where this kernel lacks it:
+	 * an O_PATH descriptor of its directory, cgroup.procs to write, and files to read */
+	PLAN_FD_CGROUP = 6,
+	PLAN_FD_PROCS = 7,
+	PLAN_FD_MEMORY_EVENTS = 8,
+	PLAN_FD_MEMORY_PEAK = 9,
+	PLAN_FD_CPU_STAT = 10,
+	PLAN_FD_PIDS_EVENTS = 11,
+	PLAN_FD_PIDS_PEAK = 12,
+	PLAN_FD_LAST = PLAN_FD_PIDS_PEAK,
+	/* RLIMIT_NPROC over processes_max in a group, so that the group's limit is met first: it
+	 * does not count pid 1 and tells when it refuses */
+	PLAN_SPARE_PROCESSES = 16,
 };
 
 enum plan_kind { PLAN_BIND = 1, PLAN_TMPFS, PLAN_OVERLAY };
@@ -50,6 +63,8 @@ struct plan {
 	uint32_t nmounts, mounts;   /* offset of an array of struct plan_mount, 8-byte aligned */
 	uint32_t filter, nfilter;   /* offset and count of struct sock_filter */
 	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, RLIMIT_NOFILE */
+	uint32_t in_cgroup; /* 1: commands are started in PLAN_FD_CGROUP; the filter lets pid 1
+			     * use clone3(2), and its children must close it again */
 	/* RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_AS; 0 = none */
 	uint64_t file_max_bytes, memory_max_bytes, address_space_max_bytes;
 	uint64_t cpu_time_max_s;        /* RLIMIT_CPU; 0 = none */

@@ -7,10 +7,11 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "isolate/cgroup.h"
 #include "isolate/own.h"
 #include "isolate/probe_facts.h"
 
-enum { FILES_LEAST = 256, GROUPS_MAX = 1024, CGROUP_LINE = 4096 };
+enum { FILES_LEAST = 256, GROUPS_MAX = 1024 };
 
 void probe_user(const struct probe_env *env, struct fact *f)
 {
@@ -74,115 +75,47 @@ void probe_open_files(const struct probe_env *env, struct fact *f)
 		want < 4096 ? 4096 : want, want < 4096 ? 4096 : want);
 }
 
-/* The mount point of the control groups v2; notes whether there are any of v1. */
-static bool find_cgroup2(char *at, size_t size, bool *v1)
+/* A group can be made below dir, and removed. */
+static bool try_group(const char *dir)
 {
-	OWN_FILE m = fopen("/proc/self/mountinfo", "re");
-	char line[CGROUP_LINE], dir[1024], type[64];
-	bool found = false;
+	char path[PATH_MAX + 64];
 
-	*v1 = false;
-	while (m && fgets(line, sizeof line, m)) {
-		char *rest = strstr(line, " - ");
-
-		if (!rest || sscanf(line, "%*s %*s %*s %*s %1023s", dir) != 1 ||
-			sscanf(rest, " - %63s", type) != 1)
-			continue;
-		*v1 = *v1 || !strcmp(type, "cgroup");
-		if (!strcmp(type, "cgroup2") && !found)
-			found = snprintf(at, size, "%s", dir) < (int)size;
-	}
-	return found;
+	snprintf(path, sizeof path, "%s/doctor-%d", dir, (int)getpid());
+	return mkdir(path, 0700) == 0 && rmdir(path) == 0;
 }
 
-/* Our own group of v2: the line "0::/path". */
-static bool own_cgroup2(char *path, size_t size)
-{
-	OWN_FILE g = fopen("/proc/self/cgroup", "re");
-	char line[CGROUP_LINE];
-
-	while (g && fgets(line, sizeof line, g)) {
-		if (strncmp(line, "0::/", 4))
-			continue;
-		line[strcspn(line, "\n")] = '\0';
-		return snprintf(path, size, "%s", line + 3) < (int)size &&
-		       strncmp(path, "/..", 3) != 0;
-	}
-	return false;
-}
-
-static bool has_word(const char *list, const char *word)
-{
-	size_t n = strlen(word);
-
-	for (const char *p = list; (p = strstr(p, word)); p += n)
-		if ((p == list || p[-1] == ' ') && (p[n] == '\0' || p[n] == ' '))
-			return true;
-	return false;
-}
-
-/* Delegated is what lets us make a group below our own, and move into it. */
-static bool try_cgroup(const char *dir)
-{
-	char path[CGROUP_LINE * 2 + 64];
-	bool good;
-
-	snprintf(path, sizeof path, "%s/cgroup.procs", dir);
-	if (access(path, W_OK) < 0)
-		return false;
-	snprintf(path, sizeof path, "%s/cgibox-doctor-%d", dir, (int)getpid());
-	good = mkdir(path, 0700) == 0;
-	if (good)
-		rmdir(path);
-	return good;
-}
-
-static void say_controllers(const char *dir, bool v1, struct fact *f)
-{
-	static const char *const wanted[] = {"memory", "pids", "cpu", "io"};
-	char path[CGROUP_LINE * 2 + 64], have[400] = "", lacks[100] = "";
-
-	snprintf(path, sizeof path, "%s/cgroup.controllers", dir);
-	probe_read(path, have, sizeof have);
-	for (size_t i = 0; i < NELEM(wanted); i++) {
-		size_t n = strlen(lacks);
-
-		if (!has_word(have, wanted[i]))
-			snprintf(lacks + n, sizeof lacks - n, " %s", wanted[i]);
-	}
-	if (!*lacks) {
-		probe_say(f, PROBE_OK, "v2, delegated: %s", have);
-		return;
-	}
-	probe_say(f, PROBE_WEAKER, "v2%s, delegated without%s: these are not limited in sum",
-		v1 ? " beside v1" : "", lacks);
-	probe_fix(f, "%s",
-		v1 ? "boot with systemd.unified_cgroup_hierarchy=1"
-		   : "Delegate=yes in the unit, or systemd-run --user --scope -p Delegate=yes");
-}
-
+/* What cgroup_open() needs: without it sandboxes run, but for a path in sandbox.conf. */
 void probe_cgroup(const struct probe_env *env, struct fact *f)
 {
-	static const char lost[] =
-		"the sum of memory and the share of the processors are not limited";
-	char at[1024], own[CGROUP_LINE], dir[CGROUP_LINE * 2];
-	bool v1, v2 = find_cgroup2(at, sizeof at, &v1);
+	const bool named = *env->conf->cgroup == '/';
+	struct cgroup g;
+	struct err e = {0};
+	char names[32], why[256];
+	unsigned lacks;
 
-	(void)env;
-	if (!v2) {
-		probe_say(f, PROBE_WEAKER, "%s: %s",
-			v1 ? "v1 only, which is not supported" : "no control groups", lost);
-		probe_fix(f, "boot with systemd.unified_cgroup_hierarchy=1");
+	if (cgroup_find(env->conf->cgroup, &g, &e) < 0 || !try_group(g.path)) {
+		if (e.kind == ERR_NONE)
+			err_set(&e, ERR_SETUP, errno, "make a group in %.150s", g.path);
+		probe_say(f, named ? PROBE_BLOCKED : PROBE_WEAKER,
+			"%s: memory of a whole sandbox is only watched, processors and disk "
+			"traffic are not limited",
+			err_text(&e, why, sizeof why));
+		probe_fix(f, "%s",
+			named  ? "cgroup = auto in sandbox.conf, or hand that group to this user"
+			: g.v1 ? "boot with systemd.unified_cgroup_hierarchy=1"
+			       : "Delegate=yes in the unit, or systemd-run --user --scope -p "
+				 "Delegate=yes");
 		return;
 	}
-	if (own_cgroup2(own, sizeof own)) {
-		snprintf(dir, sizeof dir, "%s%s", at, own);
-		if (try_cgroup(dir)) {
-			say_controllers(dir, v1, f);
-			return;
-		}
+	lacks = (CGROUP_CPU | CGROUP_IO) & ~g.have;
+	if (!lacks) {
+		probe_say(f, PROBE_OK, "v2, delegated: %s", cgroup_names(g.have, names));
+		return;
 	}
-	probe_say(f, PROBE_WEAKER, "%s, not delegated to us: %s",
-		v1 ? "v1 and v2 side by side" : "v2", lost);
-	probe_fix(f, "Delegate=yes in the unit, or systemd-run --user --scope -p Delegate=yes");
+	probe_say(f, PROBE_WEAKER, "v2, delegated without %s:%s%s memory and processes are",
+		cgroup_names(lacks, names),
+		lacks & CGROUP_CPU ? " cpus and cpu_max_percent are not held;" : "",
+		lacks & CGROUP_IO ? " io_max_bytes_per_s is not held;" : "");
+	probe_fix(f, "Delegate=yes in the unit; for users: Delegate=cpu cpuset io memory pids in "
+		     "user@.service");
 }

@@ -28,6 +28,12 @@ eq(r[7]["output"], "ü€\nü€\n", "UTF-8 in command, environment and output")
 eq(r[8]["output"], "end\n", "standard input is empty")
 eq(r[1]["command"], "exit 3", "the command is repeated")
 ok(all(isinstance(x["duration_ms"], (int, float)) and x["truncated"] is False for x in r), "duration_ms and truncated", r)
+r = results(run(sid, ["echo 12345"]), "usage")
+u = r[0]["usage"]
+ok(u["output_bytes"] == 6 and u["wall_ms"] >= 0 and u["memory_peak_bytes"] > 65536, "usage: bytes, time, memory", u)
+ok(u["memory_peak_of"] == ("sandbox" if "cpu_ms" in u else "process"), "usage: whose peak it is", u)
+if os.environ.get("CGIBOX_TEST_CGROUP") == "1":
+    ok("cpu_ms" in u and u["oom_kills"] == u["pids_denied"] == 0 and u["pids_peak"] >= 1, "cgroup: in force", u)
 r = results(run(sid, ["printf '\\0x\\033[1m\\r\\n\"\\\\\\177'"]), "odd bytes")
 eq(r[0]["output"], "\0x\x1b[1m\r\n\"\\\x7f", "odd bytes come back as they are")
 

@@ -124,7 +124,8 @@ static int be_fill(const struct command_spec *s, struct result *r)
 	return 0;
 }
 
-/* "say TEXT", "exit N", "slow TEXT" (a timeout), "long" (truncated), "odd" (bytes), .. */
+/* "say TEXT", "exit N", "slow TEXT" (a timeout), "cut" (truncated), "odd" (bytes),
+ * "mem", "disk" (verdicts), .. */
 static int be_exec(
 	struct session_call *c, const struct command_spec *s, struct result *r, struct err *e)
 {
@@ -135,7 +136,8 @@ static int be_exec(
 	snprintf(be.workdir, sizeof be.workdir, "%s", s->workdir ? s->workdir : "(null)");
 	be.timeout_ms = s->timeout_ms;
 	be.output_max = s->output_max_bytes;
-	*r = (struct result){.wall_us = 12345};
+	*r = (struct result){
+		.wall_us = 12345, .user_us = 3999, .system_us = 2000, .rss_peak_kib = 10};
 	if (!strncmp(s->command, "lost", 4))
 		return err_set(e, ERR_SETUP, EIO, "a path: /var/lib/secret");
 	if (!strncmp(s->command, "exit", 4)) {
@@ -151,6 +153,22 @@ static int be_exec(
 		return be_fill(s, r);
 	if (!strncmp(s->command, "gone", 4))
 		r->verdict = VERDICT_INTERRUPTED;
+	if (!strncmp(s->command, "mem", 3)) /* the limit of a control group */
+		*r = (struct result){.verdict = VERDICT_MEMORY,
+			.exit_code = 137,
+			.wall_us = 12345,
+			.rss_peak_kib = 10,
+			.in_cgroup = 1,
+			.oom_kills = 2,
+			.pids_denied = 3,
+			.pids_peak = 4,
+			.memory_peak_bytes = 123456789,
+			.cpu_us = 5999,
+			.throttled_us = 6000};
+	if (!strncmp(s->command, "disk", 4)) {
+		r->verdict = VERDICT_DISK;
+		r->exit_code = 137;
+	}
 	if (!strncmp(s->command, "cut", 3)) {
 		r->truncated = 1;
 		text = "half \xe2\x82";

@@ -3,43 +3,67 @@
 
 #include "tests/unit/peak.h"
 
-#define R(command, output, code, verdict, cut)                                                     \
+#define U(user, system, peak, of, bytes)                                                           \
+	",\"usage\":{\"wall_ms\":12,\"user_ms\":" user ",\"system_ms\":" system                    \
+	",\"memory_peak_bytes\":" peak ",\"memory_peak_of\":\"" of "\",\"output_bytes\":" bytes
+#define R(command, output, code, verdict, cut, bytes)                                              \
 	"{\"command\":\"" command "\",\"output\":\"" output "\",\"exit_code\":" code               \
-	",\"verdict\":\"" verdict "\",\"duration_ms\":12,\"truncated\":" cut "}"
+	",\"verdict\":\"" verdict                                                                  \
+	"\",\"duration_ms\":12,\"truncated\":" cut U("3", "2", "10240", "process", bytes) "}}"
 
 static void test_run(void)
 {
 	want(200, RESULTS "],\"patch\":null}", POST(RUN, "{\"commands\":[]}"), "no commands");
 	ok(be.opens == be.closes && !be.has_archive, "opened without archive, closed");
 	want(200,
-		RESULTS R("say  a\\n", "a\\n", "0", "ok", "false") "," R(
-			"exit 3", "", "3", "exit", "false") "," R("say  \xc3\xa9", "\xc3\xa9", "0",
-			"ok", "false") "],\"patch\":null}",
+		RESULTS R("say  a\\n", "a\\n", "0", "ok", "false", "2") "," R(
+			"exit 3", "", "3", "exit", "false", "0") "," R("say  \xc3\xa9", "\xc3\xa9",
+			"0", "ok", "false", "2") "],\"patch\":null}",
 		POST(RUN, "{\"commands\":[\"say  a\\n\",\"exit 3\",\"say  \xc3\xa9\"]}"), "three");
 	is_str(be.workdir, "(null)", "no workdir");
 	ok(be.timeout_ms == conf.command_timeout_s * 1000, "the default timeout");
-	want(200, RESULTS R("exit 3", "", "3", "exit", "false") "],\"patch\":null}",
+	want(200, RESULTS R("exit 3", "", "3", "exit", "false", "0") "],\"patch\":null}",
 		POST(RUN, "{\"commands\":[\"exit 3\",\"say  b\"],\"fail_fast\":1}"), "fail_fast");
 	want(200,
 		RESULTS R("slow part", "part\\nCommand timed out after 7s", "124", "timeout",
-			"false") "],\"patch\":null}",
+			"false", "4") "],\"patch\":null}",
 		POST(RUN, "{\"commands\":[\"slow part\",\"say  b\"],\"timeout\":7}"), "a timeout");
 	ok(be.timeout_ms == 7000, "in seconds");
 	want(200,
-		RESULTS R("slow", "Command timed out after 3600s", "124", "timeout",
-			"false") "],\"patch\":null}",
+		RESULTS R("slow", "Command timed out after 3600s", "124", "timeout", "false",
+			"0") "],\"patch\":null}",
 		POST(RUN, "{\"commands\":[\"slow\"],\"timeout\":0,\"workdir\":\"/repo/./a//b\"}"),
 		"0 is the maximum");
 	is_str(be.workdir, "a/b", "workdir");
 	want(200,
 		RESULTS R("cut", "half \\n[output truncated: 1000 bytes dropped]\\n", "0", "ok",
-			"true") "],\"patch\":null}",
+			"true", "1007") "],\"patch\":null}",
 		POST(RUN, "{\"commands\":[\"cut\"],\"timeout\":null}"), "a truncated output");
 	want(200,
-		RESULTS R("odd", "a\xef\xbf\xbd\\\"\\\\\\u0001\xef\xbf\xbdz", "0", "ok",
-			"false") "],\"patch\":null}",
+		RESULTS R("odd", "a\xef\xbf\xbd\\\"\\\\\\u0001\xef\xbf\xbdz", "0", "ok", "false",
+			"8") "],\"patch\":null}",
 		POST(RUN, "{\"commands\":[\"odd\"]}"), "bytes that are no UTF-8");
 	ok(be.opens == be.closes, "every session was closed");
+}
+
+static void test_limits_met(void)
+{
+	unsigned execs = be.execs;
+
+	want(200,
+		RESULTS
+		"{\"command\":\"mem\",\"output\":\"\",\"exit_code\":137,"
+		"\"verdict\":\"memory\",\"duration_ms\":12,\"truncated\":false" U("0", "0",
+			"123456789", "sandbox",
+			"0") ",\"cpu_ms\":5,\"throttled_ms\":6,"
+			     "\"oom_kills\":2,\"pids_denied\":3,\"pids_peak\":4}}," R(
+				     "exit 0", "", "0", "ok", "false", "0") "],\"patch\":null}",
+		POST(RUN, "{\"commands\":[\"mem\",\"exit 0\"]}"),
+		"the memory limit of the sandbox");
+	ok(be.execs == execs + 2, "the next command runs all the same");
+	want(200, NULL, POST(RUN, "{\"commands\":[\"disk\",\"exit 0\"]}"), "the disk limit");
+	ok(be.execs == execs + 3 && strstr(rs.body.p, "\"verdict\":\"disk\""),
+		"after which nothing runs");
 }
 
 /* What all commands of a request may leave in an answer is bounded, and a cut is marked. */
@@ -55,7 +79,7 @@ static void test_output_total(void)
 	ok(rs.status == 200 && marks == 9, "%u outputs are marked", marks);
 	ok(rs.body.len > 64u << 20 && rs.body.len < (64u << 20) + 8192, "64 MiB and a little, %zu",
 		rs.body.len);
-	ok(be.output_max == 4096 && strstr(rs.body.p + rs.body.len - 128, "\"output\":\"end\""),
+	ok(be.output_max == 4096 && strstr(rs.body.p + rs.body.len - 300, "\"output\":\"end\""),
 		"the last ones may still say something");
 }
 
@@ -213,6 +237,7 @@ int main(void)
 	if (!app_start())
 		return done();
 	test_run();
+	test_limits_met();
 	test_output_total();
 	test_run_refusals();
 	test_run_failures();

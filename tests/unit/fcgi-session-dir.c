@@ -44,7 +44,7 @@ static void test_life(struct session_dirs *d)
 		.nlowers = 2,
 		.host_binds = binds,
 		.nhost_binds = 1};
-	struct keeper_request rq = {.ephemeral = 1};
+	struct keeper_request rq = {.ephemeral = 1, .memory_bytes = 1LL << 40, .cpus = 0.201};
 	struct ws_layout lay = {.form = WS_EMPTY}, back;
 	struct session_record r;
 	struct err e = {0};
@@ -62,6 +62,7 @@ static void test_life(struct session_dirs *d)
 		"lowers in order");
 	ok(r.nbinds == 1 && !strcmp(r.binds[0], bind), "binds");
 	ok(r.ephemeral && !r.extract_patch && !r.network, "flags");
+	ok(r.memory_bytes == 1ULL << 40 && r.cpu_percent == 21, "limits; cpus rounded up");
 	session_record_clear(&r);
 	tmp = session_dir_open(d, id, "root/upper/tmp", O_RDONLY | O_DIRECTORY);
 	ok(tmp >= 0 && fstat(tmp, &st) == 0 && (st.st_mode & 07777) == 01777, "/tmp is for all");

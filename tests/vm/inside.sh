@@ -1,24 +1,27 @@
 #!/bin/bash
 # usage (inside the guest of tests/vm/run, in a tree made by tests/vm/pack):
-#	tests/vm/inside.sh [unit] [cli] [http] [TEST.py]...
+#	tests/vm/inside.sh [unit] [cli] [cgroup] [http] [TEST.py]...
 #
 # Runs what is named, by default all, as the ordinary user: the unit tests, the command line
-# tests, and the HTTP tests through lighttpd against a service that the installed copy of
-# scripts/serve runs. Passes on what the tests say and ends with 1 when one failed.
+# tests, the limits of control groups in a scope of the user's manager, and the HTTP tests through
+# lighttpd against a service that the installed copy of scripts/serve runs. Control groups must be in
+# force here. Passes on what the tests say and ends with 1 when one failed.
 set -u -o pipefail
 
 cd "$(dirname "$(readlink -f "$0")")/../.." || exit 125
-[ $# -gt 0 ] || set -- unit cli http
+[ $# -gt 0 ] || set -- unit cli cgroup http
 failed=0
 
 echo "# $(uname -sr), $(id -un), $(nproc) processors"
-export CGIBOX_BUILD=$PWD/build CGIBOX_TEST_SERVE=$PWD/build/install/libexec/cgibox/serve
+export CGIBOX_TEST_CGROUP=1 CGIBOX_BUILD=$PWD/build CGIBOX_TEST_SERVE=$PWD/build/install/libexec/cgibox/serve
 
 run_cli() {
-	local tests
+	local t tests=()
 
 	shopt -s nullglob
-	tests=(tests/cli/*.sh tests/cli/*.t tests/cli/*.py)
+	for t in tests/cli/*.sh tests/cli/*.t tests/cli/*.py; do
+		[ "$t" = tests/cli/cgroup.t ] || tests+=("$t")
+	done
 	[ ${#tests[@]} = 0 ] || prove -v "${tests[@]}"
 }
 
@@ -27,6 +30,10 @@ for what; do
 	case $what in
 	unit) prove -v -e '' build/unit/* || failed=1 ;;
 	cli) run_cli || failed=1 ;;
+	cgroup)
+		MUST_WORK=1 systemd-run --user --scope --quiet -p Delegate=yes \
+			prove -v tests/cli/cgroup.t || failed=1
+		;;
 	http)
 		for t in contract run patch archive; do
 			py+=("tests/http/daiv-$t.py")
@@ -35,7 +42,7 @@ for what; do
 		;;
 	*.py) py+=("tests/http/$(basename "$what")") ;;
 	*)
-		sed -n '2,4s/^# \{0,1\}//p' "$0"
+		sed -n '2,3s/^# \{0,1\}//p' "$0"
 		exit 125
 		;;
 	esac
