@@ -1,7 +1,7 @@
 /*
  * What a root of tests/unit/roots.h runs inside: whether /dev and /proc are the sandbox's own, and
- * whatever a payload can write by names that may lead out. Static; its one argument is the canary's
- * path. Prints "private" or what is wrong.
+ * whatever a payload can write by names that may lead out. Static; its argument is the canary's path.
+ * Prints "private" or what is wrong. With "swap" before that it swaps directories and links out.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -118,10 +119,38 @@ static void mark(void)
 	fsync(0);
 }
 
+static int exchange(const char *a, const char *b)
+{
+	return (int)syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, 2 /* RENAME_EXCHANGE */);
+}
+
+/* Until it is killed: every directory that the host's side goes through is a link out, half the time. */
+static _Noreturn void swap(const char *canary)
+{
+	static const char *const pairs[][2] = {{"/repo/d", "/repo/l"}, {"/repo/a", "/repo/b"},
+		{"/tmp", "/tmp-link"}, {"/home/daiv-sandbox", "/home/link"}, {"/etc", "/etc-link"},
+		{"/workdir", "/workdir-link"}, {"/run", "/run-link"}};
+	const size_t n = sizeof pairs / sizeof pairs[0];
+	unsigned ready = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		mkdir(pairs[i][0], 0755);
+		symlink(canary, pairs[i][1]);
+		ready += exchange(pairs[i][0], pairs[i][1]) == 0;
+	}
+	printf("%u swapped\n", ready);
+	fflush(stdout);
+	for (size_t i = 0;; i = (i + 1) % n)
+		exchange(pairs[i][0], pairs[i][1]);
+}
+
 int main(int argc, char **argv)
 {
-	const char *why = argc == 2 ? fault(argv[1]) : "usage";
+	const char *why;
 
+	if (argc == 3 && !strcmp(argv[1], "swap"))
+		swap(argv[2]);
+	why = argc == 2 ? fault(argv[1]) : "usage";
 	if (!why)
 		mark();
 	puts(why ? why : "private");
