@@ -219,8 +219,9 @@ static bool removed(const struct bench *b, const char *id)
 	char path[200];
 	struct err e;
 
-	if (ops->destroy(b->s->b, id, &e) < 0)
-		return false;
+	while (ops->destroy(b->s->b, id, &e) < 0)
+		if (e.kind != ERR_BUSY) /* its sandbox has not ended yet */
+			return false;
 	snprintf(path, sizeof path, "%s/trash/%s", b->s->dir, id);
 	for (int n = 0; n < 20000 && access(path, F_OK) == 0; n++)
 		usleep(1000); /* the keeper does not tell when a removal is done */
