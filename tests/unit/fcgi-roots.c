@@ -228,8 +228,8 @@ static bool removed(const struct bench *b, const char *id)
 	return access(path, F_OK) < 0;
 }
 
-/* One root, and one line. */
-static const char *try_root(struct bench *b, size_t i, const struct buf *before)
+/* One root, and one line. NULL: the canary was touched, which is not yet a failure the first time. */
+static const char *try_root(struct bench *b, size_t i, const struct buf *before, bool last)
 {
 	const char *what = roots_kinds[roots_kind(i)].what, *how = "not made", *again = "";
 	struct session_spec spec = {.extract_patch = true};
@@ -251,6 +251,8 @@ static const char *try_root(struct bench *b, size_t i, const struct buf *before)
 	}
 	gone = removed(b, id);
 	n = touched(b, strstr(what, "hard link"));
+	if (n && !last)
+		return NULL;
 	snapshot(b, &after);
 	same = buf_ok(&after) && !strcmp(before->p, after.p) && file_is(b->canary, "f", "canary") &&
 	       file_is(b->canary, "d/g", "canary");
@@ -310,7 +312,10 @@ static void test_roots(struct bench *b)
 	ok(create(b->s, &spec, id) && removed(b, id), "a session before all");
 	snapshot(b, &before);
 	for (size_t i = 0; i < ROOTS_COUNT; i++) {
-		const char *how = try_root(b, i, &before);
+		const char *how = try_root(b, i, &before, false);
+
+		if (!how) /* by us, or by whoever reads all of /tmp: ours would be again */
+			how = try_root(b, i, &before, true);
 
 		private += !strcmp(how, "private");
 		refused += !strcmp(how, "refused");

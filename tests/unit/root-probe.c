@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 static bool is_device(const char *path, unsigned major, unsigned minor)
@@ -131,17 +132,25 @@ static _Noreturn void swap(const char *canary)
 		{"/tmp", "/tmp-link"}, {"/home/daiv-sandbox", "/home/link"}, {"/etc", "/etc-link"},
 		{"/workdir", "/workdir-link"}, {"/run", "/run-link"}};
 	const size_t n = sizeof pairs / sizeof pairs[0];
-	unsigned ready = 0;
+	char own[40],
+		link[48]; /* of this call: an overlay cannot rename what an earlier one left */
+	struct timespec t;
 
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	snprintf(own, sizeof own, "/repo/own-%lld", (long long)t.tv_sec * 1000000000 + t.tv_nsec);
+	snprintf(link, sizeof link, "%s-link", own);
+	mkdir(own, 0755);
+	symlink(canary, link);
 	for (size_t i = 0; i < n; i++) {
 		mkdir(pairs[i][0], 0755);
 		symlink(canary, pairs[i][1]);
-		ready += exchange(pairs[i][0], pairs[i][1]) == 0;
 	}
-	printf("%u swapped\n", ready);
+	printf("%d swapped\n", exchange(own, link) == 0);
 	fflush(stdout);
-	for (size_t i = 0;; i = (i + 1) % n)
+	for (size_t i = 0;; i = (i + 1) % n) {
+		exchange(own, link);
 		exchange(pairs[i][0], pairs[i][1]);
+	}
 }
 
 int main(int argc, char **argv)
