@@ -197,28 +197,29 @@ static la_ssize_t pack_out(struct archive *a, void *arg, const void *p, size_t n
 	return -1;
 }
 
-static int pack_contents(struct archive *out, const char *path, struct err *e)
+/* The directory may be somebody else's who changes it while we read: no link is followed. */
+static int pack_contents(struct archive *out, int top, const char *name, struct err *e)
 {
-	OWN_FD fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	OWN_FD fd = beneath_open_file(top, name, O_RDONLY, BENEATH_NO_LINKS);
 	char block[65536];
 	ssize_t n;
 
 	if (fd < 0)
-		return err_set(e, ERR_SETUP, errno, "open \"%.150s\"", path);
+		return err_set(e, ERR_SETUP, errno, "open \"%.150s\"", name);
 	while ((n = read(fd, block, sizeof block)) != 0)
 		if (n < 0 || archive_write_data(out, block, (size_t)n) < 0)
-			return err_set(e, ERR_SETUP, n < 0 ? errno : 0, "read \"%.150s\"", path);
+			return err_set(e, ERR_SETUP, n < 0 ? errno : 0, "read \"%.150s\"", name);
 	return 0;
 }
 
 /* One object of the directory as an archive entry; name is what it is called inside. */
-static int pack_entry(struct archive *in, struct archive *out, struct archive_entry *en,
-	const char *name, struct err *e)
+static int pack_entry(struct archive *in, struct archive *out, struct archive_entry *en, int top,
+	const char *below, struct err *e)
 {
-	OWN_MEM char *path = strdup(archive_entry_sourcepath(en));
+	OWN_MEM char *name = strdup(below);
 	mode_t type = archive_entry_filetype(en);
 
-	if (!path)
+	if (!name)
 		return err_set(e, ERR_SETUP, ENOMEM, "read a directory");
 	if (archive_read_disk_can_descend(in))
 		archive_read_disk_descend(in);
@@ -227,12 +228,14 @@ static int pack_entry(struct archive *in, struct archive *out, struct archive_en
 	archive_entry_copy_pathname(en, name);
 	archive_entry_set_hardlink(en, NULL); /* a linked file is stored as often as it is named */
 	if (archive_write_header(out, en) < ARCHIVE_WARN)
-		return e->kind ? -1 : err_set(e, ERR_SETUP, 0, "pack \"%.150s\"", path);
-	return type == AE_IFREG && archive_entry_size(en) > 0 ? pack_contents(out, path, e) : 0;
+		return e->kind ? -1 : err_set(e, ERR_SETUP, 0, "pack \"%.150s\"", name);
+	return type == AE_IFREG && archive_entry_size(en) > 0 ? pack_contents(out, top, name, e)
+							      : 0;
 }
 
 static int pack_tree(struct archive *in, struct archive *out, const char *top, struct err *e)
 {
+	OWN_FD dir = open(top, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	size_t skip = strlen(top);
 	struct archive_entry *en = archive_entry_new();
 	int r = -1, got = ARCHIVE_FATAL;
@@ -241,7 +244,7 @@ static int pack_tree(struct archive *in, struct archive *out, const char *top, s
 		const char *name = archive_entry_sourcepath(en) + skip;
 
 		name += strspn(name, "/");
-		r = pack_entry(in, out, en, name, e);
+		r = pack_entry(in, out, en, dir, name, e);
 		archive_entry_clear(en);
 		if (r < 0)
 			break;

@@ -1,6 +1,6 @@
 /* The mounts of a sandbox. Everything below the new root may be hostile (an image, what a tenant
- * left in an upper directory), so each target is opened with openat2 inside that root and each
- * mount is attached by descriptor. */
+ * left in an upper directory), so each target is opened inside that root (beneath.h) and
+ * each mount is attached by descriptor. */
 #include <errno.h>
 #include <linux/magic.h>
 #include <stdio.h>

@@ -110,8 +110,13 @@ void probe_openat2(const struct probe_env *env, struct fact *f)
 		probe_say(f, PROBE_OK, "works, and refuses to leave");
 		return;
 	}
-	probe_say(f, PROBE_BLOCKED, "openat2: %s",
-		in < 0 ? strerror(why) : "\"..\" leaves the directory");
+	if (in < 0)
+		probe_say(f, PROBE_WEAKER,
+			"openat2: %s; a link on the way to a mount target is refused, and layers "
+			"that write by links cannot be unpacked",
+			strerror(why));
+	else
+		probe_say(f, PROBE_BLOCKED, "openat2: \"..\" leaves the directory");
 	probe_fix(f, "remove RestrictSUIDSGID= and SystemCallFilter= from the unit; under gVisor "
 		     "(runsc), which lacks it, use another runtime");
 }

@@ -186,9 +186,10 @@ doc = blocked("Docker's default profile", "container", "seccomp=unconfined",
                      "fsmount=EPERM", "open_tree=EPERM", "move_mount=EPERM", "mount_setattr=EPERM"))
 eq([doc[n]["state"] for n in ("userns", "mount-api", "overlay", "proc")], ["blocked"] * 4, "and what hangs on it")
 ok("seccomp=unconfined" in doc["userns"]["fix"], "userns has the same fix", doc["userns"])
-doc = blocked("openat2 is not there (RestrictSUIDSGID=, gVisor)", "openat2", "RestrictSUIDSGID=", denied("openat2=ENOSYS"))
+doc = weaker("openat2 is not there (RestrictSUIDSGID=, gVisor)", "openat2", "link on the way", "RestrictSUIDSGID=",
+             wrap=denied("openat2=ENOSYS"))
 ok("gVisor" in doc["openat2"]["fix"] and "not implemented" in doc["openat2"]["text"], "both causes are named", doc["openat2"])
-blocked("openat2 is refused", "openat2", "SystemCallFilter=", denied("openat2=EPERM"))
+weaker("openat2 is refused", "openat2", "link on the way", "SystemCallFilter=", wrap=denied("openat2=EPERM"))
 blocked("no close_range", "close-range", "SystemCallFilter=", denied("close_range=ENOSYS"))
 blocked("no new mount calls", "mount-api", "SystemCallFilter=", denied("fsopen=ENOSYS"))
 doc = weaker("no Landlock", "landlock", "no second line", "lsm=landlock", wrap=denied("landlock_create_ruleset=ENOSYS"))

@@ -136,7 +136,8 @@ def pack(directory, archive):
 
 
 def report(what, how, began, before, but=(), links=False, detail=""):
-    events = touched(links)
+    """Reading of directories is left out: it may be whoever reads all of /tmp."""
+    events = [e for e in touched(links) if not (e[0] & 0x40000000 and e[0] & 0x21)]
     after = outside(but)
     changed = sorted(k for k in set(before) | set(after) if before.get(k) != after.get(k))
     return ok(how in ("private", "refused") and not events and not changed and time.monotonic() - began < DEADLINE_S,

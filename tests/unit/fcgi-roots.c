@@ -219,16 +219,17 @@ static bool removed(const struct bench *b, const char *id)
 	char path[200];
 	struct err e;
 
-	if (ops->destroy(b->s->b, id, &e) < 0)
-		return false;
+	while (ops->destroy(b->s->b, id, &e) < 0)
+		if (e.kind != ERR_BUSY) /* its sandbox has not ended yet */
+			return false;
 	snprintf(path, sizeof path, "%s/trash/%s", b->s->dir, id);
 	for (int n = 0; n < 20000 && access(path, F_OK) == 0; n++)
 		usleep(1000); /* the keeper does not tell when a removal is done */
 	return access(path, F_OK) < 0;
 }
 
-/* One root, and one line. */
-static const char *try_root(struct bench *b, size_t i, const struct buf *before)
+/* One root, and one line. NULL: the canary was touched, which is not yet a failure the first time. */
+static const char *try_root(struct bench *b, size_t i, const struct buf *before, bool last)
 {
 	const char *what = roots_kinds[roots_kind(i)].what, *how = "not made", *again = "";
 	struct session_spec spec = {.extract_patch = true};
@@ -241,19 +242,25 @@ static const char *try_root(struct bench *b, size_t i, const struct buf *before)
 
 	if (create(b->s, &spec, id) && plant(b, id, i)) {
 		forget(b);
-		how = call(b, id, -1, &e);
 		lseek(b->archive, 0, SEEK_SET);
-		again = call(b, id, b->archive, &e2);
+		how = call(b, id, i % 2 ? b->archive : -1, &e);
+		if (i % 4 == 0) {
+			lseek(b->archive, 0, SEEK_SET);
+			again = call(b, id, b->archive, &e2);
+		}
 	}
 	gone = removed(b, id);
 	n = touched(b, strstr(what, "hard link"));
+	if (n && !last)
+		return NULL;
 	snapshot(b, &after);
 	same = buf_ok(&after) && !strcmp(before->p, after.p) && file_is(b->canary, "f", "canary") &&
 	       file_is(b->canary, "d/g", "canary");
 	forget(b);
 	if (!ok(strncmp(how, "not ", 4) && strncmp(again, "not ", 4) && gone && same && n == 0 &&
 			    seconds() - began < DEADLINE_S,
-		    "/%s: %s: %s, with an archive %s", roots_place(i), what, how, again))
+		    "/%s: %s: %s%s%s", roots_place(i), what, how, *again ? ", and again " : "",
+		    again))
 		printf("# removed %d, the same outside %d, touched %u times, %.1f s; %s; %s\n",
 			gone, same, n, seconds() - began, e.msg, e2.msg);
 	else if (e.msg[0])
@@ -305,7 +312,10 @@ static void test_roots(struct bench *b)
 	ok(create(b->s, &spec, id) && removed(b, id), "a session before all");
 	snapshot(b, &before);
 	for (size_t i = 0; i < ROOTS_COUNT; i++) {
-		const char *how = try_root(b, i, &before);
+		const char *how = try_root(b, i, &before, false);
+
+		if (!how) /* by us, or by whoever reads all of /tmp: ours would be again */
+			how = try_root(b, i, &before, true);
 
 		private += !strcmp(how, "private");
 		refused += !strcmp(how, "refused");

@@ -70,7 +70,8 @@ static inline void start(struct service *s)
 	wait_facts(s);
 }
 
-static inline bool open_service(struct service *s)
+/* key (may be NULL): a setting of sandbox.conf beside those that all tests have. */
+static inline bool open_service_with(struct service *s, const char *key, const char *value)
 {
 	struct err e = {0};
 
@@ -85,11 +86,17 @@ static inline bool open_service(struct service *s)
 		conf_set(&s->conf, "state_dir", s->dir, &e) < 0 ||
 		conf_set(&s->conf, "session_lock_wait_ms", TEST_LOCK_WAIT_MS, &e) < 0 ||
 		conf_set(&s->conf, "session_lock_waiters", "1", &e) < 0 ||
-		conf_set(&s->conf, "log_level", "warning", &e) < 0)
+		conf_set(&s->conf, "log_level", "warning", &e) < 0 ||
+		(key && conf_set(&s->conf, key, value, &e) < 0))
 		return false;
 	s->b = ops->new (&s->conf, &e);
 	start(s);
 	return s->b != NULL;
+}
+
+static inline bool open_service(struct service *s)
+{
+	return open_service_with(s, NULL, NULL);
 }
 
 /* Ends the keeper by its lifeline and removes the state directory. */

@@ -1,7 +1,7 @@
 /*
  * What a root of tests/unit/roots.h runs inside: whether /dev and /proc are the sandbox's own, and
- * whatever a payload can write by names that may lead out. Static; its one argument is the canary's
- * path. Prints "private" or what is wrong.
+ * whatever a payload can write by names that may lead out. Static; its argument is the canary's path.
+ * Prints "private" or what is wrong. With "swap" before that it swaps directories and links out.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 static bool is_device(const char *path, unsigned major, unsigned minor)
@@ -118,10 +120,46 @@ static void mark(void)
 	fsync(0);
 }
 
+static int exchange(const char *a, const char *b)
+{
+	return (int)syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, 2 /* RENAME_EXCHANGE */);
+}
+
+/* Until it is killed: every directory that the host's side goes through is a link out, half the time. */
+static _Noreturn void swap(const char *canary)
+{
+	static const char *const pairs[][2] = {{"/repo/d", "/repo/l"}, {"/repo/a", "/repo/b"},
+		{"/tmp", "/tmp-link"}, {"/home/daiv-sandbox", "/home/link"}, {"/etc", "/etc-link"},
+		{"/workdir", "/workdir-link"}, {"/run", "/run-link"}};
+	const size_t n = sizeof pairs / sizeof pairs[0];
+	char own[40],
+		link[48]; /* of this call: an overlay cannot rename what an earlier one left */
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	snprintf(own, sizeof own, "/repo/own-%lld", (long long)t.tv_sec * 1000000000 + t.tv_nsec);
+	snprintf(link, sizeof link, "%s-link", own);
+	mkdir(own, 0755);
+	symlink(canary, link);
+	for (size_t i = 0; i < n; i++) {
+		mkdir(pairs[i][0], 0755);
+		symlink(canary, pairs[i][1]);
+	}
+	printf("%d swapped\n", exchange(own, link) == 0);
+	fflush(stdout);
+	for (size_t i = 0;; i = (i + 1) % n) {
+		exchange(own, link);
+		exchange(pairs[i][0], pairs[i][1]);
+	}
+}
+
 int main(int argc, char **argv)
 {
-	const char *why = argc == 2 ? fault(argv[1]) : "usage";
+	const char *why;
 
+	if (argc == 3 && !strcmp(argv[1], "swap"))
+		swap(argv[2]);
+	why = argc == 2 ? fault(argv[1]) : "usage";
 	if (!why)
 		mark();
 	puts(why ? why : "private");
