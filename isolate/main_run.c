@@ -13,7 +13,7 @@
 #include "images/store.h"
 #include "isolate/buf.h"
 #include "isolate/client.h"
-#include "isolate/launch.h"
+#include "isolate/launch_pasta.h"
 #include "isolate/main.h"
 #include "isolate/main_upper.h"
 #include "isolate/own.h"
@@ -34,7 +34,7 @@ struct run_opts {
 	struct buf env;
 	long uid, gid; /* -1: the image's */
 	long long timeout_s;
-	bool host_network;
+	bool host_network, pasta;
 	char **argv;
 };
 
@@ -46,7 +46,7 @@ static const char usage[] =
 	"  --cwd DIR              directory inside\n"
 	"  --uid N, --gid N       ids inside; default the image's user, or 0\n"
 	"  --hostname NAME        default sandbox\n"
-	"  --network none|host    default none; host needs network = host in sandbox.conf\n"
+	"  --network WORD         none, host or pasta; default none; sandbox.conf must allow it\n"
 	"  --timeout SECONDS      kill everything then; exit code 124\n";
 
 static int fail(const struct err *e)
@@ -95,9 +95,14 @@ static int parse_bind(struct run_opts *o, char *text, struct err *e)
 static int parse_network(const struct conf *c, struct run_opts *o, const char *word, struct err *e)
 {
 	o->host_network = !strcmp(word, "host");
-	if (!o->host_network && strcmp(word, "none"))
+	o->pasta = !strcmp(word, "pasta");
+	if (o->pasta && c->network != NETWORK_PASTA)
+		return err_set(e, ERR_CONF, 0,
+			"--network pasta: sandbox.conf does not allow it (network = pasta is not "
+			"set)");
+	if (!o->host_network && !o->pasta && strcmp(word, "none"))
 		return err_set(
-			e, ERR_CONF, 0, "--network: \"%.60s\" is neither none nor host", word);
+			e, ERR_CONF, 0, "--network: \"%.60s\" is none of: none host pasta", word);
 	if (o->host_network && c->network != NETWORK_HOST)
 		return err_set(e, ERR_CONF, 0,
 			"--network host: sandbox.conf does not allow it (network = none)");
@@ -265,6 +270,9 @@ static int run_image(const struct conf *c, const struct image *im, struct run_op
 {
 	struct launcher l = {.init_fd = -1};
 	struct upper d;
+	struct netblock blocked;
+	struct pasta pasta = PASTA_NONE;
+	char pasta_path[PATH_MAX];
 	OWN_BUF env = BUF_INIT(ENV_MAX);
 	struct sandbox s = {.pid = -1, .pidfd = -1, .ctl = -1};
 	struct launch w;
@@ -285,11 +293,18 @@ static int run_image(const struct conf *c, const struct image *im, struct run_op
 		return code;
 	}
 	fill_launch(c, im, o, &d, staging, &w);
-	if (sandbox_start(&l, &w, &s, &e) < 0 || sandbox_wait_ready(&s, READY_MS, &e) < 0)
+	if (o->pasta)
+		w.pasta = &blocked;
+	if ((o->pasta && (pasta_find(c->pasta_program, pasta_path, &e) < 0 ||
+				 netblock_collect(c->network_blocked, &blocked, &e) < 0)) ||
+		sandbox_start(&l, &w, &s, &e) < 0 ||
+		(o->pasta && pasta_attach(&l, &s, pasta_path, READY_MS, &pasta, &e) < 0) ||
+		sandbox_wait_ready(&s, READY_MS, &e) < 0)
 		code = fail(&e);
 	else
 		code = run_in(&s, o, &env, o->dir ? o->dir : im->workdir ? im->workdir : "/");
 	sandbox_stop(&s);
+	pasta_stop(&pasta);
 	launcher_close(&l);
 	if (upper_close(&d, &e) < 0)
 		fail(&e);

@@ -23,6 +23,7 @@ enum proto_request_op {
 	PROTO_EXEC,       /* fds: blob, then spool, or blob, stdin, stdout, stderr (STDIO) */
 	PROTO_KILL,       /* ends every process of the sandbox, with the verdict given */
 	PROTO_FINISH,     /* the same, and answers QUIET when none is left */
+	PROTO_GO,         /* keeper only, once, before READY: pasta serves the network */
 };
 
 enum proto_exec_flags {
@@ -46,6 +47,7 @@ enum proto_reply_op {
 	PROTO_FAILED,    /* err: set-up failed, or this run could not be started */
 	PROTO_DONE,      /* result */
 	PROTO_QUIET,     /* no process is left but pid 1 */
+	PROTO_NETWORK, /* to the keeper, before READY: pasta is wanted; fds: user, net namespace */
 };
 
 struct proto_reply {
