@@ -1,6 +1,7 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox),
- * keeper_trash.c (expiry, removal), keeper_pull.c (images), keeper_system.c (facts). */
+ * keeper_net.c (its network), keeper_trash.c (expiry, removal), keeper_pull.c (images),
+ * keeper_system.c (facts). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -15,7 +16,7 @@
 #include "images/store.h"
 #include "isolate/buf.h"
 #include "isolate/conf.h"
-#include "isolate/launch.h"
+#include "isolate/launch_pasta.h"
 
 enum { CALLS_MAX = 4096, PULLS_MAX = 4, TRASH_JOBS = 2, START_TIMEOUT_MS = 30000 };
 
@@ -47,6 +48,7 @@ struct call {
 	bool gone;                          /* the worker hung up */
 	bool over;                          /* to be freed after this round of events */
 	struct source sock, job, ctl, exit; /* exit: the pidfd of sandbox or puller */
+	struct source net;                  /* pasta's guard */
 	struct keeper_request rq;           /* the one being served */
 	int fd[KEEPER_FDS_MAX];             /* that came with it */
 	uint64_t deadline_ms;               /* monotonic; 0 = none */
@@ -55,6 +57,7 @@ struct call {
 	struct session_record record;
 	struct ws_layout layout;
 	struct sandbox box;              /* pid -1 = none */
+	struct pasta pasta;              /* pid 0 = none */
 	int client;                      /* our end for the worker until READY */
 	char new_id[SESSION_ID_LEN + 1]; /* of a session being made; "" = none */
 	struct err failure; /* to be answered once the sandbox is gone; ERR_NONE = none */
@@ -140,6 +143,10 @@ int start_sandbox(struct keeper *k, struct call *c, struct err *e);
 bool stop_sandbox(struct keeper *k, struct call *c); /* true: call_stopped() follows later */
 int make_environment(struct keeper *k, const struct image *im, const struct call *c,
 	struct buf *out, struct err *e);
+
+/* keeper_net.c */
+int net_start(struct keeper *k, struct call *c, const int ns[SANDBOX_NS], struct err *e);
+void net_stop(struct keeper *k, struct call *c); /* does not wait for the end of it */
 
 /* keeper_trash.c */
 void trash_work(struct keeper *k);
