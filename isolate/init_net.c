@@ -16,6 +16,8 @@
 #include "isolate/own.h"
 #include "isolate/proto.h"
 
+#define PAIR_ROUTER "sandbox" /* the router's end; the other is eth0 */
+
 enum {
 	PAIR_INDEX = 1000, /* of both ends, each in its own namespace; the kernel's count from 1 */
 	MTU_BYTES = 65520, /* what pasta takes; nothing on the way is a real link */
@@ -61,7 +63,7 @@ static int make_pair(struct nl *n, int router, struct err *e)
 	n->m.h.nlmsg_len +=
 		(uint32_t)sizeof link; /* the peer's fixed part, before its attributes */
 	memcpy(n->m.bytes + n->m.h.nlmsg_len - sizeof link, &link, sizeof link);
-	nl_attr_str(n, IFLA_IFNAME, "sandbox");
+	nl_attr_str(n, IFLA_IFNAME, PAIR_ROUTER);
 	nl_attr_u32(n, IFLA_MTU, MTU_BYTES);
 	nl_attr_u32(n, IFLA_NET_NS_FD, (uint32_t)router);
 	nl_end(n, peer);
@@ -153,47 +155,59 @@ static int block(struct nl *n, const struct plan *p, struct err *e)
 	return 0;
 }
 
-/* A rule of the router. proto 0: any. from_dns: answers; else what goes to the resolver. */
-static int add_rule(
-	struct nl *n, uint32_t order, unsigned proto, unsigned action, bool from_dns, struct err *e)
+/*
+ * The router's policy for what it forwards: TCP by the routes, but none to the resolver; UDP
+ * between the resolver and the sandbox, and nothing else. pasta opens a socket on the port that
+ * the inside uses, with SO_REUSEADDR, and passes in what anybody sends there: without this a
+ * sandbox could take the place of a service of this machine, and be reached from outside.
+ *
+ * All of them name the interface that a packet came in by, so that none is for the reverse
+ * lookups of rp_filter, which look like packets of the router's own.
+ */
+static const struct policy {
+	const char *from;
+	uint8_t proto;  /* 0: any */
+	uint8_t action; /* FR_ACT_* */
+	enum { ANY, TO_DNS, FROM_DNS } what;
+} policy[] = {
+	{PAIR_ROUTER, IPPROTO_UDP, FR_ACT_TO_TBL, TO_DNS},
+	{PAIR_ROUTER, IPPROTO_TCP, FR_ACT_UNREACHABLE, TO_DNS},
+	{PAIR_ROUTER, IPPROTO_TCP, FR_ACT_TO_TBL, ANY},
+	{PAIR_ROUTER, 0, FR_ACT_UNREACHABLE, ANY},
+	{PLAN_NET_INTERFACE, IPPROTO_UDP, FR_ACT_TO_TBL, FROM_DNS},
+	{PLAN_NET_INTERFACE, IPPROTO_TCP, FR_ACT_TO_TBL, ANY},
+	{PLAN_NET_INTERFACE, 0, FR_ACT_UNREACHABLE, ANY},
+};
+
+static int add_rule(struct nl *n, uint32_t order, const struct policy *p, struct err *e)
 {
 	struct fib_rule_hdr r = {.family = AF_INET,
-		.action = (uint8_t)action,
-		.table = action == FR_ACT_TO_TBL ? RT_TABLE_MAIN : RT_TABLE_UNSPEC};
-	struct fib_rule_port_range dns = {DNS_PORT, DNS_PORT}, own = {PORT_FIRST, PORT_LAST};
+		.action = p->action,
+		.src_len = p->what == FROM_DNS ? 32 : 0,
+		.dst_len = p->what == TO_DNS ? 32 : 0,
+		.table = p->action == FR_ACT_TO_TBL ? RT_TABLE_MAIN : RT_TABLE_UNSPEC};
+	const struct fib_rule_port_range dns = {DNS_PORT, DNS_PORT}, own = {PORT_FIRST, PORT_LAST};
 
-	if (proto == IPPROTO_UDP)
-		*(from_dns ? &r.src_len : &r.dst_len) = 32;
 	nl_begin(n, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &r, sizeof r);
 	nl_attr_u32(n, FRA_PRIORITY, order);
-	if (proto) {
-		uint8_t byte = (uint8_t)proto;
-
-		nl_attr(n, FRA_IP_PROTO, &byte, sizeof byte);
-	}
-	if (proto == IPPROTO_UDP) {
-		nl_attr_u32(n, from_dns ? FRA_SRC : FRA_DST, ip4(PLAN_NET_DNS));
-		nl_attr(n, FRA_SPORT_RANGE, from_dns ? &dns : &own, sizeof own);
-		nl_attr(n, FRA_DPORT_RANGE, from_dns ? &own : &dns, sizeof own);
+	nl_attr_str(n, FRA_IIFNAME, p->from);
+	if (p->proto)
+		nl_attr(n, FRA_IP_PROTO, &p->proto, sizeof p->proto);
+	if (p->what != ANY)
+		nl_attr_u32(n, p->what == TO_DNS ? FRA_DST : FRA_SRC, ip4(PLAN_NET_DNS));
+	if (p->what != ANY && p->proto == IPPROTO_UDP) {
+		nl_attr(n, FRA_SPORT_RANGE, p->what == TO_DNS ? &own : &dns, sizeof own);
+		nl_attr(n, FRA_DPORT_RANGE, p->what == TO_DNS ? &dns : &own, sizeof own);
 	}
 	return nl_send(n, e, "add a rule of the router");
 }
 
-/*
- * The router's policy: TCP by the routes, but none to the resolver; UDP between the resolver and
- * the sandbox, and none else; ICMP, which pasta does not take, for the router's own refusals. pasta opens a socket on the port that the inside uses, with
- * SO_REUSEADDR, and passes in what anybody sends there: without this rule a sandbox could take
- * the place of a service of this machine, and be reached from outside.
- */
 static int add_policy(struct nl *n, struct err *e)
 {
-	return add_rule(n, 1000, IPPROTO_UDP, FR_ACT_TO_TBL, false, e) < 0 ||
-			       add_rule(n, 1001, IPPROTO_UDP, FR_ACT_TO_TBL, true, e) < 0 ||
-			       add_rule(n, 1002, IPPROTO_TCP, FR_ACT_TO_TBL, false, e) < 0 ||
-			       add_rule(n, 1003, IPPROTO_ICMP, FR_ACT_TO_TBL, false, e) < 0 ||
-			       add_rule(n, 1004, 0, FR_ACT_UNREACHABLE, false, e) < 0
-		       ? -1
-		       : 0;
+	for (size_t i = 0; i < NELEM(policy); i++)
+		if (add_rule(n, 1000 + (uint32_t)i, &policy[i], e) < 0)
+			return -1;
+	return 0;
 }
 
 static int make_sandbox_side(const struct plan *p, int router, struct err *e)
@@ -207,18 +221,22 @@ static int make_sandbox_side(const struct plan *p, int router, struct err *e)
 	if (ret == 0)
 		ret = block(&here, p, e);
 	if (ret == 0)
+		ret = route_nowhere(&here, ip4(PLAN_NET_ADDRESS), PLAN_NET_BITS, e);
+	if (ret == 0)
 		ret = add_address(&here, PLAN_NET_SANDBOX, e);
 	if (ret == 0)
 		ret = link_up(&here, PAIR_INDEX, e);
 	if (ret == 0)
 		ret = route_via(&here, 0, 0, PLAN_NET_ROUTER, PAIR_INDEX, e);
+	if (ret == 0)
+		ret = route_via(&here, ip4(PLAN_NET_DNS), 32, PLAN_NET_ROUTER, PAIR_INDEX, e);
 	own_close(&here.fd);
 	return ret;
 }
 
 static int make_router_side(struct nl *n, const struct plan *p, struct err *e)
 {
-	if (block(n, p, e) < 0 || route_nowhere(n, ip4("203.0.113.0"), 24, e) < 0 ||
+	if (block(n, p, e) < 0 || route_nowhere(n, ip4(PLAN_NET_ADDRESS), PLAN_NET_BITS, e) < 0 ||
 		add_policy(n, e) < 0 || add_address(n, PLAN_NET_ROUTER, e) < 0 ||
 		link_up(n, PAIR_INDEX, e) < 0)
 		return -1;

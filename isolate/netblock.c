@@ -1,5 +1,6 @@
 #include "isolate/netblock.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
@@ -15,11 +16,12 @@ static const char fixed[] = "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.
 
 static int add(struct netblock *out, const struct cidr *c, struct err *e)
 {
-	static const struct cidr own = PLAN_NET_CIDR;
+	struct cidr own = {.bits = PLAN_NET_BITS};
 	struct plan_route r = {.bits = c->bits};
 
 	/* The sandbox's own network is out of reach as a whole, but for what init_net.c lets through:
 	 * a machine that has an address of it must not cut the sandbox's. */
+	inet_pton(AF_INET, PLAN_NET_ADDRESS, own.addr);
 	if (c->v6 || cidr_covers(&own, c))
 		return 0;
 	memcpy(&r.addr, c->addr, sizeof r.addr);

@@ -51,10 +51,8 @@ enum plan_network {
  * The network of a sandbox with PLAN_NET_PASTA: TEST-NET-3 of RFC 5737, which nobody has. .1 is
  * the router, .2 the sandbox, .53 its resolver, .254 the program pasta.
  */
-#define PLAN_NET_CIDR                                                                              \
-	{                                                                                          \
-		.bits = 24, .addr = { 203, 0, 113 }                                                \
-	} /* a struct cidr */
+#define PLAN_NET_ADDRESS   "203.0.113.0"
+#define PLAN_NET_BITS      24
 #define PLAN_NET_ROUTER    "203.0.113.1"
 #define PLAN_NET_SANDBOX   "203.0.113.2"
 #define PLAN_NET_DNS       "203.0.113.53"
