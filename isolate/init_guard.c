@@ -74,7 +74,7 @@ static _Noreturn void become_pasta(const char *path, int said, int ready)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	limit(RLIMIT_NOFILE, GUARD_FILES_MAX);
-	limit(RLIMIT_CORE, 0);
+	limit(RLIMIT_CORE, 1); /* not 0: core_pattern's program would be started */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		_exit(126);
 	execve(path, (char *const *)(uintptr_t)options, env);

@@ -22,6 +22,9 @@
 #define MFD_EXEC 0x0010U /* Linux 6.3; older kernels say EINVAL and need no flag */
 #endif
 
+/* pasta and its guard are counted in the sandbox's user namespace. */
+enum { PASTA_PROCESSES = 2 };
+
 extern const char cgibox_init_start[], cgibox_init_end[]; /* initblob.S */
 
 static int write_all(int fd, const void *p, size_t n)
@@ -122,7 +125,7 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 		.network = w->pasta          ? PLAN_NET_PASTA
 			   : w->host_network ? PLAN_NET_HOST
 					     : PLAN_NET_NONE,
-		.processes_max = w->processes_max,
+		.processes_max = w->processes_max + (w->pasta ? PASTA_PROCESSES : 0),
 		.files_open_max = w->files_open_max,
 		.file_max_bytes = w->file_max_bytes,
 		.memory_max_bytes = w->memory_max_bytes,

@@ -27,7 +27,7 @@ static bool executable(const char *path)
 	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
 }
 
-static int find_program(const char *program, char path[PATH_MAX], struct err *e)
+int pasta_find_program(const char *program, char path[PATH_MAX], struct err *e)
 {
 	const char *dirs = getenv("PATH");
 
@@ -55,7 +55,7 @@ int pasta_find(const char *program, char path[PATH_MAX], struct err *e)
 {
 	OWN_FD tun = -1;
 
-	if (find_program(program, path, e) < 0)
+	if (pasta_find_program(program, path, e) < 0)
 		return -1;
 	tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	if (tun < 0)

@@ -26,10 +26,11 @@ struct pasta {
 		.pid = 0, .pidfd = -1, .ctl = -1                                                   \
 	}
 
-/*
- * Finds the program: pasta_program of sandbox.conf, or when that is "" pasta along PATH (root's
- * part of it too), and tries /dev/net/tun. ERR_LIMIT that says what to install or to change.
- */
+/* Finds the program: pasta_program of sandbox.conf, or when that is "" pasta along PATH.
+ * ERR_LIMIT that says what to install. */
+int pasta_find_program(const char *program, char path[PATH_MAX], struct err *e);
+
+/* The same, and tries /dev/net/tun. ERR_LIMIT that says what to install or to change. */
 int pasta_find(const char *program, char path[PATH_MAX], struct err *e);
 
 /*

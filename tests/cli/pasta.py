@@ -6,10 +6,10 @@ address 198.51.100.1; behind a veth pair lies the rest of the world, with a publ
 networks, a metadata service and the resolver. CGIBOX, CGIBOX_BUILD: the programs. As root the
 sandboxes are an ordinary user's; without root a user namespace has to do.
 """
-import ctypes
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -17,7 +17,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -450,6 +449,160 @@ p = subprocess.run(become + ["/usr/bin/env", "PATH=" + bare, program, "--state",
 ok(p.returncode != 0 and "install the package passt" in p.stderr, "no pasta along PATH: a clear error", p.stderr)
 rc, out, err = run("--", "true", env={"CGIBOX_NETWORK": "host"})
 ok(rc == 64 or rc == 78, "network = host does not allow --network pasta", rc, err)
+
+# --- the service ---
+
+service = shutil.copy(os.path.join(BUILD, "cgibox.fcgi"), os.path.join(top, "cgibox.fcgi"))
+os.chmod(service, 0o755)
+srv_state = os.path.join(top, "service")
+os.mkdir(srv_state, 0o755)
+if ROOT:
+    os.chown(srv_state, UID, UID)
+srv_log = open(os.path.join(top, "service.log"), "ab")
+
+
+def serve(**env):
+    q = subprocess.Popen([*become, service, "--state", srv_state], stdin=subprocess.DEVNULL, stdout=srv_log,
+                         stderr=srv_log, cwd="/", env=dict(ENV, CGIBOX_API_KEY="key", **env))
+    wait_for(lambda: os.path.exists(srv_state + "/cgibox.sock") and q.poll() is None and
+             request("GET", "/-/health/")[0] == 200, 20)
+    return q
+
+
+def send(method, path, data=None):
+    """Sends one FastCGI request; returns the socket."""
+    def part(kind, d):
+        return struct.pack(">BBHHBB", 1, kind, 1, len(d), 0, 0) + d
+
+    def pair(k, v):
+        return bytes([len(k), len(v)]) + k.encode() + v.encode()
+    body = b"" if data is None else json.dumps(data).encode()
+    params = {"REQUEST_METHOD": method, "REQUEST_URI": path, "SERVER_PROTOCOL": "HTTP/1.1",
+              "CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/json", "HTTP_X_API_KEY": "key",
+              "REMOTE_ADDR": "127.0.0.1"}
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(60)
+    s.connect(srv_state + "/cgibox.sock")
+    s.sendall(part(1, struct.pack(">HB5x", 1, 0)) + part(4, b"".join(pair(*x) for x in params.items())) +
+              part(4, b"") + (part(5, body) if body else b"") + part(5, b""))
+    return s
+
+
+def receive(s):
+    raw, out = b"", b""
+    while True:
+        d = s.recv(65536)
+        if not d:
+            break
+        raw += d
+    while len(raw) >= 8:
+        _, kind, _, n, pad, _ = struct.unpack(">BBHHBB", raw[:8])
+        out += raw[8:8 + n] if kind == 6 else b""
+        raw = raw[8 + n + pad:]
+    head, _, body = out.partition(b"\r\n\r\n")
+    status = int(head[8:11]) if head.startswith(b"Status: ") else 200 if head else None
+    try:
+        return status, json.loads(body)
+    except ValueError:
+        return status, body
+
+
+def request(method, path, data=None):
+    try:
+        return receive(send(method, path, data))
+    except OSError as e:
+        return None, e
+
+
+def session(**more):
+    status, answer = request("POST", "/session/", dict({"base_image": "host", "network_enabled": True}, **more))
+    return answer["session_id"] if status == 200 else (status, answer)
+
+
+def code(expression):
+    return "/usr/bin/python3 -c %s" % shlex.quote(PROBES + "\nprint(%s)" % expression)
+
+
+def output(sid, expression):
+    status, answer = request("POST", "/session/%s/" % sid, {"commands": [code(expression)]})
+    return answer["results"][0]["output"].strip() if status == 200 else (status, answer)
+
+
+srv = serve()
+sid = session()
+eq(output(sid, '[tcp("198.51.100.2"), tcp("10.1.2.3"), tcp("169.254.169.254"), lookup("outside.test")]'),
+   "['ping', 'EHOSTUNREACH', 'EHOSTUNREACH', '198.51.100.77']", "a session with network_enabled")
+eq(output(session(network_enabled=False), 'tcp("198.51.100.2")'), "ENETUNREACH", "control: one without")
+ok(wait_for(lambda: not pasta()), "pasta ends with the request", pasta())
+status, answer = request("POST", "/session/%s/" % sid, {"commands": [
+    "rm -f /etc/resolv.conf; mount 2>&1 | grep -c resolv; ln -s ../run/nowhere/resolv.conf /tmp/x; readlink /tmp/x"]})
+eq(status, 200, "a command that would replace the resolver's file")
+upper = os.path.join(srv_state, "sessions", sid, "root", "upper", "etc")
+os.makedirs(upper, exist_ok=True)
+if ROOT:
+    os.chown(upper, UID, UID)
+for target in ("../run/systemd/resolve/stub-resolv.conf", "/etc/hosts", "resolv.conf"):
+    link = os.path.join(upper, "resolv.conf")
+    if os.path.lexists(link):
+        os.unlink(link)
+    os.symlink(target, link)
+    eq(output(sid, '[open("/etc/resolv.conf").read()[:23], lookup("outside.test"), "203" in open("/etc/hosts").read()]'),
+       "['nameserver 203.0.113.53', '198.51.100.77', False]", "/etc/resolv.conf is a link to %s" % target)
+    eq(os.readlink(link), target, "and stays it")
+os.unlink(link)
+s = send("POST", "/session/%s/" % sid, {"commands": ["sleep 100"], "timeout": 1})
+ok(wait_for(lambda: len(pasta()) == 2), "control: pasta runs while a command does", pasta())
+eq(receive(s)[1]["results"][0]["exit_code"], 124, "the command's time is over")
+ok(wait_for(lambda: not pasta()), "pasta has gone with it", pasta())
+s = send("POST", "/session/%s/" % sid, {"commands": ["sleep 3; " + code('tcp("198.51.100.2")'), "echo second"]})
+wait_for(lambda: len(pasta()) == 2)
+for x in pasta():
+    if x not in pids("pasta-guard"):
+        os.kill(x, signal.SIGKILL)
+ok(wait_for(lambda: not pasta()), "kill -9 of pasta in the middle", pasta())
+eq(request("GET", "/-/health/")[0], 200, "the service answers")
+status, answer = receive(s)
+ok(status == 200 and answer["results"][0]["output"].strip() != "ping" and
+   answer["results"][1]["output"] == "second\n", "the session's commands go on without a network", status, answer)
+eq(output(sid, 'tcp("198.51.100.2")'), "ping", "the next request has one again")
+eq(request("DELETE", "/session/%s/" % sid)[0], 204, "the session is deleted")
+ok(wait_for(lambda: not pasta()), "no pasta is left", pasta())
+sid = session()
+s = send("POST", "/session/%s/" % sid, {"commands": ["sleep 100"]})
+ok(wait_for(lambda: len(pasta()) == 2), "control: one runs")
+for x in pids("cgibox-keeper"):
+    os.kill(x, signal.SIGKILL)
+ok(wait_for(lambda: not pasta()), "kill -9 of the keeper: pasta is gone", pasta())
+s.close()
+ok(wait_for(lambda: output(sid, 'tcp("198.51.100.2")') == "ping", 20), "the next keeper gives the session a network")
+sids = [session() for _ in range(8)]
+many = [send("POST", "/session/%s/" % x, {"commands": [code('[tcp("198.51.100.2"), tcp("10.1.2.3")]')]}) for x in sids]
+eq([receive(x)[1]["results"][0]["output"].strip() for x in many], ["['ping', 'EHOSTUNREACH']"] * 8, "eight at once")
+ok(wait_for(lambda: not pasta()), "none is left", pasta())
+srv.terminate()
+srv.wait()
+
+silent = os.path.join(top, "silent")
+srv = serve(CGIBOX_PASTA_PROGRAM=silent)
+sid = session()
+began = time.monotonic()
+s = send("POST", "/session/%s/" % sid, {"commands": ["true"]})
+time.sleep(0.5)
+eq(output(session(network_enabled=False), "1"), "1", "while a pasta does not start, others are served")
+ok(time.monotonic() - began < 5, "at once")
+status, answer = receive(s)
+ok(status in (500, 503) and time.monotonic() - began < 20, "then that request fails", status, answer)
+srv.terminate()
+srv.wait()
+srv_log.flush()
+ok("did not start to serve within 10000 ms" in text(os.path.join(top, "service.log")), "and the log says why",
+   text(os.path.join(top, "service.log"))[-800:])
+srv = serve(CGIBOX_PASTA_PROGRAM="/nonexistent/pasta")
+got = session()
+ok(got[0] == 422 and "network_enabled" in json.dumps(got[1]) and "pasta_program" in json.dumps(got[1]),
+   "no pasta: network_enabled is a 422 that says so", got)
+srv.kill()
+srv.wait()
 
 world.kill()
 far.kill()
