@@ -197,6 +197,17 @@ def pids(name):
     return found
 
 
+def runs(*argv):
+    for d in os.listdir("/proc"):
+        try:
+            with open("/proc/%s/cmdline" % d) as f:
+                if f.read().split("\0")[:-1] == list(argv):
+                    return True
+        except OSError:
+            pass
+    return False
+
+
 def pasta():
     return pids("pas")  # pasta, passt.avx2, pasta-guard
 
@@ -554,8 +565,8 @@ s = send("POST", "/session/%s/" % sid, {"commands": ["sleep 100"], "timeout": 1}
 ok(wait_for(lambda: len(pasta()) == 2), "control: pasta runs while a command does", pasta())
 eq(receive(s)[1]["results"][0]["exit_code"], 124, "the command's time is over")
 ok(wait_for(lambda: not pasta()), "pasta has gone with it", pasta())
-s = send("POST", "/session/%s/" % sid, {"commands": ["sleep 3; " + code('tcp("198.51.100.2")'), "echo second"]})
-wait_for(lambda: len(pasta()) == 2)
+s = send("POST", "/session/%s/" % sid, {"commands": ["sleep 3.25; " + code('tcp("198.51.100.2")'), "echo second"]})
+ok(wait_for(lambda: runs("sleep", "3.25")), "control: the command runs")
 for x in pasta():
     if x not in pids("pasta-guard"):
         os.kill(x, signal.SIGKILL)
