@@ -52,7 +52,8 @@ static int settle(struct init_state *s, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "set the host name");
 	/* Commands cannot run before all of this is in; pasta starts while the root is built, and
 	 * makes namespaces of its own before the quotas forbid that. */
-	if (init_net_begin(&net, p, s->keeper, e) < 0 || init_root_build(p, &s->null, &user, e) < 0 ||
+	if (init_net_begin(&net, p, s->keeper, e) < 0 ||
+		init_root_build(p, &s->null, &user, e) < 0 ||
 		init_net_end(&net, s->keeper, e) < 0 || init_root_quotas(user, e) < 0)
 		return -1;
 	if (init_drop_rights(p, e) < 0)

@@ -300,17 +300,17 @@ static int bind_resolver(int root, int dev, struct err *e)
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
 					    MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
 	OWN_FD file = openat(dev, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0444);
-	OWN_FD mnt = -1, at = open_in(root, path, O_NOFOLLOW);
+	OWN_FD mnt = -1, at = -1;
 
 	if (file < 0 || write(file, text, sizeof text - 1) != (ssize_t)sizeof text - 1)
 		return err_set(e, ERR_SETUP, errno, "write the resolver's file");
 	mnt = sys_open_tree(dev, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (mnt < 0 || sys_mount_setattr(mnt, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "prepare the resolver's file");
+	at = beneath_open(root, path, O_PATH | O_NOFOLLOW, BENEATH_IN_ROOT);
 	if (at < 0 && errno == ENOENT)
-		at = make_file(root, path, e);
-	else if (at < 0)
-		return err_set(e, ERR_SETUP, errno, "open %s in the root", path);
+		at = beneath_make_file(root, path, BENEATH_IN_ROOT);
+	at = check_target(take_fd(&at), path, e);
 	if (at < 0 || attach(mnt, at, path, e) < 0)
 		return -1;
 	return unlinkat(dev, name, 0) < 0 ? err_set(e, ERR_SETUP, errno, "unlink a file of /dev")
