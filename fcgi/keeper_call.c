@@ -216,6 +216,7 @@ static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir
 static int check_limits(const struct keeper *k, const struct call *c, struct err *e)
 {
 	bool refuse = k->conf->unenforceable_limits == UNENFORCEABLE_REFUSE;
+	char pasta[PATH_MAX];
 
 	if (c->rq.memory_bytes > 0 && refuse && !group_holds(k, CGROUP_MEMORY))
 		return err_set(e, ERR_LIMIT, 0,
@@ -227,9 +228,12 @@ static int check_limits(const struct keeper *k, const struct call *c, struct err
 			"cpus: this host cannot limit the processors of a "
 			"sandbox (no delegated cgroup v2); ask for none, or set "
 			"unenforceable_limits = report");
-	if (c->rq.network && k->conf->network != NETWORK_HOST)
+	if (c->rq.network && k->conf->network == NETWORK_NONE)
 		return err_set(e, ERR_LIMIT, 0,
 			"network_enabled: sandbox.conf does not allow it (network = none)");
+	if (c->rq.network && k->conf->network == NETWORK_PASTA &&
+		pasta_find(k->conf->pasta_program, pasta, e) < 0)
+		return err_in(e, "network_enabled");
 	if (k->nsessions >= (size_t)k->conf->sessions_max)
 		return err_set(e, ERR_BUSY, EUSERS, "%zu sessions exist already", k->nsessions);
 	return 0;
@@ -475,10 +479,11 @@ void call_accept(struct keeper *k, int fd)
 	for (int i = 0; i < KEEPER_FDS_MAX; i++)
 		c->fd[i] = -1;
 	c->client = c->pull_out = c->group.dir = -1;
-	c->job.fd = c->ctl.fd = c->exit.fd = -1;
+	c->job.fd = c->ctl.fd = c->exit.fd = c->net.fd = -1;
+	c->pasta = (struct pasta)PASTA_NONE;
 	c->box = (struct sandbox){.pid = -1, .pidfd = -1, .ctl = -1};
 	c->sock = (struct source){.fd = -1, .ready = call_message, .call = c};
-	c->job.call = c->ctl.call = c->exit.call = c;
+	c->job.call = c->ctl.call = c->exit.call = c->net.call = c;
 	LIST_INSERT_HEAD(&k->calls, c, link);
 	k->ncalls++;
 	if (keeper_watch(k, &c->sock, fd, &e) < 0)

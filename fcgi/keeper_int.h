@@ -1,6 +1,7 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox),
- * keeper_group.c (control groups), keeper_trash.c (expiry, removal), keeper_pull.c (images),
+ * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
+ * keeper_pull.c (images),
  * keeper_system.c (facts). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
@@ -18,7 +19,7 @@
 #include "isolate/cgroup.h"
 #include "isolate/cgroup_box.h"
 #include "isolate/conf.h"
-#include "isolate/launch.h"
+#include "isolate/launch_pasta.h"
 
 enum { CALLS_MAX = 4096, PULLS_MAX = 4, TRASH_JOBS = 2, START_TIMEOUT_MS = 30000 };
 
@@ -50,6 +51,7 @@ struct call {
 	bool gone;                          /* the worker hung up */
 	bool over;                          /* to be freed after this round of events */
 	struct source sock, job, ctl, exit; /* exit: the pidfd of sandbox or puller */
+	struct source net;                  /* pasta's guard */
 	struct keeper_request rq;           /* the one being served */
 	int fd[KEEPER_FDS_MAX];             /* that came with it */
 	uint64_t deadline_ms;               /* monotonic; 0 = none */
@@ -59,6 +61,7 @@ struct call {
 	struct ws_layout layout;
 	struct sandbox box;              /* pid -1 = none */
 	struct cgroup_box group;         /* of its commands; dir -1 = none */
+	struct pasta pasta;              /* pid 0 = none */
 	int client;                      /* our end for the worker until READY */
 	char new_id[SESSION_ID_LEN + 1]; /* of a session being made; "" = none */
 	struct err failure; /* to be answered once the sandbox is gone; ERR_NONE = none */
@@ -164,6 +167,9 @@ bool group_holds(const struct keeper *k, unsigned controller); /* CGROUP_* */
 int group_make(struct keeper *k, struct call *c, struct err *e);
 void group_drop(struct keeper *k, struct call *c);
 int group_retry(struct keeper *k); /* ms to the next try */
+/* keeper_net.c */
+int net_start(struct keeper *k, struct call *c, const int ns[SANDBOX_NS], struct err *e);
+void net_stop(struct keeper *k, struct call *c); /* does not wait for the end of it */
 
 /* keeper_trash.c */
 void trash_work(struct keeper *k);

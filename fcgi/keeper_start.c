@@ -135,8 +135,17 @@ static int launch(struct keeper *k, struct call *c, int client, struct strings *
 	const char *lowers[2 * WS_LAYERS_MAX], *id = c->held->id;
 	OWN_MEM struct launch_mount *m = calloc(c->record.nbinds + 1, sizeof *m);
 	struct launch w = launch_base(k->conf, c, client);
+	OWN_MEM struct netblock *blocked = NULL;
 	OWN_MEM char *staging = NULL;
 
+	if (c->record.network && k->conf->network == NETWORK_PASTA) {
+		blocked = malloc(sizeof *blocked);
+		if (!blocked)
+			return err_set(e, ERR_SETUP, ENOMEM, "start the session");
+		if (netblock_collect(k->conf->network_blocked, blocked, e) < 0)
+			return -1;
+		w.pasta = blocked;
+	}
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
 	w.staging = staging;
@@ -166,13 +175,21 @@ static void box_ready(struct keeper *k, struct source *s)
 	struct call *c = s->call;
 	struct sandbox box = c->box;
 	struct err e = {0};
+	int ns[SANDBOX_NS] = {-1, -1}, got;
 
 	box.ctl = s->fd;
-	if (c->state != CALL_START)
+	if (c->state != CALL_START) {
 		keeper_unwatch(k, s); /* pid 1 says nothing unasked later: it has ended */
-	else if (sandbox_wait_ready(&box, 0, &e) < 0)
+		return;
+	}
+	got = sandbox_next(&box, 0, ns, &e);
+	if (got == SANDBOX_NETWORK && net_start(k, c, ns, &e) < 0)
+		got = -1;
+	own_close(&ns[SANDBOX_NS_USER]);
+	own_close(&ns[SANDBOX_NS_NET]);
+	if (got < 0)
 		call_fail(k, c, &e);
-	else
+	else if (got == SANDBOX_READY)
 		call_ready(k, c);
 }
 
@@ -222,6 +239,7 @@ bool stop_sandbox(struct keeper *k, struct call *c)
 	OWN_FD copy = -1;
 
 	keeper_unwatch(k, &c->ctl);
+	net_stop(k, c);
 	own_close(&c->client);
 	if (c->box.pid <= 0) {
 		group_drop(k, c);

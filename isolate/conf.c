@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "isolate/buf.h"
+#include "isolate/cidr.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -250,13 +251,24 @@ static int key_set(struct conf *c, const struct key *k, const char *value, struc
 	return err_set(e, ERR_BUG, 0, "%s: key of unknown type", k->name);
 }
 
+/* Strings with a form of their own, checked where file and line are known. */
+static int check_list(const char *key, const char *value, struct err *e)
+{
+	struct cidr nets[CIDR_LIST_MAX];
+	size_t n;
+
+	if (strcmp(key, "network_blocked") != 0)
+		return 0;
+	return cidr_list_parse(value, nets, NELEM(nets), &n, e) < 0 ? err_in(e, "%s", key) : 0;
+}
+
 int conf_set(struct conf *c, const char *key, const char *value, struct err *e)
 {
 	const struct key *k = key_find(key);
 
 	if (!k)
 		return err_set(e, ERR_CONF, 0, "unknown key \"%.60s\"", key);
-	return key_set(c, k, value, e);
+	return check_list(key, value, e) < 0 ? -1 : key_set(c, k, value, e);
 }
 
 bool conf_known(const char *key)

@@ -3,16 +3,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "isolate/init_guard.h"
+#include "isolate/init_net.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -38,29 +38,23 @@ static const struct plan *map_plan(struct err *e)
 	return p;
 }
 
-static int loopback_up(struct err *e)
-{
-	struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-	OWN_FD s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (s < 0 || ioctl(s, SIOCSIFFLAGS, &r) < 0)
-		return err_set(e, ERR_SETUP, errno, "bring the loopback up");
-	return 0;
-}
-
 static int settle(struct init_state *s, struct err *e)
 {
 	const struct plan *p = s->plan;
 	const char *host = plan_str(p, p->hostname);
+	struct init_net net;
+	OWN_FD user = -1;
 
 	umask(022);
 	if (setsid() < 0 && errno != EPERM)
 		return err_set(e, ERR_SETUP, errno, "start a session");
 	if (host && sethostname(host, strlen(host)) < 0)
 		return err_set(e, ERR_SETUP, errno, "set the host name");
-	if (p->loopback && loopback_up(e) < 0)
-		return -1;
-	if (init_root_build(p, &s->null, e) < 0)
+	/* Commands cannot run before all of this is in; pasta starts while the root is built, and
+	 * makes namespaces of its own before the quotas forbid that. */
+	if (init_net_begin(&net, p, s->keeper, e) < 0 ||
+		init_root_build(p, &s->null, &user, e) < 0 ||
+		init_net_end(&net, s->keeper, e) < 0 || init_root_quotas(user, e) < 0)
 		return -1;
 	if (init_drop_rights(p, e) < 0)
 		return -1;
@@ -259,11 +253,13 @@ static int open_signals(void)
 	return signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static struct init_state s;
 	struct proto_reply rp = {.op = PROTO_READY};
 
+	if (argc == 2)
+		return init_guard(argv[1]);
 	s.keeper = PLAN_FD_KEEPER;
 	for (int i = 0; i < PROTO_PEERS_MAX; i++)
 		s.peer[i] = -1;

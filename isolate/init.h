@@ -14,10 +14,13 @@
 #include "isolate/plan.h"
 #include "isolate/proto.h"
 
-/* Builds the mounts of the plan and pivots into them, so that no path of the host is left; then
- * sets the quotas of the user namespace. *null becomes the new /dev/null, opened for reading. No
+/* Builds the mounts of the plan and pivots into them, so that no path of the host is left. *null
+ * becomes the new /dev/null, opened for reading; *user a descriptor for init_root_quotas(). No
  * other descriptor is left open. */
-int init_root_build(const struct plan *p, int *null, struct err *e);
+int init_root_build(const struct plan *p, int *null, int *user, struct err *e);
+
+/* Sets the quotas of the user namespace: from now on nobody makes a namespace in it. */
+int init_root_quotas(int user, struct err *e);
 
 /* Drops what is left: Landlock, capabilities, seccomp, in this order. */
 int init_drop_rights(const struct plan *p, struct err *e);

@@ -288,6 +288,35 @@ static int add_dir_fs(int dev, const char *name, int mnt, struct err *e)
 	return attach(own, at, name, e);
 }
 
+/*
+ * The resolver of a sandbox with pasta, in a file of ours. It is made in the new /dev, whose name
+ * for it goes again, and mounted over what the image has there: over a symbolic link itself, not
+ * over what it names, which may be missing.
+ */
+static int bind_resolver(int root, int dev, struct err *e)
+{
+	static const char text[] = "nameserver " PLAN_NET_DNS "\noptions edns0\n";
+	static const char name[] = ".resolv.conf", path[] = "/etc/resolv.conf";
+	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
+					    MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
+	OWN_FD file = openat(dev, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0444);
+	OWN_FD mnt = -1, at = -1;
+
+	if (file < 0 || write(file, text, sizeof text - 1) != (ssize_t)sizeof text - 1)
+		return err_set(e, ERR_SETUP, errno, "write the resolver's file");
+	mnt = sys_open_tree(dev, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (mnt < 0 || sys_mount_setattr(mnt, "", AT_EMPTY_PATH, &ro) < 0)
+		return err_set(e, ERR_SETUP, errno, "prepare the resolver's file");
+	at = beneath_open(root, path, O_PATH | O_NOFOLLOW, BENEATH_IN_ROOT);
+	if (at < 0 && errno == ENOENT)
+		at = beneath_make_file(root, path, BENEATH_IN_ROOT);
+	at = check_target(take_fd(&at), path, e);
+	if (at < 0 || attach(mnt, at, path, e) < 0)
+		return -1;
+	return unlinkat(dev, name, 0) < 0 ? err_set(e, ERR_SETUP, errno, "unlink a file of /dev")
+					  : 0;
+}
+
 /* A /dev of our own: the harmless devices, a private devpts, shared memory with limits. */
 static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 {
@@ -315,6 +344,8 @@ static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 			new_tmpfs(p->shm_bytes, p->shm_inodes, 01777,
 				MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e),
 			e) < 0)
+		return -1;
+	if (p->network == PLAN_NET_PASTA && bind_resolver(root, dev, e) < 0)
 		return -1;
 	if (sys_mount_setattr(dev, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "make /dev read-only");
@@ -372,7 +403,7 @@ static int write_quota(int dir, const char *name, const char *value, struct err 
  * no second way to a capability should a filter fail. user: /proc/sys/user, opened before it was
  * covered read-only. Last of all, because every detached mount counts as a mount namespace.
  */
-static int set_quotas(int user, struct err *e)
+int init_root_quotas(int user, struct err *e)
 {
 	static const char *const kinds[] = {
 		"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"};
@@ -447,13 +478,13 @@ static int enter_root(int root, struct err *e)
 	return 0;
 }
 
-int init_root_build(const struct plan *p, int *null, struct err *e)
+int init_root_build(const struct plan *p, int *null, int *user, struct err *e)
 {
 	const struct plan_mount *m =
 		(const struct plan_mount *)(const void *)((const char *)p + p->mounts);
 	const char *staging = plan_str(p, p->staging);
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
-	OWN_FD at = -1, root = -1, dev = -1, proc = -1, home = -1, user = -1;
+	OWN_FD at = -1, root = -1, dev = -1, proc = -1, home = -1;
 
 	/* Nothing that the host mounts later may appear inside, nor the other way. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -465,7 +496,7 @@ int init_root_build(const struct plan *p, int *null, struct err *e)
 	if (root < 0)
 		return err_set(e, ERR_SETUP, errno, "open the new root");
 	/* Devices before /proc, whose masks need nothing of the host after this point. */
-	if (build_dev(p, root, &dev, e) < 0 || build_proc(p, root, &proc, &user, e) < 0)
+	if (build_dev(p, root, &dev, e) < 0 || build_proc(p, root, &proc, user, e) < 0)
 		return -1;
 	for (uint32_t i = 0; i < p->nmounts; i++)
 		if (do_mount(p, &m[i], root, e) < 0)
@@ -479,5 +510,5 @@ int init_root_build(const struct plan *p, int *null, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "open /dev/null");
 	if (p->root.flags & PLAN_READ_ONLY && sys_mount_setattr(root, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "make the root read-only");
-	return enter_root(root, e) < 0 ? -1 : set_quotas(user, e);
+	return enter_root(root, e);
 }

@@ -12,6 +12,8 @@
 
 #include "isolate/buf.h"
 #include "isolate/creds.h"
+#include "isolate/fdmsg.h"
+#include "isolate/fdplace.h"
 #include "isolate/idmap.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
@@ -19,6 +21,9 @@
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U /* Linux 6.3; older kernels say EINVAL and need no flag */
 #endif
+
+/* pasta and its guard are counted in the sandbox's user namespace. */
+enum { PASTA_PROCESSES = 2 };
 
 extern const char cgibox_init_start[], cgibox_init_end[]; /* initblob.S */
 
@@ -123,8 +128,11 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 	struct plan p = {.magic = PLAN_MAGIC,
 		.uid = w->uid,
 		.gid = w->gid,
-		.loopback = !w->host_network,
-		.processes_max = w->processes_max + (w->cgroup ? PLAN_SPARE_PROCESSES : 0),
+		.network = w->pasta          ? PLAN_NET_PASTA
+			   : w->host_network ? PLAN_NET_HOST
+					     : PLAN_NET_NONE,
+		.processes_max = w->processes_max + (w->pasta ? PASTA_PROCESSES : 0) +
+				 (w->cgroup ? PLAN_SPARE_PROCESSES : 0),
 		.in_cgroup = w->cgroup != NULL,
 		.files_open_max = w->files_open_max,
 		.file_max_bytes = w->file_max_bytes,
@@ -141,6 +149,11 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 	p.home = put_str(&b, w->home);
 	if (put_mounts(&b, w, &p, e) < 0)
 		return -1;
+	if (w->pasta) {
+		p.blocked = (uint32_t)b.len;
+		p.nblocked = (uint32_t)w->pasta->n;
+		buf_add(&b, w->pasta->route, w->pasta->n * sizeof *w->pasta->route);
+	}
 	p.filter = (uint32_t)b.len;
 	buf_add(&b, l->filter.ins, l->filter.len * sizeof *l->filter.ins);
 	if (p.in_cgroup && buf_ok(&b))
@@ -168,33 +181,6 @@ struct birth {
 	struct err err;
 };
 
-/* Puts the descriptors where pid 1 expects them; everything else is closed. */
-static int place_descriptors(struct birth *b)
-{
-	const int *from = b->from;
-	int moved[NELEM(b->from)], null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (null < 0)
-		return err_set(&b->err, ERR_SETUP, errno, "open /dev/null");
-	for (size_t i = 0; i < NELEM(moved); i++) {
-		moved[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, FD_INIT + 1);
-		if (from[i] >= 0 && moved[i] < 0)
-			return err_set(&b->err, ERR_SETUP, errno, "move descriptors");
-	}
-	for (int fd = 0; fd <= 2; fd++)
-		dup2(null, fd);
-	for (size_t i = 0; i < NELEM(moved); i++) {
-		if (moved[i] < 0)
-			close(PLAN_FD_KEEPER + (int)i);
-		else if (dup2(moved[i], PLAN_FD_KEEPER + (int)i) < 0)
-			return err_set(&b->err, ERR_SETUP, errno, "place descriptors");
-	}
-	fcntl(FD_INIT, F_SETFD, FD_CLOEXEC);
-	if (sys_close_range(FD_INIT + 1, ~0U, 0) < 0)
-		return err_set(&b->err, ERR_SETUP, errno, "close descriptors");
-	return 0;
-}
-
 /* Runs in the new namespaces, in the parent's memory: no allocation, no stdio, only _exit. */
 static int birth_main(void *arg)
 {
@@ -203,7 +189,8 @@ static int birth_main(void *arg)
 	char *const env[] = {NULL};
 
 	if (idmap_write(b->what->uid, b->what->gid, b->uid, b->gid, &b->err) < 0 ||
-		place_descriptors(b) < 0 || creds_raise_ambient(&b->err) < 0)
+		fdplace(b->from, NELEM(b->from), PLAN_FD_KEEPER, &b->err) < 0 ||
+		creds_raise_ambient(&b->err) < 0)
 		_exit(127);
 	sys_execveat(FD_INIT, "", argv, env, AT_EMPTY_PATH);
 	err_set(&b->err, ERR_SETUP, errno, "execute pid 1");
@@ -299,21 +286,39 @@ int sandbox_start(
 	return 0;
 }
 
-int sandbox_wait_ready(const struct sandbox *s, int timeout_ms, struct err *e)
+int sandbox_next(const struct sandbox *s, int timeout_ms, int ns[SANDBOX_NS], struct err *e)
 {
 	struct pollfd p = {.fd = s->ctl, .events = POLLIN};
 	struct proto_reply rp;
+	unsigned nfds = 0;
 	int n = poll(&p, 1, timeout_ms);
 
 	if (n == 0)
 		return err_set(e, ERR_SETUP, ETIMEDOUT, "the sandbox did not become ready");
-	if (n < 0 || recv(s->ctl, &rp, sizeof rp, 0) != (ssize_t)sizeof rp)
+	if (n < 0 || fdmsg_receive(s->ctl, &rp, sizeof rp, ns, SANDBOX_NS, &nfds, 0) <= 0)
 		return err_set(e, ERR_SETUP, 0, "pid 1 of the sandbox died while it started");
-	if (rp.op == PROTO_READY)
-		return 0;
+	if (rp.op == PROTO_READY && nfds == 0)
+		return SANDBOX_READY;
+	if (rp.op == PROTO_NETWORK && nfds == SANDBOX_NS)
+		return SANDBOX_NETWORK;
+	while (nfds > 0)
+		own_close(&ns[--nfds]);
 	rp.err.msg[sizeof rp.err.msg - 1] = '\0';
 	*e = rp.err;
+	if (rp.op != PROTO_FAILED)
+		err_set(e, ERR_BUG, 0, "message %u of pid 1", rp.op);
 	return err_in(e, "set up the sandbox");
+}
+
+int sandbox_wait_ready(const struct sandbox *s, int timeout_ms, struct err *e)
+{
+	int ns[SANDBOX_NS], got = sandbox_next(s, timeout_ms, ns, e);
+
+	if (got != SANDBOX_NETWORK)
+		return got < 0 ? -1 : 0;
+	own_close(&ns[SANDBOX_NS_USER]);
+	own_close(&ns[SANDBOX_NS_NET]);
+	return err_set(e, ERR_BUG, 0, "a sandbox waits for a network that nobody gives it");
 }
 
 void sandbox_stop(struct sandbox *s)

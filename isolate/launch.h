@@ -14,6 +14,7 @@
 #include "isolate/cgroup_box.h"
 #include "isolate/err.h"
 #include "isolate/filter.h"
+#include "isolate/netblock.h"
 #include "isolate/plan.h"
 #include "isolate/proto.h"
 
@@ -34,6 +35,8 @@ struct launch {
 	const char *hostname, *home;
 	const char *staging; /* an existing directory of ours; the root is mounted over it inside */
 	bool host_network;   /* share the caller's network namespace */
+	/* Not NULL: a network by way of pasta (launch_pasta.h), without these; borrowed */
+	const struct netblock *pasta;
 	struct launch_mount root;
 	const struct launch_mount *mounts;
 	size_t nmounts;
@@ -70,6 +73,16 @@ void launcher_close(struct launcher *l);
  */
 int sandbox_start(
 	const struct launcher *l, const struct launch *what, struct sandbox *out, struct err *e);
+
+enum { SANDBOX_READY = 1, SANDBOX_NETWORK = 2, SANDBOX_NS_USER = 0, SANDBOX_NS_NET, SANDBOX_NS };
+
+/*
+ * Waits up to timeout_ms for pid 1's next message. SANDBOX_READY; or, with what->pasta and once,
+ * SANDBOX_NETWORK: ns gets two descriptors that the caller owns, the user namespace and the
+ * network namespace that pasta is to serve, and pid 1 waits for pasta_go(). -1 with pid 1's own
+ * error, or that it died or was slow.
+ */
+int sandbox_next(const struct sandbox *s, int timeout_ms, int ns[SANDBOX_NS], struct err *e);
 
 /* Waits up to timeout_ms for READY. -1 with pid 1's own error, or that it died or was slow. */
 int sandbox_wait_ready(const struct sandbox *s, int timeout_ms, struct err *e);

@@ -16,6 +16,7 @@
 #include "isolate/client.h"
 #include "isolate/main.h"
 #include "isolate/main_group.h"
+#include "isolate/main_net.h"
 #include "isolate/own.h"
 
 enum {
@@ -351,30 +352,38 @@ static int make_env(const struct run *r, const struct image *im, const struct ru
 	return 0;
 }
 
+/* The sandbox, ready for its command. */
+static int start_box(struct run *r, const struct launcher *l, const struct launch *w,
+	struct run_net *net, struct err *e)
+{
+	if (sandbox_start(l, w, &r->s, e) < 0 || run_net_attach(net, l, &r->s, READY_MS, e) < 0)
+		return -1;
+	return sandbox_wait_ready(&r->s, READY_MS, e);
+}
+
 static int with_launcher(
 	struct run *r, const struct image *im, struct launch *w, const struct buf *env)
 {
 	struct launch_mount *mounts = calloc(ROOT_MOUNTS_MAX, sizeof *mounts);
 	const char *dir = r->o->dir ? r->o->dir : im->workdir ? im->workdir : "/";
 	struct launcher l = {.init_fd = -1};
-	struct run_group rg;
+	struct run_net net = {.pasta = PASTA_NONE};
+	struct run_group rg = {.delegated.dir = -1, .box.dir = -1};
 	struct err e = {0};
-	int ret = run_group_open(&r->o->conf, &rg, &e);
+	int ret = -1;
 
-	if (ret < 0) {
-		free(mounts);
-		return fail(r, &e);
-	}
-	ret = -1;
-	w->cgroup = rg.box.dir < 0 ? NULL : &rg.box;
 	w->mounts = mounts;
-	if (!mounts)
+	if (!mounts) {
 		err_set(&e, ERR_SETUP, ENOMEM, "mounts");
-	else if (root_mounts(r->o, im, mounts, &w->nmounts, &e) == 0 &&
-		 launcher_open(&l, &e) == 0 && sandbox_start(&l, w, &r->s, &e) == 0)
-		ret = sandbox_wait_ready(&r->s, READY_MS, &e);
+	} else if (root_mounts(r->o, im, mounts, &w->nmounts, &e) == 0 &&
+		   run_net_prepare(r->o, &net, w, &e) == 0 &&
+		   run_group_open(&r->o->conf, &rg, &e) == 0 && launcher_open(&l, &e) == 0) {
+		w->cgroup = rg.box.dir < 0 ? NULL : &rg.box;
+		ret = start_box(r, &l, w, &net, &e);
+	}
 	ret = ret < 0 ? fail(r, &e) : run_in(r, env, dir);
 	sandbox_stop(&r->s);
+	run_net_close(&net);
 	run_group_close(&rg);
 	launcher_close(&l);
 	free(mounts);
@@ -410,10 +419,7 @@ static int resolve_and_run(struct run *r)
 	struct err e = {0};
 	int ret;
 
-	if (r->o->network == NETWORK_PASTA)
-		ret = err_set(&e, ERR_SETUP, 0, "--network pasta: this version has none");
-	else
-		ret = limits_enforceable(r->o, &e);
+	ret = limits_enforceable(r->o, &e);
 	if (ret == 0 && r->o->rootfs)
 		ret = root_from_dir(r->o->rootfs, &im, &e);
 	else if (ret == 0 && (store = store_open(r->o->conf.state_dir, &e)))

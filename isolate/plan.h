@@ -15,6 +15,7 @@ enum {
 	PLAN_MAGIC = 0x63676931,
 	PLAN_SIZE_MAX = 1 << 20, /* bytes */
 	PLAN_LOWERS_MAX = 300,   /* the kernel stops at 500; the options must fit one page */
+	PLAN_ROUTES_MAX = 1024,
 	/* descriptors that init starts with */
 	PLAN_FD_KEEPER = 3,
 	PLAN_FD_PLAN = 4,
@@ -54,12 +55,37 @@ struct plan_mount {
 	uint64_t bytes, inodes; /* TMPFS and TMPFS_UPPER */
 };
 
+enum plan_network {
+	PLAN_NET_HOST,  /* the caller's */
+	PLAN_NET_NONE,  /* one with a loopback only */
+	PLAN_NET_PASTA, /* one behind a router of its own; init_net.c */
+};
+
+/*
+ * The network of a sandbox with PLAN_NET_PASTA: TEST-NET-3 of RFC 5737, which nobody has. .1 is
+ * the router, .2 the sandbox, .53 its resolver, .254 the program pasta.
+ */
+#define PLAN_NET_ADDRESS   "203.0.113.0"
+#define PLAN_NET_BITS      24
+#define PLAN_NET_ROUTER    "203.0.113.1"
+#define PLAN_NET_SANDBOX   "203.0.113.2"
+#define PLAN_NET_DNS       "203.0.113.53"
+#define PLAN_NET_GATEWAY   "203.0.113.254"
+#define PLAN_NET_INTERFACE "pasta0" /* the tap device that pasta makes in the router */
+
+/* An IPv4 network that is out of reach. */
+struct plan_route {
+	uint32_t addr; /* network byte order */
+	uint32_t bits;
+};
+
 struct plan {
 	uint32_t magic, size;       /* size of the whole block in bytes */
 	uint32_t uid, gid;          /* inside; the only ids mapped */
 	uint32_t hostname, staging; /* staging: a directory of the host to mount the root on */
 	uint32_t home;              /* created and owned; 0 = none */
-	uint32_t loopback;          /* 1: bring lo up (own network namespace) */
+	uint32_t network;           /* enum plan_network */
+	uint32_t nblocked, blocked; /* offset of an array of struct plan_route, 8-byte aligned */
 	uint32_t nmounts, mounts;   /* offset of an array of struct plan_mount, 8-byte aligned */
 	uint32_t filter, nfilter;   /* offset and count of struct sock_filter */
 	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, RLIMIT_NOFILE */
@@ -84,6 +110,8 @@ static inline bool plan_shape_ok(const struct plan *p, size_t size)
 	       p->size == size && ((const char *)p)[size - 1] == '\0' && p->mounts % 8 == 0 &&
 	       p->filter % 8 == 0 && p->mounts <= size && p->filter <= size &&
 	       p->nmounts <= (size - p->mounts) / sizeof(struct plan_mount) &&
+	       p->blocked % 8 == 0 && p->blocked <= size &&
+	       p->nblocked <= (size - p->blocked) / sizeof(struct plan_route) &&
 	       p->nfilter <= (size - p->filter) / 8 && p->hostname < size && p->staging < size &&
 	       p->home < size;
 }

@@ -1,10 +1,9 @@
 /* The network that clients may ask for. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "isolate/launch_pasta.h"
 #include "isolate/own.h"
 #include "isolate/probe_facts.h"
 #include "isolate/sys.h"
@@ -55,32 +54,13 @@ void probe_tun(const struct probe_env *env, struct fact *f)
 					      : "modprobe tun");
 }
 
-static bool executable(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
-}
-
-/* Along the system's own directories: PATH is not the service's. */
-static bool find_pasta(const char *named, char *out, size_t size)
-{
-	static const char *const dirs[] = {"/usr/local/bin", "/usr/bin", "/bin"};
-
-	if (*named)
-		return snprintf(out, size, "%s", named) < (int)size && executable(out);
-	for (size_t i = 0; i < NELEM(dirs); i++)
-		if (snprintf(out, size, "%s/pasta", dirs[i]) < (int)size && executable(out))
-			return true;
-	return false;
-}
-
 void probe_pasta(const struct probe_env *env, struct fact *f)
 {
 	const char *named = env->conf->pasta_program;
 	bool wanted = env->conf->network == NETWORK_PASTA;
 	char path[PATH_MAX] = "";
-	bool there = find_pasta(named, path, sizeof path);
+	struct err e;
+	bool there = pasta_find_program(named, path, &e) == 0;
 
 	if (there || !wanted) {
 		probe_say(f, PROBE_OK, "%s%s%s", there ? path : "not installed", wanted ? "" : "; ",

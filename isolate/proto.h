@@ -25,6 +25,7 @@ enum proto_request_op {
 	PROTO_FINISH,     /* the same, and answers QUIET when none is left */
 	PROTO_SIGNAL,     /* sends `signal` to the process group of the sender's command `run` */
 	PROTO_PTY,        /* answers PTY_OPEN with the master of a new pseudo terminal */
+	PROTO_GO,         /* keeper only, once, before READY: pasta serves the network */
 };
 
 enum proto_exec_flags {
@@ -51,6 +52,7 @@ enum proto_reply_op {
 	PROTO_DONE,      /* result */
 	PROTO_QUIET,     /* no process is left but pid 1 */
 	PROTO_PTY_OPEN,  /* fds: the master */
+	PROTO_NETWORK, /* to the keeper, before READY: pasta is wanted; fds: user, net namespace */
 };
 
 struct proto_reply {
