@@ -136,6 +136,17 @@ static void end_all(struct crew *c)
 	}
 }
 
+static int note_brought(struct ingest *in, const char id[65], struct err *e)
+{
+	char(*more)[65] = realloc(in->brought, (in->nbrought + 1) * sizeof *more);
+
+	if (!more)
+		return err_set(e, ERR_SETUP, ENOMEM, "note a layer");
+	in->brought = more;
+	memcpy(more[in->nbrought++], id, sizeof *more);
+	return 0;
+}
+
 static int take_outcome(struct crew *c, const struct member *m, struct err *e)
 {
 	struct job *j = &c->jobs[m->job];
@@ -157,7 +168,7 @@ static int take_outcome(struct crew *c, const struct member *m, struct err *e)
 	j->present = o.present;
 	memcpy(j->id, o.id, sizeof j->id);
 	j->result = o.result;
-	return 0;
+	return o.present ? 0 : note_brought(c->in, j->id, e);
 }
 
 static int finish(struct crew *c, struct member *m, struct err *e)

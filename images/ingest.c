@@ -14,6 +14,7 @@
 #include "images/crew.h"
 #include "images/digest.h"
 #include "images/layout.h"
+#include "images/listing.h"
 #include "images/rmtree.h"
 #include "isolate/own.h"
 
@@ -62,9 +63,21 @@ void ingest_close(struct ingest *in)
 	OWN_FD alone = -1;
 
 	own_close(&in->lock);
+	free(in->brought);
+	in->brought = NULL;
 	alone = layout_lock(in->store, LOCK_EX, true, &ignored);
 	if (alone >= 0)
 		sweep(in->store, &ignored); /* else the next writer does */
+}
+
+void ingest_abandon(struct ingest *in, const struct err *e)
+{
+	struct err ignored; /* such as ERR_BUSY: `image prune` will find them */
+
+	own_close(&in->lock);
+	if (in->brought && e->kind != ERR_SETUP && e->kind != ERR_BUSY)
+		listing_prune(in->store, in->brought, in->nbrought, &ignored);
+	ingest_close(in);
 }
 
 struct layer_limits ingest_limits(const struct ingest *in, uint64_t spent)

@@ -19,6 +19,8 @@ struct ingest {
 	struct progress *progress;
 	struct platform platform; /* taken from indexes; this machine's after ingest_open() */
 	int lock;                 /* shared lock of the store */
+	char (*brought)[65];      /* layers that were not there before; ingest_close() frees it */
+	size_t nbrought;
 };
 
 /*
@@ -28,6 +30,12 @@ struct ingest {
 int ingest_open(struct ingest *in, struct store *s, const struct conf *c, struct progress *p,
 	struct err *e);
 void ingest_close(struct ingest *in);
+
+/*
+ * Instead of ingest_close() after a failure with e: what was refused leaves no layer behind; what
+ * the network broke keeps those that are whole for the next try.
+ */
+void ingest_abandon(struct ingest *in, const struct err *e);
 
 typedef int ingest_sink_fn(void *arg, const void *p, size_t n, struct err *e);
 

@@ -184,7 +184,7 @@ static int check_sizes(
 	for (size_t i = 0; i < n; i++) {
 		if (parts[i].size > left)
 			return err_set(e, ERR_LIMIT, 0,
-				"the image is larger than image_max_bytes (%lld)",
+				"layer %zu is larger than image_max_bytes (%lld) allows", i,
 				(long long)in->conf->image_max_bytes);
 		left -= parts[i].size > 0 ? parts[i].size : 0;
 	}

@@ -36,7 +36,8 @@ static const char usage_text[] =
 	"                        an image from a registry\n"
 	"  ls                    list references\n"
 	"  inspect REF           what a sandbox would get\n"
-	"  rm REF                remove a reference, and what nothing else uses\n";
+	"  rm REF                remove a reference, and what nothing else uses\n"
+	"  prune                 remove layers that failed pulls left for the next try\n";
 
 static int verb_add(struct context *c, bool pull, struct err *e)
 {
@@ -55,7 +56,10 @@ static int verb_add(struct context *c, bool pull, struct err *e)
 		in.platform = o->platform;
 	r = pull ? pull_image(&in, c->args[0], o->for_client, id, e)
 		 : import_image(&in, c->args[0], c->args[1], id, e);
-	ingest_close(&in);
+	if (r < 0)
+		ingest_abandon(&in, e);
+	else
+		ingest_close(&in);
 	if (r < 0)
 		progress_event(progress, "error", "message", err_text(e, text, sizeof text));
 	else if (o->form == PROGRESS_JSON)
@@ -90,12 +94,17 @@ static int verb_rm(struct context *c, struct err *e)
 	return listing_remove(c->store, c->args[0], e);
 }
 
+static int verb_prune(struct context *c, struct err *e)
+{
+	return listing_prune(c->store, NULL, 0, e);
+}
+
 static const struct verb {
 	const char *name;
 	int args;
 	int (*run)(struct context *, struct err *);
 } verbs[] = {{"import", 2, verb_import}, {"pull", 1, verb_pull}, {"ls", 0, verb_ls},
-	{"inspect", 1, verb_inspect}, {"rm", 1, verb_rm}};
+	{"inspect", 1, verb_inspect}, {"rm", 1, verb_rm}, {"prune", 0, verb_prune}};
 
 static const struct verb *find_verb(const char *name)
 {
