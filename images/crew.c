@@ -116,6 +116,17 @@ static void remove_trees(const struct store *s, pid_t pid)
 	closedir(d);
 }
 
+static int note_brought(struct ingest *in, const char id[65], struct err *e)
+{
+	char(*more)[65] = realloc(in->brought, (in->nbrought + 1) * sizeof *more);
+
+	if (!more)
+		return err_set(e, ERR_SETUP, ENOMEM, "note a layer");
+	in->brought = more;
+	memcpy(more[in->nbrought++], id, sizeof *more);
+	return 0;
+}
+
 static void end_all(struct crew *c)
 {
 	for (size_t i = 0; i < CREW_MAX; i++)
@@ -130,21 +141,15 @@ static void end_all(struct crew *c)
 		while (waitpid(-m->pid, NULL, 0) > 0 || errno == EINTR)
 			;
 		remove_trees(c->in->store, m->pid);
+		/* Perhaps it was just done, and nobody heard. */
+		if (c->jobs[m->job].diff_id)
+			note_brought(c->in, c->jobs[m->job].diff_id, NULL);
+		if (c->jobs[m->job].links_id)
+			note_brought(c->in, c->jobs[m->job].links_id, NULL);
 		progress_end(c->in->progress, c->line0 + m->job, "stopped");
 		own_close(&m->fd);
 		m->pid = 0;
 	}
-}
-
-static int note_brought(struct ingest *in, const char id[65], struct err *e)
-{
-	char(*more)[65] = realloc(in->brought, (in->nbrought + 1) * sizeof *more);
-
-	if (!more)
-		return err_set(e, ERR_SETUP, ENOMEM, "note a layer");
-	in->brought = more;
-	memcpy(more[in->nbrought++], id, sizeof *more);
-	return 0;
 }
 
 static int take_outcome(struct crew *c, const struct member *m, struct err *e)

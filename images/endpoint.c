@@ -102,17 +102,25 @@ static int read_url(CURLU *u, const char *url, struct endpoint *out)
 	return r;
 }
 
+/* Up to what may be a secret: a query, a fragment, anything before an "@". */
+static const char *show(const char *url, char out[120])
+{
+	size_t n = strcspn(url, "?#");
+
+	if (memchr(url, '@', n))
+		n = strcspn(url, ":");
+	return quote(url, n, out, 120);
+}
+
 int endpoint_of_url(struct endpoint *out, const char *url, struct err *e)
 {
 	CURLU *u = curl_url();
 	char shown[120];
 	int r = u ? read_url(u, url, out) : -1;
-	size_t n = strcspn(url, "?#@"); /* what follows may be a secret */
 
 	curl_url_cleanup(u);
 	if (r < 0)
-		return err_set(e, ERR_REQUEST, 0, "%s is no address to go to",
-			quote(url, n, shown, sizeof shown));
+		return err_set(e, ERR_REQUEST, 0, "%s is no address to go to", show(url, shown));
 	return 0;
 }
 
@@ -132,8 +140,7 @@ char *endpoint_join(const char *base, const char *location, struct err *e)
 	if (!out) {
 		char shown[120];
 
-		err_set(e, ERR_REQUEST, 0, "%s is no address to go to",
-			quote(location, strcspn(location, "?#@"), shown, sizeof shown));
+		err_set(e, ERR_REQUEST, 0, "%s is no address to go to", show(location, shown));
 	}
 	return out;
 }
