@@ -112,15 +112,17 @@ def measure(command, env):
     if os.getuid() == 0:
         os.chown(work, UID, UID)
     os.sync()
+    errors = open(f'{top}/errors', 'w+')  # not a pipe: that would fill up
     before, start = os.times(), time.monotonic()
-    p = subprocess.Popen(DROP + ['sh', '-c', command], cwd=work, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    p = subprocess.Popen(DROP + ['sh', '-c', command], cwd=work, env=env, stdout=subprocess.DEVNULL, stderr=errors)
     peak = 0
     while p.poll() is None:
         peak = max(peak, sum(map(pss, descendants(p.pid))))
         time.sleep(0.01)
     wall, after = time.monotonic() - start, os.times()
     if p.returncode:
-        sys.exit(f'{command}: {p.stderr.read().decode()}')
+        errors.seek(0)
+        sys.exit(f'{command}: {errors.read()[-2000:]}')
     # user and system time of children that were waited for; the sampling is our own.
     return wall, after.children_user + after.children_system - before.children_user - before.children_system, peak / 1024
 
@@ -138,6 +140,7 @@ try:
     for _ in range(ROUNDS):  # in turn: a busy machine is busy for all
         for name, command, more in rows:
             results[name].append(measure(command, {**env, **more}))
+            print('#', name, results[name][-1], file=sys.stderr, flush=True)
     for name, _, _ in rows:
         best = min(results[name])
         print(f'{name:32}{best[0]:8.2f}{best[1]:8.2f}{max(x[2] for x in results[name]):9.0f}')

@@ -2,7 +2,7 @@
 """Hostile registries: one line for each class of attack, beside controls that pull. A refusal is asserted by its message,
 by a store that is as before, by decoys that nobody connected to, and by where credentials went. An argument chooses
 classes by their name. TAP."""
-import base64, gzip, json, os, re, shutil, socket, subprocess, sys
+import base64, gzip, json, os, re, shutil, socket, subprocess, sys, threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), 'lib'))
 from registry import *
@@ -385,6 +385,53 @@ def credentials():
        'credentials: an identity token is exchanged', f'{seen} {r.stderr} {wrong}')
 
 
+class Proxy(threading.Thread):
+    """An HTTP proxy that knows CONNECT."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(('127.0.0.1', 0))
+        self.port, self.heads = self.listener.getsockname()[1], []
+        self.start()
+
+    def run(self):
+        while True:
+            threading.Thread(target=self.serve, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def serve(self, a):
+        head = b''
+        while b'\r\n\r\n' not in head:
+            head += a.recv(4096)
+        self.heads.append(head.decode())
+        host, port = head.split()[1].decode().rsplit(':', 1)
+        b = socket.create_connection((host, int(port)))
+        a.sendall(b'HTTP/1.1 200 go\r\n\r\n')
+        for x, y in ((a, b), (b, a)):
+            threading.Thread(target=self.copy, args=(x, y), daemon=True).start()
+
+    def copy(self, x, y):
+        try:
+            while data := x.recv(65536):
+                y.sendall(data)
+            y.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def proxies():
+    proxy = Proxy()
+    env = {'https_proxy': f'http://127.0.0.1:{proxy.port}', 'CGIBOX_PRIVATE_REGISTRIES': cdn.host}
+    good('through a proxy, which may be inside and go inside', manifest=need_basic, env=env)
+    ok(proxy.heads and all(h.startswith('CONNECT ' + HOST) and 'uthorization' not in h for h in proxy.heads),
+       'control: which sees no login', proxy.heads)
+    n = len(proxy.heads)
+    check(Case('an inner address as a number is refused with a proxy, too', 65, 'not public', blob=to('https://10.0.0.1/x'), env=env), 'proxied')
+    ok(not any('10.0.0.1' in h for h in proxy.heads), 'control: the proxy was not asked for it', proxy.heads[n:])
+    n = len(proxy.heads)
+    good('not through it when no_proxy names the host', env={'https_proxy': env['https_proxy'], 'no_proxy': 'example.org,localhost'})
+    ok(len(proxy.heads) == n, 'control: the proxy was not asked', proxy.heads[n:])
+
+
 def forms():
     r, _ = run(Case('', 0, '', args=('--json',)), 'json')
     events = [json.loads(x) for x in r.stdout.splitlines()]
@@ -397,7 +444,7 @@ def forms():
 try:
     only = sys.argv[1] if len(sys.argv) > 1 else ''
     if not only:
-        for test in controls, platforms, credentials, forms:
+        for test in controls, platforms, credentials, proxies, forms:
             test()
     for s in servers:
         s.case = Case('', 0, '', image=Image(layers=[tar(('other', 'f', b'x'))]))
