@@ -16,8 +16,8 @@ int credential_find(struct credential *out, const char *repository, const struct
 
 /*
  * Runs docker-credential-NAME get (the protocol of docker-credential-helpers): registry on its
- * standard input, an environment of few variables, a deadline. Anonymous when the program says that it
- * knows none.
+ * standard input, an environment of few variables, a deadline. Anonymous when the program says that
+ * it knows none.
  */
 int helper_ask(const char *name, const char *registry, struct credential *out, struct err *e);
 
