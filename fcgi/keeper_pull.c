@@ -50,19 +50,37 @@ static void pull_done(struct keeper *k, struct source *s)
 	call_pulled(k, c, &e);
 }
 
+/* The settings of the puller, which does not read our file: ours may come from the environment. */
+static void add_settings(const struct conf *c, struct buf *out)
+{
+	const struct {
+		const char *name;
+		int64_t value;
+	} numbers[] = {{"PULL_TIMEOUT_S", c->pull_timeout_s}, {"PULL_STALL_S", c->pull_stall_s},
+		{"PULL_PARALLEL", c->pull_parallel}, {"IMAGE_MAX_BYTES", c->image_max_bytes},
+		{"IMAGE_ENTRIES_MAX", c->image_entries_max},
+		{"IMAGE_RATIO_MAX", c->image_ratio_max}, {"IMAGE_LAYERS_MAX", c->image_layers_max}};
+	const char *const texts[][2] = {{"INSECURE_REGISTRIES", c->insecure_registries},
+		{"PRIVATE_REGISTRIES", c->private_registries},
+		{"REGISTRY_MIRRORS", c->registry_mirrors},
+		{"REGISTRY_AUTH_FILE", c->registry_auth_file},
+		{"REGISTRY_CA_FILE", c->registry_ca_file}, {"PULL_ALLOWED", c->pull_allowed}};
+
+	for (size_t i = 0; i < NELEM(numbers); i++)
+		buf_addf(out, "CGIBOX_%s=%lld%c", numbers[i].name, (long long)numbers[i].value, 0);
+	for (size_t i = 0; i < NELEM(texts); i++)
+		buf_addf(out, "CGIBOX_%s=%s%c", texts[i][0], texts[i][1], 0);
+}
+
 /* The puller's environment: what it needs of ours, and the settings it must share. */
 static int make_env(const struct keeper *k, struct buf *out, char **env, size_t max, struct err *e)
 {
-	static const char *const pass[] = {
-		"HOME", "https_proxy", "http_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"};
+	static const char *const pass[] = {"https_proxy", "http_proxy", "all_proxy", "no_proxy",
+		"HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"};
 	size_t n = 0;
 
 	buf_addf(out, "PATH=/usr/bin:/bin%c", 0);
-	buf_addf(out, "CGIBOX_PULL_TIMEOUT_S=%lld%c", (long long)k->conf->pull_timeout_s, 0);
-	buf_addf(out, "CGIBOX_INSECURE_REGISTRIES=%s%c", k->conf->insecure_registries, 0);
-	buf_addf(out, "CGIBOX_IMAGE_MAX_BYTES=%lld%c", (long long)k->conf->image_max_bytes, 0);
-	buf_addf(out, "CGIBOX_IMAGE_ENTRIES_MAX=%lld%c", (long long)k->conf->image_entries_max, 0);
-	buf_addf(out, "CGIBOX_IMAGE_LAYERS_MAX=%lld%c", (long long)k->conf->image_layers_max, 0);
+	add_settings(k->conf, out);
 	for (size_t i = 0; i < NELEM(pass); i++)
 		if (getenv(pass[i]))
 			buf_addf(out, "%s=%s%c", pass[i], getenv(pass[i]), 0);
@@ -78,11 +96,11 @@ static int make_env(const struct keeper *k, struct buf *out, char **env, size_t 
 static int spawn(struct keeper *k, struct call *c, char *program, struct err *e)
 {
 	/* the image's name cannot be taken for an option: references do not begin with "-" */
-	char state[] = "--state", quiet[] = "--quiet", pull[] = "pull";
-	char *const argv[] = {program, state, k->dirs.path, quiet, pull, c->rq.image, NULL};
+	char state[] = "--state", quiet[] = "--quiet", pull[] = "pull", client[] = "--for-client";
+	char *const argv[] = {program, state, k->dirs.path, quiet, pull, client, c->rq.image, NULL};
 	OWN_BUF text = BUF_INIT(65536);
 	posix_spawn_file_actions_t fa;
-	char *env[16];
+	char *env[32];
 	int ret;
 
 	if (make_env(k, &text, env, NELEM(env), e) < 0)

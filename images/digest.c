@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct digest {
 	EVP_MD_CTX *ctx;
@@ -46,6 +47,18 @@ int digest_end(struct digest *d, char hex[65], struct err *e)
 		return err_set(e, ERR_SETUP, 0, "compute a SHA-256 digest");
 	for (unsigned i = 0; i < n; i++)
 		snprintf(hex + 2 * (size_t)i, 3, "%02x", raw[i]);
+	return 0;
+}
+
+int digest_check(struct digest *d, const char *want, struct err *e)
+{
+	char hex[65];
+
+	if (digest_end(d, hex, e) < 0)
+		return -1;
+	if (want[0] && strcmp(want + strlen("sha256:"), hex) != 0)
+		return err_set(e, ERR_REQUEST, 0, "%.19s is corrupt: its digest is sha256:%.12s",
+			want, hex);
 	return 0;
 }
 

@@ -14,6 +14,9 @@ void digest_add(struct digest *d, const void *p, size_t n);
 /* Writes 64 hexadecimal digits. -1 when the library failed at any step. Then only free it. */
 int digest_end(struct digest *d, char hex[65], struct err *e);
 
+/* Ends it and compares with want, "sha256:" and digits, or "" for any. ERR_REQUEST: corrupt. */
+int digest_check(struct digest *d, const char *want, struct err *e);
+
 /* The digest of one block. */
 int digest_of(const void *p, size_t n, char hex[65], struct err *e);
 

@@ -82,12 +82,12 @@ static int fetch_blob(void *arg, const struct descriptor *part, ingest_sink_fn *
 
 static int import_layout(struct ingest *in, int dir, char id[65], struct err *e)
 {
-	const struct source src = {fetch_blob, &dir};
+	const struct source src = {.fetch = fetch_blob, .arg = &dir};
 	OWN_BUF index = BUF_INIT(MANIFEST_MAX), doc = BUF_INIT(MANIFEST_MAX);
 	struct descriptor d;
 
 	if (read_inside(dir, "index.json", &index, e) < 0 ||
-		manifest_pick(index.p, index.len, &d, e) < 0 ||
+		manifest_pick(index.p, index.len, &in->platform, &d, e) < 0 ||
 		ingest_document(&src, &d, &doc, e) < 0)
 		return -1;
 	return ingest_image(in, &src, doc.p ? doc.p : "", doc.len, id, e);
@@ -114,7 +114,7 @@ static int take_saved(
 {
 	OWN_MEM struct descriptor *parts = calloc(saved->nlayers, sizeof *parts);
 	struct saved_source arg = {dir, saved, parts};
-	const struct source src = {fetch_saved, &arg};
+	const struct source src = {.fetch = fetch_saved, .arg = &arg};
 	OWN_BUF config = BUF_INIT(MANIFEST_MAX);
 	struct record r = {0};
 	int ret;
@@ -308,7 +308,8 @@ static int import_rootfs(struct ingest *in, const struct source *src, char id[65
 static int import_path(struct ingest *in, const char *path, char id[65], struct err *e)
 {
 	OWN_FD fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	const struct source file = {fetch_file, &fd}, tree = {fetch_tree, (void *)path};
+	const struct source file = {.fetch = fetch_file, .arg = &fd};
+	const struct source tree = {.fetch = fetch_tree, .arg = (void *)path};
 	struct stat st;
 	int kind;
 

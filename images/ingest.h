@@ -17,13 +17,25 @@ struct ingest {
 	struct store *store;
 	const struct conf *conf;
 	struct progress *progress;
-	int lock; /* shared lock of the store */
+	struct platform platform; /* taken from indexes; this machine's after ingest_open() */
+	int lock;                 /* shared lock of the store */
+	char (*brought)[65];      /* layers that were not there before; ingest_close() frees it */
+	size_t nbrought;
 };
 
-/* Takes the store's lock; sweeps what dead writers left when nobody else writes. */
+/*
+ * Takes the store's lock. Opening and closing sweep what dead writers left, when nobody else
+ * writes.
+ */
 int ingest_open(struct ingest *in, struct store *s, const struct conf *c, struct progress *p,
 	struct err *e);
 void ingest_close(struct ingest *in);
+
+/*
+ * Instead of ingest_close() after a failure with e: what was refused leaves no layer behind; what
+ * the network broke keeps those that are whole for the next try.
+ */
+void ingest_abandon(struct ingest *in, const struct err *e);
 
 typedef int ingest_sink_fn(void *arg, const void *p, size_t n, struct err *e);
 
@@ -35,6 +47,10 @@ struct source {
 	int (*fetch)(void *arg, const struct descriptor *part, ingest_sink_fn *sink, void *sink_arg,
 		struct err *e);
 	void *arg;
+	/* Called before a fork: gives up what parent and child must not share. NULL: nothing. */
+	void (*apart)(void *arg);
+	/* After a part was corrupt: true when it may now come from elsewhere. NULL: never. */
+	bool (*another)(void *arg);
 };
 
 /* Fetches a document (config or manifest) whole, checked. out is appended to. */
@@ -49,8 +65,9 @@ int ingest_image(struct ingest *in, const struct source *src, const char *text, 
 	char id[65], struct err *e);
 
 /*
- * Brings in the layers of r (topmost first) from parts (bottom first); size -1 and an empty
- * digest are not checked. A diff id in r is replaced where the layer depends on those below.
+ * Brings in the layers of r (topmost first) from parts (bottom first), several at once (crew.h);
+ * size -1 and an empty digest are not checked. A diff id in r is replaced where the layer depends
+ * on those below. In ingest_layers.c.
  */
 int ingest_layers(struct ingest *in, const struct source *src, struct record *r,
 	const struct descriptor *parts, size_t nparts, struct err *e);

@@ -39,9 +39,18 @@ struct answer {
 	char diff_id[65];
 };
 
+struct plain {
+	struct digest *digest;
+	uint64_t *count; /* NULL: nobody asks */
+};
+
 static void child_bytes(void *arg, const void *p, size_t n)
 {
-	digest_add(arg, p, n);
+	struct plain *plain = arg;
+
+	digest_add(plain->digest, p, n);
+	if (plain->count)
+		__atomic_fetch_add(plain->count, n, __ATOMIC_RELAXED);
 }
 
 static int child_unpack(
@@ -52,6 +61,7 @@ static int child_unpack(
 		.time_max_s = lim->time_max_s};
 	const int keep[] = {in, reply, lim->lock};
 	struct digest *d = digest_new(&a->err);
+	struct plain plain = {d, lim->unpacked};
 	struct unpack_plan plan = {.in_fd = in, .dir_fd = -1, .raw_fd = -1, .bytes = child_bytes};
 	OWN_FD dir = -1;
 
@@ -61,12 +71,13 @@ static int child_unpack(
 	if (dir < 0)
 		return err_set(&a->err, ERR_SETUP, errno, "open the layer's directory");
 	plan.dir_fd = dir;
-	plan.arg = d;
+	plan.arg = &plain;
 	plan.reroute = lim->plain ? NULL : &a->reroute;
 	plan.policy = (struct unpack_policy){.layer = !lim->plain,
 		.packed_max_bytes = (int64_t)lim->bytes_max,
 		.unpacked_max_bytes = (int64_t)lim->bytes_max,
 		.entries_max = (int64_t)lim->entries_max,
+		.ratio_max = (int64_t)lim->ratio_max,
 		.name_max_bytes = 4096,
 		.depth_max = DEPTH_MAX};
 	if (unpack(&plan, &a->stats, &a->err) < 0)

@@ -20,7 +20,10 @@ struct layer_limits {
 	bool plain;         /* not a layer but an archive that holds an image: never committed */
 	uint64_t bytes_max; /* packed, and also unpacked */
 	uint64_t entries_max;
+	uint64_t ratio_max; /* unpacked over packed; 0 = none */
 	unsigned time_max_s;
+	uint64_t
+		*unpacked; /* shared memory: bytes of the plain archive so far; NULL: nobody asks */
 	/* The store's lock, which the child holds too: nobody sweeps while it may still write,
 	 * even when its parent was killed. */
 	int lock;

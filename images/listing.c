@@ -282,3 +282,26 @@ int listing_remove(struct store *s, const char *text, struct err *e)
 	}
 	return remove_image(s, id, e);
 }
+
+static int prune_one(const struct store *s, const struct names *used, const char *id, struct err *e)
+{
+	return holds(used, id) ? 0 : remove_layer(s, id, e);
+}
+
+int listing_prune(struct store *s, char (*ids)[65], size_t n, struct err *e)
+{
+	OWN_FD lock = layout_lock(s, LOCK_EX, true, e);
+	OWN_NAMES used = {0}, all = {0};
+
+	if (lock < 0 || used_by_images(s, "", &used, e) < 0 || used_by_sessions(s, &used, e) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		if (prune_one(s, &used, ids[i], e) < 0)
+			return -1;
+	if (!ids && list_directory(s->dir, "layers", &all, e) < 0)
+		return -1;
+	for (size_t i = 0; i < all.n; i++)
+		if (ref_is_hex(all.list[i], 64) && prune_one(s, &used, all.list[i], e) < 0)
+			return -1;
+	return 0;
+}

@@ -18,4 +18,10 @@ int listing_inspect(struct store *s, const char *ref, FILE *out, struct err *e);
  */
 int listing_remove(struct store *s, const char *ref, struct err *e);
 
+/*
+ * Removes those of n layers (64 digits each; ids NULL: of all) that no image and no session uses:
+ * what pulls that failed left for the next try. ERR_BUSY while somebody writes to the store.
+ */
+int listing_prune(struct store *s, char (*ids)[65], size_t n, struct err *e);
+
 #endif

@@ -4,10 +4,10 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include "images/layout.h"
 #include "images/ref.h"
+#include "isolate/buf.h"
 #include "isolate/own.h"
 
 enum { JSON_DEPTH = 24, INDEX_ENTRIES_MAX = 1000 };
@@ -88,6 +88,14 @@ enum media manifest_media(const char *type)
 		{"application/vnd.oci.image.layer.v1.tar+zstd", MEDIA_LAYER},
 		{"application/vnd.docker.image.rootfs.diff.tar", MEDIA_LAYER},
 		{"application/vnd.docker.image.rootfs.diff.tar.gzip", MEDIA_LAYER},
+		{"application/vnd.docker.image.rootfs.diff.tar.zstd", MEDIA_LAYER},
+		{"application/vnd.docker.image.rootfs.foreign.diff.tar", MEDIA_FOREIGN},
+		{"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", MEDIA_FOREIGN},
+		{"application/vnd.oci.image.layer.nondistributable.v1.tar", MEDIA_FOREIGN},
+		{"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", MEDIA_FOREIGN},
+		{"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", MEDIA_FOREIGN},
+		{"application/vnd.docker.distribution.manifest.v1+json", MEDIA_SCHEMA1},
+		{"application/vnd.docker.distribution.manifest.v1+prettyjws", MEDIA_SCHEMA1},
 	};
 	size_t n = strcspn(type, "; ");
 
@@ -138,6 +146,25 @@ static int read_descriptor(struct json_object *o, struct descriptor *out, struct
 	return 0;
 }
 
+/* A member's text, fit to be shown. */
+static const char *shown(struct json_object *o, const char *key, char out[100])
+{
+	const char *text = member_text(o, key);
+
+	return text ? quote(text, strlen(text), out, 100) : "(none)";
+}
+
+static int refuse_layer(struct json_object *o, size_t at, enum media media, struct err *e)
+{
+	char type[100];
+
+	if (media == MEDIA_FOREIGN)
+		return err_set(e, ERR_REQUEST, 0,
+			"layer %zu is not distributable: only its publisher has it", at);
+	return err_set(e, ERR_REQUEST, 0, "layer %zu has an unknown media type %s", at,
+		shown(o, "mediaType", type));
+}
+
 static int read_layers(
 	struct json_object *list, int64_t layers_max, struct manifest *out, struct err *e)
 {
@@ -158,9 +185,62 @@ static int read_layers(
 		if (read_descriptor(json_object_array_get_idx(list, out->nlayers), d, e) < 0)
 			return -1;
 		if (d->media != MEDIA_LAYER)
-			return err_set(e, ERR_REQUEST, 0, "layer %zu has an unknown media type",
-				out->nlayers);
+			return refuse_layer(json_object_array_get_idx(list, out->nlayers),
+				out->nlayers, d->media, e);
 	}
+	return 0;
+}
+
+static int refuse_kind(struct json_object *o, struct err *e)
+{
+	struct json_object *version = member(o, "schemaVersion", json_type_int);
+	const char *type = member_text(o, "mediaType");
+
+	if ((version && json_object_get_int64(version) == 1) ||
+		(type && manifest_media(type) == MEDIA_SCHEMA1))
+		return err_set(e, ERR_REQUEST, 0,
+			"the image has the obsolete format schema 1: push it again with a newer "
+			"program");
+	if (kind_of(o) == MEDIA_INDEX)
+		return err_set(e, ERR_REQUEST, 0, "the image index names another index");
+	return err_set(e, ERR_REQUEST, 0, "this is not an image manifest (schema 2)");
+}
+
+/* A type that says nothing: of a server that knows the document as a file only. */
+static bool vague(const char *type)
+{
+	static const char *const types[] = {
+		"", "application/json", "text/plain", "application/octet-stream"};
+	size_t n = strcspn(type, "; ");
+
+	for (size_t i = 0; i < NELEM(types); i++)
+		if (strlen(types[i]) == n && !strncmp(types[i], type, n))
+			return true;
+	return false;
+}
+
+int manifest_check_type(const char *text, size_t n, const char *content_type, struct err *e)
+{
+	OWN_JSON *o = parse(text, n, "manifest", e);
+	const char *own = member_text(o, "mediaType");
+	size_t len = strcspn(content_type, "; ");
+	char told[100], says[100];
+	enum media kind;
+
+	if (!o)
+		return -1;
+	if (vague(content_type))
+		return 0;
+	quote(content_type, len, told, sizeof told);
+	if (own && (strlen(own) != len || strncmp(own, content_type, len) != 0))
+		return err_set(e, ERR_REQUEST, 0, "Content-Type %s, but the document says %s", told,
+			shown(o, "mediaType", says));
+	kind = kind_of(o);
+	if (kind == MEDIA_OTHER)
+		return refuse_kind(o, e);
+	if (manifest_media(content_type) != kind)
+		return err_set(e, ERR_REQUEST, 0, "Content-Type %s, but the document is %s", told,
+			kind == MEDIA_INDEX ? "an index" : "a manifest");
 	return 0;
 }
 
@@ -169,17 +249,22 @@ int manifest_parse(
 {
 	OWN_JSON *o = parse(text, n, "manifest", e);
 	struct json_object *config;
+	char type[100];
 
 	memset(out, 0, sizeof *out);
 	if (!o)
 		return -1;
 	config = member(o, "config", json_type_object);
 	if (kind_of(o) != MEDIA_MANIFEST || !config)
-		return err_set(e, ERR_REQUEST, 0, "this is not an image manifest (schema 2)");
+		return refuse_kind(o, e);
 	if (read_descriptor(config, &out->config, e) < 0)
 		return -1;
-	if (out->config.media != MEDIA_CONFIG || out->config.size > MANIFEST_MAX)
-		return err_set(e, ERR_REQUEST, 0, "the manifest's config is not that of an image");
+	if (out->config.media != MEDIA_CONFIG)
+		return err_set(e, ERR_REQUEST, 0,
+			"this is an artifact, not an image: the manifest's config has the type %s",
+			shown(config, "mediaType", type));
+	if (out->config.size > MANIFEST_MAX)
+		return err_set(e, ERR_REQUEST, 0, "the manifest's config is too large");
 	if (read_layers(member(o, "layers", json_type_array), layers_max, out, e) < 0) {
 		manifest_clear(out);
 		return -1;
@@ -193,34 +278,36 @@ void manifest_clear(struct manifest *m)
 	memset(m, 0, sizeof *m);
 }
 
-/* This machine in the words of GOARCH, which image indexes use. */
-static const char *machine(struct utsname *u)
+/* What the entry is for; a layout with one image often leaves the platform out. */
+static int score(struct json_object *entry, size_t entries, const struct platform *want)
 {
-	static const char *const names[][2] = {{"x86_64", "amd64"}, {"aarch64", "arm64"},
-		{"armv7l", "arm"}, {"armv6l", "arm"}, {"i686", "386"}, {"ppc64le", "ppc64le"},
-		{"riscv64", "riscv64"}, {"s390x", "s390x"}, {"loongarch64", "loong64"}};
+	struct json_object *p = member(entry, "platform", json_type_object);
+	const char *os = member_text(p, "os"), *arch = member_text(p, "architecture");
+	const char *variant = member_text(p, "variant");
 
-	if (uname(u) < 0)
-		return "";
-	for (size_t i = 0; i < NELEM(names); i++)
-		if (!strcmp(names[i][0], u->machine))
-			return names[i][1];
-	return u->machine;
+	if (!p)
+		return entries == 1 ? 1 : 0;
+	return os && arch ? platform_score(want, os, arch, variant ? variant : "") : 0;
 }
 
-static bool fits(struct json_object *platform, const char *arch)
+static int check_pick(const struct descriptor *d, struct err *e)
 {
-	const char *a = member_text(platform, "architecture"), *os = member_text(platform, "os");
-
-	return a && os && !strcmp(a, arch) && !strcmp(os, "linux");
+	if (d->media == MEDIA_INDEX)
+		return err_set(e, ERR_REQUEST, 0, "the image index names another index");
+	if (d->media == MEDIA_SCHEMA1)
+		return err_set(e, ERR_REQUEST, 0, "the image has the obsolete format schema 1");
+	if (d->size > MANIFEST_MAX)
+		return err_set(e, ERR_REQUEST, 0, "the manifest is too large");
+	return 0;
 }
 
-int manifest_pick(const char *text, size_t n, struct descriptor *out, struct err *e)
+int manifest_pick(const char *text, size_t n, const struct platform *want, struct descriptor *out,
+	struct err *e)
 {
 	OWN_JSON *o = parse(text, n, "image index", e);
-	struct json_object *list, *en, *platform;
-	struct utsname u;
-	const char *arch = machine(&u);
+	struct json_object *list, *found = NULL;
+	char name[PLATFORM_TEXT];
+	int best = 0;
 
 	if (!o)
 		return -1;
@@ -228,18 +315,18 @@ int manifest_pick(const char *text, size_t n, struct descriptor *out, struct err
 	if (!list || json_object_array_length(list) > INDEX_ENTRIES_MAX)
 		return err_set(e, ERR_REQUEST, 0, "the image index is malformed or too long");
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
-		en = json_object_array_get_idx(list, i);
-		platform = member(en, "platform", json_type_object);
-		/* A layout with one image often leaves the platform out. */
-		if (platform ? !fits(platform, arch) : json_object_array_length(list) > 1)
-			continue;
-		if (read_descriptor(en, out, e) < 0)
-			return -1;
-		if (out->size > MANIFEST_MAX)
-			return err_set(e, ERR_REQUEST, 0, "the manifest is too large");
-		return 0;
+		struct json_object *en = json_object_array_get_idx(list, i);
+		int s = score(en, json_object_array_length(list), want);
+
+		if (s > best) {
+			best = s;
+			found = en;
+		}
 	}
-	return err_set(e, ERR_REQUEST, 0, "the image index has no image for linux/%.20s", arch);
+	if (!found)
+		return err_set(e, ERR_REQUEST, 0, "the image index has no image for %s",
+			platform_format(want, name));
+	return read_descriptor(found, out, e) < 0 ? -1 : check_pick(out, e);
 }
 
 static int read_diff_ids(

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "images/platform.h"
 #include "images/record.h"
 #include "isolate/err.h"
 
@@ -20,7 +21,9 @@ enum media {
 	MEDIA_INDEX,
 	MEDIA_MANIFEST,
 	MEDIA_CONFIG,
-	MEDIA_LAYER, /* tar, plain or compressed */
+	MEDIA_LAYER,   /* tar, plain or compressed */
+	MEDIA_FOREIGN, /* a layer that its publisher alone may distribute */
+	MEDIA_SCHEMA1, /* the image format before 2016 */
 };
 
 struct descriptor {
@@ -40,12 +43,19 @@ enum media manifest_media(const char *type);
 /* What the document itself is: MEDIA_MANIFEST, MEDIA_INDEX or MEDIA_OTHER. */
 enum media manifest_kind(const char *text, size_t n);
 
+/*
+ * Whether a Content-Type (may be "") and what the document says of itself agree; otherwise one
+ * program reads an index where another reads an image (CVE-2021-41190).
+ */
+int manifest_check_type(const char *text, size_t n, const char *content_type, struct err *e);
+
 int manifest_parse(
 	const char *text, size_t n, int64_t layers_max, struct manifest *out, struct err *e);
 void manifest_clear(struct manifest *m);
 
-/* Picks the entry of an index that is for this machine. */
-int manifest_pick(const char *text, size_t n, struct descriptor *out, struct err *e);
+/* Picks the entry of an index that fits a platform best. */
+int manifest_pick(const char *text, size_t n, const struct platform *want, struct descriptor *out,
+	struct err *e);
 
 /*
  * Takes layers, environment, working directory and user of a config into out, which is cleared

@@ -1,21 +1,51 @@
-/* How far a long transfer is, for the person at the terminal. Only the program `image` prints. */
+/*
+ * How far a long transfer is: a line for each layer, redrawn on a terminal; or events as lines of
+ * JSON on standard output. Only the program `image` prints.
+ */
 #ifndef CGIBOX_PROGRESS_H
 #define CGIBOX_PROGRESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-struct progress {
-	bool quiet, terminal; /* terminal: standard error is one, lines are redrawn */
-	int64_t last_ms;
-	char label[64];
-	uint64_t now, total; /* bytes; total 0 = unknown */
+enum { PROGRESS_LINES_MAX = 1024 };
+
+enum progress_form {
+	PROGRESS_LINES, /* on standard error: bars on a terminal, else a line when one ends */
+	PROGRESS_QUIET,
+	PROGRESS_JSON,
 };
 
-void progress_init(struct progress *p, bool quiet);
-void progress_start(struct progress *p, const char *label, uint64_t total);
-void progress_add(struct progress *p, uint64_t n);
-/* Ends the line: "label: what". */
-void progress_end(struct progress *p, const char *what);
+struct progress_line {
+	char label[16];
+	uint64_t now, total; /* bytes; total 0 = unknown */
+	int64_t start_ms;    /* monotonic, of its first byte; 0 = not yet */
+	bool ended;
+};
+
+struct progress {
+	enum progress_form form;
+	bool terminal;
+	int64_t last_ms;
+	size_t drawn; /* lines below which the cursor stands */
+	size_t nlines;
+	struct progress_line lines[PROGRESS_LINES_MAX];
+};
+
+void progress_init(struct progress *p, enum progress_form form);
+
+/* One more line; its number is the count of those before. Labels are cut to 12 bytes. */
+void progress_add(struct progress *p, const char *label, uint64_t total);
+
+/* Numbers that progress_add() had no room for are ignored. */
+void progress_set(struct progress *p, size_t line, uint64_t now);
+void progress_draw(struct progress *p); /* when it is time */
+/* "label: what". */
+void progress_end(struct progress *p, size_t line, const char *what);
+
+/* {"event":..., key: value}, when the form is JSON; value is escaped. */
+void progress_event(
+	const struct progress *p, const char *event, const char *key, const char *value);
 
 #endif

@@ -2,53 +2,50 @@
 
 #include <string.h>
 
-#include "images/digest.h"
+#include "images/mirror.h"
 #include "images/registry.h"
-
-/* The one document whose digest the registry tells last: it must be what was asked for. */
-static int check_pinned(const struct ref *r, const struct buf *doc, struct err *e)
-{
-	char hex[65];
-
-	if (!r->digest[0])
-		return 0;
-	if (digest_of(doc->p, doc->len, hex, e) < 0)
-		return -1;
-	if (strcmp(hex, r->digest + strlen("sha256:")) != 0)
-		return err_set(e, ERR_REQUEST, 0, "the registry sent sha256:%.12s instead of %.19s",
-			hex, r->digest);
-	return 0;
-}
 
 static int pull_from(
 	struct ingest *in, struct registry *g, const struct ref *r, char id[65], struct err *e)
 {
-	const struct source src = {registry_fetch, g};
+	const struct source src = {.fetch = registry_fetch,
+		.arg = g,
+		.apart = registry_apart,
+		.another = registry_another};
 	OWN_BUF doc = BUF_INIT(MANIFEST_MAX);
 
-	if (registry_manifest(g, r->digest[0] ? r->digest : r->tag, &doc, e) < 0 ||
-		check_pinned(r, &doc, e) < 0)
+	if (registry_manifest(g, r->digest[0] ? r->digest : r->tag, &doc, e) < 0)
 		return -1;
 	return ingest_image(in, &src, doc.p, doc.len, id, e);
 }
 
-int pull_image(struct ingest *in, const char *text, char id[65], struct err *e)
+static int read_ref(const char *text, struct ref *r, char full[REF_MAX + 1], struct err *e)
+{
+	if (!strcmp(text, "host"))
+		return err_set(e, ERR_REQUEST, 0, "\"host\" is the built-in image");
+	if (!ref_parse(text, r))
+		return err_set(e, ERR_REQUEST, 0, "\"%.100s\" is no image reference", text);
+	ref_fill_all(r);
+	if (!ref_format(r, full))
+		return err_set(e, ERR_REQUEST, 0, "the image reference is too long");
+	return 0;
+}
+
+int pull_image(struct ingest *in, const char *text, bool for_client, char id[65], struct err *e)
 {
 	char full[REF_MAX + 1];
 	struct registry *g;
 	struct ref r;
 	int ret;
 
-	if (!strcmp(text, "host"))
-		return err_set(e, ERR_REQUEST, 0, "\"host\" is the built-in image");
-	if (!ref_parse(text, &r))
-		return err_set(e, ERR_REQUEST, 0, "\"%.100s\" is no image reference", text);
-	ref_fill_all(&r);
-	if (!ref_format(&r, full))
-		return err_set(e, ERR_REQUEST, 0, "the image reference is too long");
-	g = registry_open(&r, in->conf, e);
-	if (!g)
+	if (read_ref(text, &r, full, e) < 0)
 		return -1;
+	if (for_client && !mirror_allowed(&r, in->conf->pull_allowed))
+		return err_set(
+			e, ERR_REQUEST, 0, "pull_allowed does not allow to pull \"%.150s\"", full);
+	g = registry_open(&r, in->conf, for_client, e);
+	if (!g)
+		return err_in(e, "pull \"%.80s\"", text);
 	ret = pull_from(in, g, &r, id, e);
 	registry_close(g);
 	if (ret < 0)

@@ -1,7 +1,10 @@
 #include "images/ref.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "isolate/own.h"
 
 #define DIGITS "0123456789"
 #define LOWER  "abcdefghijklmnopqrstuvwxyz"
@@ -55,11 +58,35 @@ static bool path_ok(const char *s)
 	}
 }
 
-/* Labels of letters, digits and inner "-", separated by dots; then perhaps ":port". */
+/* The rest of a host: nothing or ":port". */
+static bool port_ok(const char *s)
+{
+	size_t n;
+
+	if (*s == '\0')
+		return true;
+	n = strspn(s + 1, DIGITS);
+	return *s == ':' && n > 0 && n <= 5 && s[n + 1] == '\0';
+}
+
+/*
+ * An IPv6 literal in brackets, or labels of letters, digits and inner "-", separated by dots; then
+ * perhaps ":port".
+ */
 static bool host_ok(const char *s)
 {
-	size_t n, port;
+	struct in6_addr ignored;
+	char bare[INET6_ADDRSTRLEN];
+	size_t n;
 
+	if (*s == '[') {
+		n = strcspn(s + 1, "]");
+		if (n >= sizeof bare || s[n + 1] != ']')
+			return false;
+		memcpy(bare, s + 1, n);
+		bare[n] = '\0';
+		return inet_pton(AF_INET6, bare, &ignored) == 1 && port_ok(s + n + 2);
+	}
 	for (;; s += n + 1) {
 		n = strspn(s, DIGITS LOWER UPPER "-");
 		if (n == 0 || s[0] == '-' || s[n - 1] == '-')
@@ -67,10 +94,7 @@ static bool host_ok(const char *s)
 		if (s[n] != '.')
 			break;
 	}
-	if (s[n] == '\0')
-		return true;
-	port = strspn(s + n + 1, DIGITS);
-	return s[n] == ':' && port > 0 && port <= 5 && s[n + 1 + port] == '\0';
+	return port_ok(s + n);
 }
 
 static bool tag_ok(const char *s)
@@ -130,10 +154,15 @@ void ref_fill_tag(struct ref *r)
 
 void ref_fill_all(struct ref *r)
 {
+	static const char *const hub[] = {
+		"", "docker.io", "index.docker.io", "registry-1.docker.io"};
 	char path[sizeof r->path];
+	size_t i = 0;
 
 	ref_fill_tag(r);
-	if (r->host[0] && strcmp(r->host, "docker.io") != 0)
+	while (i < NELEM(hub) && strcmp(r->host, hub[i]) != 0)
+		i++;
+	if (i == NELEM(hub))
 		return;
 	memcpy(r->host, "docker.io", 10);
 	if (!strchr(r->path, '/') && strlen(r->path) < sizeof path - 8) {

@@ -1,6 +1,7 @@
 /*
  * Image references, [host[:port]/]path[:tag][@sha256:hex], after the grammar of the
- * distribution project ("distribution/reference"). Pure.
+ * distribution project ("distribution/reference"); a host may be an IPv6 literal in brackets.
+ * Pure.
  */
 #ifndef CGIBOX_REF_H
 #define CGIBOX_REF_H
@@ -23,7 +24,10 @@ bool ref_parse(const char *text, struct ref *out);
 /* Fills in the tag "latest" when there is neither tag nor digest. */
 void ref_fill_tag(struct ref *r);
 
-/* Also fills in the host docker.io and its library/: what a registry is asked for. */
+/*
+ * Also fills in the host docker.io, which has other names, too, and its library/: what a registry
+ * is asked for.
+ */
 void ref_fill_all(struct ref *r);
 
 /* Writes the text form; false when it would pass REF_MAX. */

@@ -1,257 +1,377 @@
 #include "images/registry.h"
 
-#include <arpa/inet.h>
-#include <curl/curl.h>
 #include <errno.h>
-#include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "images/credential.h"
+#include "images/digest.h"
+#include "images/http.h"
+#include "images/mirror.h"
+#include "images/token.h"
 #include "isolate/own.h"
 
-enum {
-	CONNECT_S = 15,
-	STALL_S = 30, /* below STALL_BYTES_S for so long: given up */
-	STALL_BYTES_S = 1024,
-	REDIRECTS_MAX = 3,
+enum { RETRY_FIRST_MS = 250, PROGRESS_BYTES = 8 << 20 };
+
+/* Every type in one line: without it a registry hides OCI manifests behind a 404. */
+static const char registry_accept[] = "Accept: application/vnd.oci.image.manifest.v1+json, "
+				      "application/vnd.docker.distribution.manifest.v2+json, "
+				      "application/vnd.oci.image.index.v1+json, "
+				      "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/* One server that has the repository: a mirror or the registry itself. */
+struct place {
+	struct endpoint ep;
+	const char *name; /* under which its credentials are kept */
+	struct challenge challenge;
+	struct token token;
+	struct credential cred;
+	bool looked_up; /* cred */
 };
 
 struct registry {
-	CURL *curl;
-	struct curl_slist *accept;
 	const struct conf *conf;
 	struct ref ref;
-	bool insecure;
-	time_t deadline; /* CLOCK_MONOTONIC seconds: for all transfers together */
-	char error[CURL_ERROR_SIZE];
+	bool for_client;
+	time_t deadline;
+	struct http *http; /* NULL: opened by the next request */
+	size_t at, nplaces;
+	struct place places[MIRRORS_MAX + 1];
+	struct endpoint endpoints[MIRRORS_MAX + 1];
+	char names[MIRRORS_MAX + 1][256];
 };
 
-/* Where the bytes of the transfer under way go. */
-struct flow {
-	struct registry *g;
+/* What is being fetched, and how far it is. */
+struct fetch {
+	const char *collection, *name, *accept;
+	int64_t size;      /* announced; -1 = not known */
+	int64_t done;      /* bytes given to the sink */
+	int64_t skip;      /* bytes of this answer that the sink has already */
+	struct buf *whole; /* not NULL: a retry begins anew, no digest is known */
 	ingest_sink_fn *sink;
 	void *sink_arg;
-	struct err *e; /* set by the sink: wins over curl's own */
-	bool denied;   /* an address was refused */
+	bool fatal;           /* the sink refused: no other place is asked */
+	bool again;           /* the failure may pass */
+	unsigned wait_s;      /* Retry-After */
+	struct http_answer a; /* of the last exchange */
 };
 
-/* Whether host is an item of a list separated by commas or spaces. */
-static bool listed(const char *list, const char *host)
-{
-	size_t n;
-
-	for (const char *p = list; *p; p += n) {
-		n = strcspn(p, ", \t");
-		if (n == strlen(host) && !strncmp(p, host, n))
-			return true;
-		n += strspn(p + n, ", \t");
-	}
-	return false;
-}
-
-static bool private_v4(uint32_t a)
-{
-	return a >> 24 == 127 || a >> 24 == 10 || a >> 24 == 0 || a >> 20 == 0xac1 ||
-	       a >> 16 == 0xc0a8 || a >> 16 == 0xa9fe || a >> 22 == 0x191 || a >> 28 >= 0xe;
-}
-
-static bool private_address(const struct sockaddr *sa)
-{
-	struct sockaddr_in v4;
-	struct sockaddr_in6 v6;
-	uint32_t inner;
-
-	if (sa->sa_family == AF_INET) {
-		memcpy(&v4, sa, sizeof v4);
-		return private_v4(ntohl(v4.sin_addr.s_addr));
-	}
-	if (sa->sa_family != AF_INET6)
-		return true;
-	memcpy(&v6, sa, sizeof v6);
-	memcpy(&inner, v6.sin6_addr.s6_addr + 12, sizeof inner);
-	if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr))
-		return private_v4(ntohl(inner));
-	/* Only 2000::/3 is the public network. */
-	return (v6.sin6_addr.s6_addr[0] & 0xe0) != 0x20;
-}
-
-/* Runs after name resolution and for every redirect, so no name can hide an inner address. */
-static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
-{
-	struct flow *f = arg;
-
-	if (purpose != CURLSOCKTYPE_IPCXN || (!f->g->insecure && private_address(&a->addr))) {
-		f->denied = true;
-		return CURL_SOCKET_BAD;
-	}
-	return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
-}
-
-static size_t take_bytes(char *p, size_t size, size_t n, void *arg)
-{
-	struct flow *f = arg;
-	long status = 0;
-
-	(void)size; /* always 1 */
-	curl_easy_getinfo(f->g->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (status != 200) /* the body of a redirect or an error is nobody's part */
-		return n;
-	return f->sink(f->sink_arg, p, n, f->e) < 0 ? 0 : n;
-}
-
-static time_t now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
-}
-
-/* Options that hold for every transfer. Later curl_easy_setopt() calls add to these. */
-static int set_options(struct registry *g)
-{
-	const char *schemes = g->insecure ? "http" : "https";
-	CURL *c = g->curl;
-	int bad = 0;
-
-	bad |= curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, schemes) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, schemes) != CURLE_OK;
-	/* A listed host may reach inner addresses, so it may not send us on to others. */
-	bad |= curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, g->insecure ? 0L : 1L) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_MAXREDIRS, (long)REDIRECTS_MAX) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_S) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES_S) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)STALL_S) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 256L << 10) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_USERAGENT, "cgibox/" VERSION) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_ERRORBUFFER, g->error) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_bytes) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, open_socket) != CURLE_OK;
-	return bad ? -1 : 0;
-}
-
-/* One Accept line with every type: without it a registry hides OCI manifests behind a 404. */
-static struct curl_slist *accept_header(void)
-{
-	return curl_slist_append(NULL, "Accept: application/vnd.oci.image.manifest.v1+json, "
-				       "application/vnd.docker.distribution.manifest.v2+json, "
-				       "application/vnd.oci.image.index.v1+json, "
-				       "application/vnd.docker.distribution.manifest.list.v2+json");
-}
-
-struct registry *registry_open(const struct ref *r, const struct conf *c, struct err *e)
+struct registry *registry_open(
+	const struct ref *r, const struct conf *c, bool for_client, struct err *e)
 {
 	struct registry *g = calloc(1, sizeof *g);
+	int n;
 
-	if (g) {
-		g->conf = c;
-		g->ref = *r;
-		g->deadline = now_s() + (time_t)c->pull_timeout_s;
-		g->insecure = listed(c->insecure_registries, r->host);
-		g->accept = accept_header();
-		if (curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK)
-			g->curl = curl_easy_init();
-		if (g->curl && g->accept && set_options(g) == 0)
-			return g;
+	if (!g) {
+		err_set(e, ERR_SETUP, ENOMEM, "open a registry");
+		return NULL;
 	}
-	registry_close(g);
-	err_set(e, ERR_SETUP, ENOMEM, "start libcurl");
-	return NULL;
+	g->conf = c;
+	g->ref = *r;
+	g->for_client = for_client;
+	g->deadline = http_now() + (time_t)c->pull_timeout_s;
+	n = mirror_places(r, c, g->endpoints, g->names, e);
+	for (int i = 0; i < n; i++) {
+		g->places[i].ep = g->endpoints[i];
+		g->places[i].name = g->names[i];
+		if (endpoint_check(&g->places[i].ep, c, e) < 0)
+			n = -1;
+	}
+	if (n < 0) {
+		registry_close(g);
+		return NULL;
+	}
+	g->nplaces = (size_t)n;
+	return g;
 }
 
 void registry_close(struct registry *g)
 {
 	if (!g)
 		return;
-	curl_easy_cleanup(g->curl);
-	curl_slist_free_all(g->accept);
+	http_close(g->http);
+	explicit_bzero(g->places, sizeof g->places);
 	free(g);
 }
 
-static int check_status(struct registry *g, const char *what, struct err *e)
+void registry_apart(void *arg)
 {
-	long status = 0;
+	struct registry *g = arg;
 
-	curl_easy_getinfo(g->curl, CURLINFO_RESPONSE_CODE, &status);
+	http_close(g->http);
+	g->http = NULL;
+}
+
+bool registry_another(void *arg)
+{
+	struct registry *g = arg;
+
+	if (g->at + 1 >= g->nplaces)
+		return false;
+	g->at++;
+	return true;
+}
+
+/* Finds the credential of a place, once. */
+static int look_up(struct registry *g, struct place *p, struct err *e)
+{
+	char repository[2 * REF_MAX + 2];
+
+	if (p->looked_up)
+		return 0;
+	snprintf(repository, sizeof repository, "%s/%s", p->name, g->ref.path);
+	if (credential_find(&p->cred, repository, g->conf, g->for_client, e) < 0)
+		return -1;
+	p->looked_up = true;
+	return 0;
+}
+
+static int log_in(struct registry *g, struct place *p, struct fetch *f, struct err *e)
+{
+	bool again;
+	char name[272];
+
+	if (look_up(g, p, e) < 0) {
+		f->fatal = true; /* a mistake of ours that no mirror may hide */
+		return -1;
+	}
+	if (token_get(&p->token, g->http, &p->challenge, &p->cred, g->ref.path, g->conf, &again,
+		    e) == 0)
+		return 0;
+	f->again = again;
+	return err_in(e, "%.100s", endpoint_name(&p->ep, name));
+}
+
+/* Content-Range must continue exactly where we are. */
+static int check_start(void *arg, const struct http_answer *a, struct err *e)
+{
+	struct fetch *f = arg;
+	int64_t first, last, total;
+
+	f->skip = 0;
+	if (a->status == 200) {
+		f->skip = f->done; /* it starts again: what is known already is passed over */
+		return 0;
+	}
+	if (f->done == 0 || !range_read(a->content_range, &first, &last, &total) ||
+		first != f->done || (total >= 0 && f->size >= 0 && total != f->size))
+		return err_set(e, ERR_REQUEST, 0, "%.60s: another range than asked for", f->name);
+	return 0;
+}
+
+static int take_body(void *arg, const void *p, size_t n, struct err *e)
+{
+	struct fetch *f = arg;
+	const char *from = p;
+
+	if (f->skip > 0) {
+		size_t pass = f->skip < (int64_t)n ? (size_t)f->skip : n;
+
+		f->skip -= (int64_t)pass;
+		from += pass;
+		n -= pass;
+	}
+	f->done += (int64_t)n;
+	if (n == 0 || f->sink(f->sink_arg, from, n, e) == 0)
+		return 0;
+	f->fatal = true;
+	return -1;
+}
+
+/* One exchange; the token is renewed first when it is about to expire. */
+static int ask(struct registry *g, struct place *p, const char *url, const struct endpoint *to,
+	struct fetch *f, struct err *e)
+{
+	struct http_request rq = {.url = url,
+		.to = *to,
+		.accept = f->accept,
+		.from = f->done,
+		.what = f->name,
+		.check = check_start,
+		.sink = take_body,
+		.arg = f};
+
+	if (!g->http)
+		g->http = http_open(g->conf, g->deadline, e);
+	if (!g->http)
+		return -1;
+	/* Only ever to the place that the credential is for: not where it sends us. */
+	if (endpoint_same(to, &p->ep) && p->token.header[0]) {
+		if (p->token.expires && http_now() + TOKEN_MARGIN_S >= p->token.expires &&
+			log_in(g, p, f, e) < 0)
+			return -1;
+		rq.authorization = p->token.header;
+	}
+	if (http_do(g->http, &rq, &f->a, e) == 0)
+		return 0;
+	f->again = f->a.again && !f->fatal;
+	return -1;
+}
+
+static bool redirects(long status)
+{
+	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+/* The next URL goes to *url, which is heap memory. */
+static int follow(
+	struct registry *g, struct fetch *f, char **url, struct endpoint *to, struct err *e)
+{
+	struct endpoint next;
+	char *joined = NULL;
+
+	if (!f->a.location[0])
+		return err_set(e, ERR_REQUEST, 0, "a redirect (%ld) to nowhere", f->a.status);
+	joined = endpoint_join(*url, f->a.location, e);
+	if (!joined)
+		return err_in(e, "redirect");
+	free(*url);
+	*url = joined;
+	if (endpoint_of_url(&next, joined, e) < 0 || endpoint_check(&next, g->conf, e) < 0)
+		return err_in(e, "redirect");
+	/* Plain http is for the listed registry itself, and never after https. */
+	if (!next.tls && (to->tls || strcmp(next.host, to->host) != 0 || next.port != to->port))
+		return err_set(e, ERR_REQUEST, 0, "redirect to plain http on another host");
+	*to = next;
+	return 0;
+}
+
+static int check_status(struct registry *g, struct place *p, struct fetch *f,
+	const struct endpoint *to, struct err *e)
+{
+	long status = f->a.status;
+	char name[272];
+
+	endpoint_name(to, name);
+	f->again = status == 429 || status >= 500;
+	f->wait_s = retry_after_s(f->a.retry_after, time(NULL));
 	switch (status) {
 	case 200:
+	case 206:
 		return 0;
 	case 401:
 	case 403:
-		return err_set(e, ERR_REQUEST, 0, "%s asks for a login (%ld) for %.80s",
-			g->ref.host, status, what);
+		return err_set(e, ERR_REQUEST, 0, "%.80s %s (%ld) for %.70s", name,
+			endpoint_same(to, &p->ep) && p->token.header[0] ? "refuses the login"
+									: "asks for a login",
+			status, f->name);
 	case 404:
-		return err_set(e, ERR_NOTFOUND, 0, "%s has no %.80s of %.80s", g->ref.host, what,
+		return err_set(e, ERR_NOTFOUND, 0, "%.80s has no %.80s of %.60s", name, f->name,
 			g->ref.path);
 	case 429:
-		return err_set(e, ERR_BUSY, 0, "%s asks us to come back later (429)", g->ref.host);
+		return err_set(e, ERR_BUSY, 0, "%.80s asks us to come back later (429)", name);
 	default:
 		return err_set(e, status >= 500 ? ERR_BUSY : ERR_REQUEST, 0,
-			"%s answers %ld for %.80s", g->ref.host, status, what);
+			"%.80s answers %ld for %.80s", name, status, f->name);
 	}
 }
 
-static int check_transfer(struct flow *f, CURLcode code, const char *what, struct err *e)
+/* Through redirects and at most one log-in to an answer. */
+static int go(struct registry *g, struct place *p, struct fetch *f, char **url, struct err *e)
 {
-	struct registry *g = f->g;
-	char shown[140];
+	struct endpoint to = p->ep;
+	bool logged_in = false;
+	int hops = 0;
 
-	if (f->e->kind) {
-		if (e)
-			*e = *f->e;
-		return -1;
+	for (;;) {
+		if (ask(g, p, *url, &to, f, e) < 0)
+			return -1;
+		if (redirects(f->a.status)) {
+			if (++hops > REDIRECTS_MAX)
+				return err_set(e, ERR_REQUEST, 0,
+					"more than %d redirects for %.70s", REDIRECTS_MAX, f->name);
+			if (follow(g, f, url, &to, e) < 0)
+				return -1;
+		} else if (f->a.status == 401 && !logged_in && endpoint_same(&to, &p->ep) &&
+			   f->a.challenge.scheme != CHALLENGE_NONE) {
+			p->challenge = f->a.challenge;
+			logged_in = true;
+			if (log_in(g, p, f, e) < 0)
+				return -1;
+		} else {
+			return check_status(g, p, f, &to, e);
+		}
 	}
-	if (f->denied)
-		return err_set(e, ERR_REQUEST, 0,
-			"%s leads to an address that is not public; "
-			"insecure_registries may list it",
-			g->ref.host);
-	if (code == CURLE_OPERATION_TIMEDOUT)
-		return err_set(e, ERR_LIMIT, 0, "%s is too slow with %.60s", g->ref.host, what);
-	if (code == CURLE_FILESIZE_EXCEEDED)
-		return err_set(e, ERR_REQUEST, 0, "%.60s is larger than announced", what);
-	if (code != CURLE_OK) {
-		const char *why = g->error[0] ? g->error : curl_easy_strerror(code);
-
-		return err_set(e, ERR_SETUP, 0, "fetch %.60s from %s: %s", what, g->ref.host,
-			quote(why, strlen(why), shown, sizeof shown));
-	}
-	return check_status(g, what, e);
 }
 
-/* GET /v2/<path>/<collection>/<name>, at most max bytes. */
-static int transfer(struct registry *g, const char *collection, const char *name, int64_t max,
-	ingest_sink_fn *sink, void *sink_arg, struct err *e)
+static int one_try(struct registry *g, struct place *p, struct fetch *f, struct err *e)
 {
-	struct err own = {0};
-	struct flow f = {g, sink, sink_arg, &own, false};
-	/* The host of the hub's references is not the host that serves them. */
-	const char *host = strcmp(g->ref.host, "docker.io") ? g->ref.host : "registry-1.docker.io";
-	char url[2 * REF_MAX + 256];
-	long left = (long)(g->deadline - now_s());
-	CURLcode code;
+	char name[272];
+	OWN_BUF text = BUF_INIT(URL_BYTES_MAX);
+	char *url;
+	int r;
 
-	snprintf(url, sizeof url, "%s://%s/v2/%s/%s/%s", g->insecure ? "http" : "https", host,
-		g->ref.path, collection, name);
-	g->error[0] = '\0';
-	if (left <= 0)
-		return err_set(e, ERR_LIMIT, 0, "the pull takes longer than pull_timeout_s (%lld)",
-			(long long)g->conf->pull_timeout_s);
-	if (curl_easy_setopt(g->curl, CURLOPT_TIMEOUT, left) != CURLE_OK ||
-		curl_easy_setopt(g->curl, CURLOPT_URL, url) != CURLE_OK ||
-		curl_easy_setopt(g->curl, CURLOPT_HTTPHEADER, g->accept) != CURLE_OK ||
-		curl_easy_setopt(g->curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max) != CURLE_OK ||
-		curl_easy_setopt(g->curl, CURLOPT_WRITEDATA, &f) != CURLE_OK ||
-		curl_easy_setopt(g->curl, CURLOPT_OPENSOCKETDATA, &f) != CURLE_OK)
-		return err_set(e, ERR_SETUP, ENOMEM, "set up a transfer");
-	code = curl_easy_perform(g->curl);
-	return check_transfer(&f, code, name, e);
+	f->again = false;
+	f->wait_s = 0;
+	buf_addf(&text, "%s://%s/v2/%s/%s/%s", p->ep.tls ? "https" : "http",
+		endpoint_name(&p->ep, name), g->ref.path, f->collection, f->name);
+	if (!buf_ok(&text))
+		return err_set(e, ERR_REQUEST, 0, "the image reference is too long");
+	url = buf_take(&text);
+	r = url ? go(g, p, f, &url, e) : err_set(e, ERR_SETUP, ENOMEM, "make an address");
+	free(url);
+	/* An end without an error of the network is one all the same. */
+	if (r == 0 && f->size >= 0 && f->done < f->size) {
+		f->again = true;
+		return err_set(e, ERR_REQUEST, 0, "%.60s is cut short", f->name);
+	}
+	return r;
+}
+
+/* Before the next try; false when the time is up. */
+static bool wait_turn(struct registry *g, const struct fetch *f, int tries)
+{
+	int64_t ms = (int64_t)RETRY_FIRST_MS << tries, left = g->deadline - http_now();
+
+	if (f->wait_s > RETRY_WAIT_MAX_S)
+		return false;
+	if (ms < f->wait_s * 1000LL)
+		ms = f->wait_s * 1000LL;
+	if (ms >= left * 1000)
+		return false;
+	poll(NULL, 0, (int)ms);
+	return true;
+}
+
+static int from_place(struct registry *g, struct place *p, struct fetch *f, struct err *e)
+{
+	for (int tries = 0;; tries++) {
+		int64_t before;
+
+		if (f->whole) {
+			buf_clear(f->whole);
+			f->done = 0;
+		}
+		before = f->done;
+		if (one_try(g, p, f, e) == 0)
+			return 0;
+		if (f->done - before >= PROGRESS_BYTES)
+			tries = 0; /* a long transfer over a bad line */
+		if (f->fatal || !f->again || tries + 1 >= TRIES_MAX || !wait_turn(g, f, tries))
+			return -1;
+	}
+}
+
+int registry_fetch(void *arg, const struct descriptor *part, ingest_sink_fn *sink, void *sink_arg,
+	struct err *e)
+{
+	struct registry *g = arg;
+	struct fetch f = {.collection = part->media == MEDIA_MANIFEST ? "manifests" : "blobs",
+		.name = part->digest,
+		.size = part->size,
+		.sink = sink,
+		.sink_arg = sink_arg};
+
+	if (part->media == MEDIA_MANIFEST)
+		f.accept = registry_accept;
+	for (;;) {
+		if (from_place(g, &g->places[g->at], &f, e) == 0)
+			return 0;
+		if (f.fatal || !registry_another(g))
+			return -1;
+	}
 }
 
 static int take_manifest(void *arg, const void *p, size_t n, struct err *e)
@@ -262,16 +382,45 @@ static int take_manifest(void *arg, const void *p, size_t n, struct err *e)
 	return 0;
 }
 
-int registry_manifest(struct registry *g, const char *tag_or_digest, struct buf *out, struct err *e)
+/* What the answer says about itself must be so. */
+static int check_manifest(
+	const struct fetch *f, const struct buf *doc, const char *name, struct err *e)
 {
-	if (transfer(g, "manifests", tag_or_digest, MANIFEST_MAX, take_manifest, out, e) < 0)
+	const char *told = f->a.content_digest;
+	char hex[65], want[72];
+
+	if (digest_of(doc->p ? doc->p : "", doc->len, hex, e) < 0)
 		return -1;
-	return buf_add(out, "", 0); /* an empty answer is an empty string, too */
+	snprintf(want, sizeof want, "sha256:%s", hex);
+	if (ref_is_digest(name) && strcmp(want, name) != 0)
+		return err_set(e, ERR_REQUEST, 0, "the registry sent sha256:%.12s instead of %.19s",
+			hex, name);
+	if (told[0] && !ref_is_digest(told))
+		return err_set(e, ERR_REQUEST, 0, "a malformed Docker-Content-Digest");
+	if (told[0] && strcmp(want, told) != 0)
+		return err_set(e, ERR_REQUEST, 0,
+			"Docker-Content-Digest says %.19s, sent was sha256:%.12s", told, hex);
+	return manifest_check_type(doc->p ? doc->p : "", doc->len, f->a.content_type, e);
 }
 
-int registry_fetch(void *arg, const struct descriptor *part, ingest_sink_fn *sink, void *sink_arg,
-	struct err *e)
+int registry_manifest(struct registry *g, const char *tag_or_digest, struct buf *out, struct err *e)
 {
-	return transfer(arg, part->media == MEDIA_MANIFEST ? "manifests" : "blobs", part->digest,
-		part->size, sink, sink_arg, e);
+	bool fatal;
+	int r;
+
+	do {
+		struct fetch f = {.collection = "manifests",
+			.name = tag_or_digest,
+			.accept = registry_accept,
+			.size = -1,
+			.whole = out,
+			.sink = take_manifest,
+			.sink_arg = out};
+
+		r = from_place(g, &g->places[g->at], &f, e);
+		if (r == 0)
+			r = check_manifest(&f, out, tag_or_digest, e);
+		fatal = f.fatal;
+	} while (r < 0 && !fatal && registry_another(g));
+	return r == 0 ? buf_add(out, "", 0) : -1; /* an empty answer is an empty string, too */
 }

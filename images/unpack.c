@@ -83,9 +83,8 @@ static int check_ratio(struct job *j, uint64_t unpacked)
 
 	if (ratio == 0 || unpacked < RATIO_FROM || unpacked / ratio <= packed)
 		return 0;
-	return err_set(j->e, ERR_LIMIT, 0,
-		"Archive unpacks to more than archive_ratio_max (%lld) times its size",
-		(long long)ratio);
+	return err_set(j->e, ERR_LIMIT, 0, "Archive unpacks to more than %s (%lld) times its size",
+		limit_name(j, "archive_ratio_max", "image_ratio_max"), (long long)ratio);
 }
 
 static int check_plain(struct job *j)

@@ -71,8 +71,11 @@ struct conf {
 
 	/* images */
 	int64_t pull; /* enum conf_pull */
-	char *insecure_registries;
-	int64_t image_max_bytes, image_entries_max, image_layers_max, pull_timeout_s;
+	char *insecure_registries, *private_registries, *registry_mirrors;
+	char *registry_auth_file, *registry_ca_file;
+	char *pull_allowed;
+	int64_t pull_parallel, pull_stall_s, pull_timeout_s;
+	int64_t image_max_bytes, image_entries_max, image_ratio_max, image_layers_max;
 };
 
 /*

@@ -143,6 +143,13 @@ status, body = s.post("/session/", {"base_image": REF})
 ok(status == 422 and "cgibox image pull " + REF in body["detail"][0]["msg"], "says what to type", status, body)
 s.stop()
 
+s = Service("narrow", CGIBOX_PULL="missing", CGIBOX_PULL_ALLOWED="docker.io/library 127.0.0.1:%d/other" % registry_port,
+            CGIBOX_INSECURE_REGISTRIES="127.0.0.1:%d" % registry_port)
+ok(s.ready, "a service that may pull something else", open(s.err.name).read()[-800:])
+status, body = s.post("/session/", {"base_image": REF})
+ok(status == 422 and "pull_allowed" in body["detail"][0]["msg"], "names the setting", status, body)
+s.stop()
+
 s = Service("open", CGIBOX_PULL="missing", CGIBOX_INSECURE_REGISTRIES="127.0.0.1:%d" % registry_port)
 ok(s.ready, "a service that may", open(s.err.name).read()[-800:])
 status, body = s.post("/session/", {"base_image": REF})

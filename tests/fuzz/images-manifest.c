@@ -31,10 +31,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 			manifest_clear(&m);
 		}
 	} else if (p[0] % 4 == 1) {
+		const struct platform want = {"linux", "arm", "v7"};
 		struct descriptor d;
 
-		if (manifest_pick(text, n, &d, &e) == 0)
+		if (manifest_pick(text, n, &want, &d, &e) == 0)
 			check(&d);
+		manifest_check_type(text, n, "application/vnd.oci.image.index.v1+json", &e);
 	} else if (p[0] % 4 == 2) {
 		struct record r;
 

@@ -44,6 +44,7 @@ static void config(const char *text, const char *message)
 static void pick(const char *arch, bool want)
 {
 	char text[1000];
+	struct platform own;
 	struct descriptor d;
 	struct err e = {0};
 	int r;
@@ -55,7 +56,8 @@ static void pick(const char *arch, bool want)
 		"{\"digest\":\"sha256:" ALT "\",\"size\":2,\"platform\":{\"os\":\"linux\","
 		"\"architecture\":\"%s\"}}]}",
 		arch, arch);
-	r = manifest_pick(text, strlen(text), &d, &e);
+	platform_own(&own);
+	r = manifest_pick(text, strlen(text), &own, &d, &e);
 	if (want)
 		ok(r == 0 && d.size == 2 && !strcmp(d.digest, "sha256:" ALT),
 			"the entry for linux and this machine is taken");
@@ -106,7 +108,7 @@ int main(void)
 	manifest("{} x", ERR_REQUEST, "not valid JSON");
 	manifest("{\"a\":\"\xff\"}", ERR_REQUEST, "not valid JSON");
 	manifest("{\"schemaVersion\":1,\"config\":" CONF ",\"layers\":[" LAYER "]}", ERR_REQUEST,
-		"not an image manifest");
+		"schema 1");
 	manifest("{\"schemaVersion\":2,\"config\":" CONF ",\"layers\":[" LAYER
 		 "],\"manifests\":[]}",
 		ERR_REQUEST, "not an image manifest");
@@ -115,7 +117,7 @@ int main(void)
 		ERR_REQUEST, "not an image manifest");
 	manifest(MANIFEST(CONF, ""), ERR_REQUEST, "no layers");
 	manifest(MANIFEST(CONF, LAYER "," LAYER "," LAYER), ERR_LIMIT, "image_layers_max");
-	manifest(MANIFEST(LAYER, LAYER), ERR_REQUEST, "not that of an image");
+	manifest(MANIFEST(LAYER, LAYER), ERR_REQUEST, "an artifact, not an image");
 	manifest(MANIFEST(CONF, CONF), ERR_REQUEST, "unknown media type");
 	manifest(MANIFEST(DESC(OCI "config.v1+json", HEX "0", "7"), LAYER), ERR_REQUEST,
 		"malformed digest");
@@ -128,7 +130,7 @@ int main(void)
 	manifest(MANIFEST(CONF, DESC(OCI "layer.v1.tar", HEX, "1.5")), ERR_REQUEST,
 		"malformed size");
 	manifest(MANIFEST(DESC(OCI "config.v1+json", HEX, "5000000"), LAYER), ERR_REQUEST,
-		"not that of an image");
+		"config is too large");
 	config("{}", "lists 0 layers");
 	config("{\"os\":\"windows\"}", "not for Linux");
 	config("{\"rootfs\":{\"diff_ids\":[\"sha256:x\"]}}", "malformed diff_id");

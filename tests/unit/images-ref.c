@@ -38,7 +38,8 @@ int main(void)
 		"a@", "a@sha256:0", "a@md5:" HEX, "a@sha256:" HEX "0", "../a", "a/../b", "a/.b",
 		"a..b", "a___b", "-a", "a-", "_a", "a b", "a\nb", "a:b c", "http://a/b", "a.b:/c",
 		"a.b:123456/c", "-h.x/a", "h-.x/a", "h..x/a", "a%2fb", "a+b", "\xc3\xa9",
-		"user@host/a", "[::1]/a"};
+		"user@host/a", "[::1/a", "[::1]:/a", "[::g]/a", "[::1]x/a", "[127.0.0.1]/a",
+		"[fe80::1%eth0]/a"};
 	char longname[300], shown[60];
 	struct ref r;
 
@@ -49,6 +50,8 @@ int main(void)
 	parts("localhost/a", "localhost", "a", "", "");
 	parts("127.0.0.1:5000/t/bb:v", "127.0.0.1:5000", "t/bb", "v", "");
 	parts("Reg.Example/a", "Reg.Example", "a", "", "");
+	parts("[::1]/a", "[::1]", "a", "", "");
+	parts("[2001:db8::1]:5000/a/b:c", "[2001:db8::1]:5000", "a/b", "c", "");
 	parts("quay.io/a.b/c__d/e--f@sha256:" HEX, "quay.io", "a.b/c__d/e--f", "", "sha256:" HEX);
 	parts("a/b:T_1.2-3@sha256:" HEX, "", "a/b", "T_1.2-3", "sha256:" HEX);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
