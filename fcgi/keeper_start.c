@@ -111,7 +111,8 @@ static int plan_workspace(const struct keeper *k, const struct call *c, struct s
 	return m->upper && m->work ? 0 : err_set(e, ERR_SETUP, ENOMEM, "workspace");
 }
 
-static struct launch launch_base(const struct conf *conf, const struct call *c, int client)
+static struct launch launch_base(
+	const struct conf *conf, const struct call *c, double cpus, int client)
 {
 	return (struct launch){
 		.uid = (uint32_t)conf->run_uid,
@@ -126,6 +127,7 @@ static struct launch launch_base(const struct conf *conf, const struct call *c, 
 		.cpu_time_max_s = (uint64_t)conf->cpu_time_max_s,
 		.shm_bytes = (uint64_t)conf->tmpfs_max_bytes,
 		.shm_inodes = (uint64_t)conf->tmpfs_max_inodes,
+		.cpus = cpus,
 		.client_fd = client,
 	};
 }
@@ -134,7 +136,7 @@ static int launch(struct keeper *k, struct call *c, int client, struct strings *
 {
 	const char *lowers[2 * WS_LAYERS_MAX], *id = c->held->id;
 	OWN_MEM struct launch_mount *m = calloc(c->record.nbinds + 1, sizeof *m);
-	struct launch w = launch_base(k->conf, c, client);
+	struct launch w = launch_base(k->conf, c, watch_cpus(k, c), client);
 	OWN_MEM char *staging = NULL;
 
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
@@ -171,6 +173,9 @@ static void box_ready(struct keeper *k, struct source *s)
 	if (c->state != CALL_START)
 		keeper_unwatch(k, s); /* pid 1 says nothing unasked later: it has ended */
 	else if (sandbox_wait_ready(&box, 0, &e) < 0)
+		call_fail(k, c, &e);
+	else if (memcpy(c->box.watch_fd, box.watch_fd, sizeof box.watch_fd),
+		watch_add(k, c, &e) < 0)
 		call_fail(k, c, &e);
 	else
 		call_ready(k, c);
@@ -221,6 +226,7 @@ bool stop_sandbox(struct keeper *k, struct call *c)
 	struct err e;
 	OWN_FD copy = -1;
 
+	watch_remove(k, c);
 	keeper_unwatch(k, &c->ctl);
 	own_close(&c->client);
 	if (c->box.pid <= 0) {

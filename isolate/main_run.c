@@ -450,7 +450,7 @@ int main_run(const struct conf *c, int argc, char **argv)
 	struct run_opts o;
 	struct run r = {.o = &o,
 		.out = &out,
-		.s = {.pid = -1, .pidfd = -1, .ctl = -1},
+		.s = SANDBOX_NONE,
 		.io = {.own = {-1, -1, -1}, .master = -1, .hold = -1},
 		.sock = -1,
 		.signals = -1};
