@@ -23,13 +23,14 @@ struct session_spec {
 	size_t env_bytes;
 };
 
-/* Limits that a client asked for and this host does not hold (unenforceable_limits = report). */
+/* Limits that a client asked for: which this host does not hold (unenforceable_limits = report), and
+ * which it holds by looking again and again, or in whole processors, so that they may be passed. */
 enum { UNENFORCED_MEMORY = 1 << 0, UNENFORCED_CPUS = 1 << 1 };
 
 /* A new session. */
 struct session_made {
-	char id[SESSION_ID_LEN + 1]; /* text and a NUL */
-	unsigned unenforced;         /* UNENFORCED_* */
+	char id[SESSION_ID_LEN + 1];      /* text and a NUL */
+	unsigned unenforced, approximate; /* UNENFORCED_* */
 };
 
 struct command_spec {

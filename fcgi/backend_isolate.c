@@ -113,6 +113,7 @@ static int isolate_create(
 		return -1;
 	memcpy(out->id, rp.id, sizeof out->id);
 	out->unenforced = rp.unenforced;
+	out->approximate = rp.approximate;
 	return 0;
 }
 

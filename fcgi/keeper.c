@@ -212,7 +212,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	k->conf = c;
 	k->on_demand = on_demand;
 	k->start_ms = keeper_now_ms();
-	k->listen.fd = k->lifeline.fd = k->epoll = k->lock = -1;
+	k->listen.fd = k->lifeline.fd = k->watcher.fd = k->epoll = k->lock = -1;
 	k->launcher.init_fd = k->delegated.dir = k->group.dir = -1;
 	for (int i = 0; i < TRASH_JOBS; i++)
 		k->trash[i].job.fd = -1;
@@ -225,11 +225,15 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 		enter_namespaces(k->group.dir < 0 ? 0 : CLONE_NEWCGROUP, e) < 0 ||
 		group_settle(k, e) < 0)
 		return -1;
-	/* The helpers' parent first: it must not hold what we open from here on. */
+	/* These two first: they must not hold what we open from here on. */
+	k->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (k->epoll < 0)
+		return err_set(e, ERR_SETUP, errno, "make an epoll");
+	if (watch_start(k, e) < 0)
+		return -1;
 	k->tree = tree_server_start(e);
 	k->store = k->tree ? store_open(c->state_dir, e) : NULL;
-	k->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (!k->store || k->epoll < 0 || launcher_open(&k->launcher, e) < 0 ||
+	if (!k->store || launcher_open(&k->launcher, e) < 0 ||
 		session_dirs_sweep(&k->dirs, e) < 0 || facts_watch(k, e) < 0)
 		return -1;
 	raise_files_limit();
@@ -279,6 +283,10 @@ static int next_wait(struct keeper *k)
 	int call_in = call_deadline(k);
 	int wait = tick_in < (uint64_t)call_in ? (int)tick_in : call_in;
 	int group_in = group_retry(k);
+	int disk_in = watch_disk_work(k);
+
+	if (disk_in >= 0 && disk_in < wait)
+		wait = disk_in;
 
 	wait = group_in < wait ? group_in : wait;
 	if (k->listen_at_ms && now >= k->listen_at_ms) {

@@ -116,6 +116,8 @@ static void job_limits(const struct conf *conf, struct tree_job *j)
 	};
 }
 
+static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data);
+
 static void created(struct keeper *k, struct call *c, const struct tree_result *r)
 {
 	struct keeper_reply rp = {.op = KEEPER_CREATE};
@@ -129,10 +131,33 @@ static void created(struct keeper *k, struct call *c, const struct tree_result *
 	memcpy(rp.id, c->new_id, sizeof rp.id);
 	c->new_id[0] = '\0';
 	if (c->rq.memory_bytes > 0 && !group_holds(k, CGROUP_MEMORY))
-		rp.unenforced |= UNENFORCED_MEMORY;
-	if (c->rq.cpus > 0 && !group_holds(k, CGROUP_CPU))
+		rp.approximate |= UNENFORCED_MEMORY;
+	if (c->rq.cpus >= 1 && !group_holds(k, CGROUP_CPU))
+		rp.approximate |= UNENFORCED_CPUS;
+	else if (c->rq.cpus > 0 && !group_holds(k, CGROUP_CPU))
 		rp.unenforced |= UNENFORCED_CPUS;
 	answer(c, &rp, NULL, 0);
+}
+
+/* Starts the sandbox, after a look at the disk where the last one left a reason for it. */
+static void begin(struct keeper *k, struct call *c)
+{
+	struct err e = {0};
+	OWN_FD dir = -1;
+
+	watch_disk_limits(k, c);
+	if ((!c->disk.limit && !c->disk.inode_limit) || !session_dir_check(&k->dirs, c->held->id)) {
+		if (start_sandbox(k, c, &e) < 0)
+			call_fail(k, c, &e);
+		return;
+	}
+	dir = session_dir_open(&k->dirs, c->held->id, ".", O_RDONLY | O_DIRECTORY);
+	if (dir < 0) {
+		err_set(&e, ERR_SETUP, errno, "open the session");
+		call_fail(k, c, &e);
+		return;
+	}
+	job_start(k, c, TREE_MEASURE, dir, -1);
 }
 
 static void added(struct keeper *k, struct call *c, const struct tree_result *r)
@@ -140,8 +165,17 @@ static void added(struct keeper *k, struct call *c, const struct tree_result *r)
 	struct err e;
 
 	c->layout = r->layout;
-	if (session_dir_save_layout(&k->dirs, c->held->id, &c->layout, &e) < 0 ||
-		start_sandbox(k, c, &e) < 0)
+	if (session_dir_save_layout(&k->dirs, c->held->id, &c->layout, &e) < 0)
+		call_fail(k, c, &e);
+	else
+		begin(k, c);
+}
+
+static void measured(struct keeper *k, struct call *c, const struct tree_result *r)
+{
+	struct err e = {0};
+
+	if (watch_disk_admit(k, c, r->bytes, r->inodes, &e) < 0 || start_sandbox(k, c, &e) < 0)
 		call_fail(k, c, &e);
 }
 
@@ -163,7 +197,7 @@ static void job_done(struct keeper *k, struct source *s)
 	keeper_unwatch(k, s);
 	if (e.kind != ERR_NONE) {
 		/* a failed archive may have changed the workspace; the helper says to what */
-		if (c->rq.op == KEEPER_OPEN && c->held && ws_layout_valid(&r.layout)) {
+		if (c->job_op == TREE_ADD && c->held && ws_layout_valid(&r.layout)) {
 			struct err worse;
 
 			if (session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &worse) < 0)
@@ -173,7 +207,7 @@ static void job_done(struct keeper *k, struct source *s)
 		return;
 	}
 	if (c->gone) {
-		if (c->rq.op == KEEPER_OPEN)
+		if (c->job_op == TREE_ADD)
 			session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &e);
 		drop_new(k, c);
 		finish(k, c);
@@ -181,29 +215,38 @@ static void job_done(struct keeper *k, struct source *s)
 	}
 	if (c->rq.op == KEEPER_CREATE)
 		created(k, c, &r);
+	else if (c->job_op == TREE_MEASURE)
+		measured(k, c, &r);
 	else if (c->rq.op == KEEPER_OPEN)
 		added(k, c, &r);
 	else
 		patched(c, &r);
 }
 
-static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
+int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e)
 {
 	OWN_MEM struct tree_job *j = calloc(1, sizeof *j);
-	struct err e = {0};
-	int fd;
 
-	if (!j) {
-		err_set(&e, ERR_SETUP, ENOMEM, "tree helper");
-		call_fail(k, c, &e);
-		return;
-	}
+	if (!j)
+		return err_set(e, ERR_SETUP, ENOMEM, "tree helper");
 	j->op = op;
 	j->ephemeral = c->record.ephemeral;
 	j->layout = c->layout;
 	job_limits(k->conf, j);
+	/* double: whether a session may still be opened is decided beyond its limit */
+	j->stop_bytes = 2 * c->disk.limit;
+	j->stop_inodes = 2 * c->disk.inode_limit;
+	return tree_start(k->tree, j, dir, data, e);
+}
+
+static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
+{
+	struct err e = {0};
+	int fd;
+
 	c->job.ready = job_done;
-	fd = tree_start(k->tree, j, dir, data, &e);
+	c->job_op = op;
+	fd = job_open(k, c, op, dir, data, &e);
 	if (fd < 0 || keeper_watch(k, &c->job, fd, &e) < 0) {
 		call_fail(k, c, &e);
 		return;
@@ -218,15 +261,13 @@ static int check_limits(const struct keeper *k, const struct call *c, struct err
 	bool refuse = k->conf->unenforceable_limits == UNENFORCEABLE_REFUSE;
 	char pasta[PATH_MAX];
 
-	if (c->rq.memory_bytes > 0 && refuse && !group_holds(k, CGROUP_MEMORY))
+	if (k->conf->memory_max_bytes && c->rq.memory_bytes > k->conf->memory_max_bytes)
+		return err_set(e, ERR_LIMIT, 0, "memory_bytes: at most %lld (memory_max_bytes)",
+			(long long)k->conf->memory_max_bytes);
+	if (c->rq.cpus > 0 && c->rq.cpus < 1 && refuse && !group_holds(k, CGROUP_CPU))
 		return err_set(e, ERR_LIMIT, 0,
-			"memory_bytes: this host cannot limit the memory of "
-			"a whole sandbox (no delegated cgroup v2); ask for none, or set "
-			"unenforceable_limits = report");
-	if (c->rq.cpus > 0 && refuse && !group_holds(k, CGROUP_CPU))
-		return err_set(e, ERR_LIMIT, 0,
-			"cpus: this host cannot limit the processors of a "
-			"sandbox (no delegated cgroup v2); ask for none, or set "
+			"cpus: this host cannot hold a sandbox to less than "
+			"one processor (no delegated cgroup v2); ask for 1 or more, or set "
 			"unenforceable_limits = report");
 	if (c->rq.network && k->conf->network == NETWORK_NONE)
 		return err_set(e, ERR_LIMIT, 0,
@@ -236,7 +277,7 @@ static int check_limits(const struct keeper *k, const struct call *c, struct err
 		return err_in(e, "network_enabled");
 	if (k->nsessions >= (size_t)k->conf->sessions_max)
 		return err_set(e, ERR_BUSY, EUSERS, "%zu sessions exist already", k->nsessions);
-	return 0;
+	return watch_disk_room(k, e);
 }
 
 static int make_session(struct keeper *k, struct call *c, const struct image *im, struct err *e)
@@ -305,8 +346,11 @@ static void do_open(struct keeper *k, struct call *c)
 	}
 	session_dir_touch(&k->dirs, c->held->id);
 	if (!c->rq.has_archive) {
-		if (start_sandbox(k, c, &e) < 0)
-			call_fail(k, c, &e);
+		begin(k, c);
+		return;
+	}
+	if (watch_disk_room(k, &e) < 0) {
+		call_fail(k, c, &e);
 		return;
 	}
 	ws = session_dir_open(&k->dirs, c->held->id, "ws", O_RDONLY | O_DIRECTORY);
@@ -479,11 +523,11 @@ void call_accept(struct keeper *k, int fd)
 	for (int i = 0; i < KEEPER_FDS_MAX; i++)
 		c->fd[i] = -1;
 	c->client = c->pull_out = c->group.dir = -1;
-	c->job.fd = c->ctl.fd = c->exit.fd = c->net.fd = -1;
+	c->job.fd = c->ctl.fd = c->exit.fd = c->net.fd = c->disk.job.fd = -1;
 	c->pasta = (struct pasta)PASTA_NONE;
-	c->box = (struct sandbox){.pid = -1, .pidfd = -1, .ctl = -1};
+	c->box = SANDBOX_NONE;
 	c->sock = (struct source){.fd = -1, .ready = call_message, .call = c};
-	c->job.call = c->ctl.call = c->exit.call = c->net.call = c;
+	c->job.call = c->ctl.call = c->exit.call = c->net.call = c->disk.job.call = c;
 	LIST_INSERT_HEAD(&k->calls, c, link);
 	k->ncalls++;
 	if (keeper_watch(k, &c->sock, fd, &e) < 0)

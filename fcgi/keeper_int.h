@@ -1,8 +1,7 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox),
  * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
- * keeper_pull.c (images),
- * keeper_system.c (facts). */
+ * keeper_pull.c (images), keeper_system.c (facts), keeper_watch.c (the watchdog). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -43,6 +42,15 @@ enum call_state {
 	CALL_FACTS, /* waits for the first facts about the machine */
 };
 
+/* A running sandbox's use of the disk. */
+struct disk_watch {
+	struct source job;           /* a helper that measures */
+	bool want;                   /* the disk was written to since it began */
+	uint64_t limit, inode_limit; /* of growth; 0 = none */
+	uint64_t unlinked;           /* bytes of open files without a name */
+	uint64_t begun_ms, rest_until_ms;
+};
+
 /* One connection of a worker. */
 struct call {
 	LIST_ENTRY(call) link;
@@ -66,7 +74,10 @@ struct call {
 	char new_id[SESSION_ID_LEN + 1]; /* of a session being made; "" = none */
 	struct err failure; /* to be answered once the sandbox is gone; ERR_NONE = none */
 	bool pulled;        /* one try a request */
-	int pull_out;       /* what the puller says */
+	uint32_t job_op;    /* enum tree_op of the job in progress */
+	uint64_t watch_id;  /* of the sandbox at the watchdog; 0 = none */
+	struct disk_watch disk;
+	int pull_out; /* what the puller says */
 	int pull_pid;
 };
 
@@ -112,7 +123,9 @@ struct keeper {
 	struct tree_server *tree;
 	struct launcher launcher;
 	int epoll, lock;
-	struct source listen, lifeline;
+	struct source listen, lifeline, watcher;
+	uint64_t last_watch_id;
+	unsigned nmeasuring;
 	bool on_demand, stop;
 	struct call_list calls;
 	struct session_list sessions;
@@ -180,6 +193,22 @@ int facts_open(struct keeper *k, struct err *e); /* before the keeper enters its
 int facts_watch(struct keeper *k, struct err *e);
 void facts_ask(struct keeper *k, struct call *c); /* answers, or waits in CALL_FACTS */
 void system_fill(const struct keeper *k, struct keeper_reply *rp);
+
+/* keeper_watch.c */
+int watch_start(struct keeper *k, struct err *e);
+int watch_add(struct keeper *k, struct call *c, struct err *e); /* its sandbox is ready */
+void watch_remove(struct keeper *k, struct call *c);            /* its sandbox is being ended */
+int watch_disk_work(struct keeper *k); /* starts measurements; ms to the next, -1 = none */
+int watch_disk_room(const struct keeper *k, struct err *e); /* ERR_BUSY under the reserve */
+/* What a session that is to be opened has written: 0 it may, and its limits are set. */
+int watch_disk_admit(
+	struct keeper *k, struct call *c, uint64_t bytes, uint64_t inodes, struct err *e);
+void watch_disk_limits(const struct keeper *k, struct call *c);
+uint64_t watch_memory_limit(const struct keeper *k, const struct call *c); /* bytes, 0 = none */
+double watch_cpus(const struct keeper *k, const struct call *c);           /* 0 = no limit */
+
+/* keeper_call.c */
+int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e);
 
 /* keeper_pull.c */
 int pull_start(struct keeper *k, struct call *c, struct err *e);

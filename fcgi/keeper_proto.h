@@ -41,7 +41,7 @@ struct keeper_reply {
 	struct err err;     /* ERR_NONE on success */
 	char id[SESSION_ID_LEN + 1];
 	uint32_t extract_patch, has_baseline;
-	uint32_t unenforced; /* UNENFORCED_* */
+	uint32_t unenforced, approximate; /* UNENFORCED_* */
 	uint64_t patch_bytes;
 	/* of KEEPER_SYSTEM */
 	int64_t checked_at; /* of the facts, seconds since the epoch */

@@ -111,7 +111,8 @@ static int plan_workspace(const struct keeper *k, const struct call *c, struct s
 	return m->upper && m->work ? 0 : err_set(e, ERR_SETUP, ENOMEM, "workspace");
 }
 
-static struct launch launch_base(const struct conf *conf, const struct call *c, int client)
+static struct launch launch_base(
+	const struct conf *conf, const struct call *c, double cpus, int client)
 {
 	return (struct launch){
 		.uid = (uint32_t)conf->run_uid,
@@ -126,6 +127,7 @@ static struct launch launch_base(const struct conf *conf, const struct call *c, 
 		.cpu_time_max_s = (uint64_t)conf->cpu_time_max_s,
 		.shm_bytes = (uint64_t)conf->tmpfs_max_bytes,
 		.shm_inodes = (uint64_t)conf->tmpfs_max_inodes,
+		.cpus = cpus,
 		.client_fd = client,
 	};
 }
@@ -134,7 +136,7 @@ static int launch(struct keeper *k, struct call *c, int client, struct strings *
 {
 	const char *lowers[2 * WS_LAYERS_MAX], *id = c->held->id;
 	OWN_MEM struct launch_mount *m = calloc(c->record.nbinds + 1, sizeof *m);
-	struct launch w = launch_base(k->conf, c, client);
+	struct launch w = launch_base(k->conf, c, watch_cpus(k, c), client);
 	OWN_MEM struct netblock *blocked = NULL;
 	OWN_MEM char *staging = NULL;
 
@@ -170,6 +172,18 @@ static int launch(struct keeper *k, struct call *c, int client, struct strings *
 	return sandbox_start(&k->launcher, &w, &c->box, e);
 }
 
+/* READY brought what the watchdog needs: a command runs only when it looks. */
+static void box_watched(struct keeper *k, struct call *c, const struct sandbox *box)
+{
+	struct err e = {0};
+
+	memcpy(c->box.watch_fd, box->watch_fd, sizeof box->watch_fd);
+	if (watch_add(k, c, &e) < 0)
+		call_fail(k, c, &e);
+	else
+		call_ready(k, c);
+}
+
 static void box_ready(struct keeper *k, struct source *s)
 {
 	struct call *c = s->call;
@@ -190,7 +204,7 @@ static void box_ready(struct keeper *k, struct source *s)
 	if (got < 0)
 		call_fail(k, c, &e);
 	else if (got == SANDBOX_READY)
-		call_ready(k, c);
+		box_watched(k, c, &box);
 }
 
 int start_sandbox(struct keeper *k, struct call *c, struct err *e)
@@ -238,6 +252,7 @@ bool stop_sandbox(struct keeper *k, struct call *c)
 	struct err e;
 	OWN_FD copy = -1;
 
+	watch_remove(k, c);
 	keeper_unwatch(k, &c->ctl);
 	net_stop(k, c);
 	own_close(&c->client);

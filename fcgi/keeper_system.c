@@ -24,7 +24,8 @@ static unsigned means(const struct keeper *k)
 		unsigned controller, means;
 	} held[] = {{CGROUP_MEMORY, LIMIT_BY_CGROUP_MEMORY}, {CGROUP_CPU, LIMIT_BY_CGROUP_CPU}};
 	struct cgroup_limits l;
-	unsigned all = 0;
+	/* the keeper does not serve without its watchdog */
+	unsigned all = LIMIT_BY_WATCH_MEMORY | LIMIT_BY_WATCH_SOCKETS | LIMIT_BY_WATCH_DISK;
 
 	for (size_t i = 0; i < NELEM(held); i++)
 		if (group_holds(k, held[i].controller))

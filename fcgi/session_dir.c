@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -252,7 +253,8 @@ static int save_layout(int dir, const struct ws_layout *lay, struct err *e)
 		(unsigned long long)lay->entries, (unsigned long long)lay->bytes);
 	for (uint32_t i = 0; i < lay->nlowers; i++)
 		buf_addf(&b, " %d", lay->lower[i]);
-	buf_adds(&b, "\n");
+	buf_addf(&b, "\nbase %llu %llu\n", (unsigned long long)lay->base_bytes,
+		(unsigned long long)lay->base_inodes);
 	if (write_file(dir, "layout.new", b.p, b.len, e) < 0)
 		return -1;
 	if (renameat(dir, "layout.new", dir, "layout") < 0)
@@ -390,6 +392,11 @@ static int parse_layout(const char *text, struct ws_layout *lay, struct err *e)
 			return err_set(e, ERR_SETUP, 0, "the session's layout is damaged");
 		used = n;
 	}
+	text += used;
+	if (sscanf(text, " base %llu %llu", &entries, &bytes) != 2)
+		return err_set(e, ERR_SETUP, 0, "the session's layout is damaged");
+	lay->base_bytes = entries;
+	lay->base_inodes = bytes;
 	return ws_layout_valid(lay)
 		       ? 0
 		       : err_set(e, ERR_SETUP, 0, "the session's layout is inconsistent");
@@ -441,6 +448,26 @@ int session_dir_save_layout(
 	if (dir < 0)
 		return err_set(e, ERR_SETUP, errno, "open the session");
 	return save_layout(dir, lay, e);
+}
+
+bool session_dir_check(struct session_dirs *d, const char *id)
+{
+	OWN_FD fd = session_dir_open(d, id, "check", O_PATH);
+
+	return fd >= 0;
+}
+
+void session_dir_set_check(struct session_dirs *d, const char *id, bool check)
+{
+	OWN_FD dir = session_dir_open(d, id, ".", O_RDONLY | O_DIRECTORY);
+	struct err e;
+
+	if (dir < 0 || (!check && (unlinkat(dir, "check", 0) == 0 || errno == ENOENT)))
+		return;
+	if (!check)
+		log_line(LOG_WARN, "session %s: check: %s", id, strerror(errno));
+	else if (write_file(dir, "check", "", 0, &e) < 0)
+		log_err(LOG_ERROR, &e, "session %s", id);
 }
 
 void session_dir_touch(struct session_dirs *d, const char *id)

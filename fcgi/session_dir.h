@@ -7,6 +7,7 @@
  *	used          its mtime is the last use
  *	root/upper, root/work    the writable layer of the root
  *	ws/           the workspace (workspace.h)
+ *	check         there: to be measured before its next sandbox, it may be over its disk limit
  *
  * It is made as .new-<id> and renamed when complete; it dies by a rename into STATE/trash.
  */
@@ -77,6 +78,10 @@ int session_dir_save_layout(
 
 /* Opens sessions/<id>/<name>; name is a constant of ours. */
 int session_dir_open(struct session_dirs *d, const char *id, const char *name, int flags);
+
+/* Whether the session is to be measured before its next sandbox; sets or clears that. */
+bool session_dir_check(struct session_dirs *d, const char *id);
+void session_dir_set_check(struct session_dirs *d, const char *id, bool check);
 
 /* Marks the session as used now. */
 void session_dir_touch(struct session_dirs *d, const char *id);

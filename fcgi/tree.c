@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "isolate/fdmsg.h"
+#include "fcgi/ws_measure.h"
 #include "fcgi/ws_walk.h"
 #include "images/rmtree.h"
 #include "isolate/filter.h"
@@ -80,6 +81,51 @@ static int remove_all(struct err *e)
 	return 0;
 }
 
+/*
+ * Takes the archive in, and notes what it added to tree/: a tenant's limit is on what comes beside
+ * that. Layers of the overlay form are no tenant's, and need no note.
+ */
+static int add_archive(const struct tree_job *job, int data, struct tree_result *r)
+{
+	struct ws_use before = {0}, after = {0};
+	struct ws_layout *lay = &r->layout;
+	bool fresh = job->ephemeral || lay->form == WS_OVERLAY;
+
+	if (!fresh && ws_measure_tree("tree", &before, &r->err) < 0)
+		return -1;
+	if (ws_add_archive(lay, data, job->ephemeral, &job->limits, &r->err) < 0)
+		return -1;
+	if (lay->form == WS_OVERLAY) {
+		lay->base_bytes = job->ephemeral ? 0 : job->layout.base_bytes;
+		lay->base_inodes = job->ephemeral ? 0 : job->layout.base_inodes;
+		return 0;
+	}
+	if (ws_measure_tree("tree", &after, &r->err) < 0)
+		return -1;
+	lay->base_bytes = after.bytes;
+	lay->base_inodes = after.inodes;
+	if (job->ephemeral)
+		return 0;
+	/* what was there and no archive's stays the tenant's */
+	before.bytes -= before.bytes < job->layout.base_bytes ? before.bytes
+							      : job->layout.base_bytes;
+	before.inodes -= before.inodes < job->layout.base_inodes ? before.inodes
+								 : job->layout.base_inodes;
+	lay->base_bytes -= before.bytes < after.bytes ? before.bytes : after.bytes;
+	lay->base_inodes -= before.inodes < after.inodes ? before.inodes : after.inodes;
+	return 0;
+}
+
+static int measure(const struct tree_job *job, struct tree_result *r)
+{
+	struct ws_use use = {.stop_bytes = job->stop_bytes, .stop_inodes = job->stop_inodes};
+	int ret = ws_measure_growth(&job->layout, &use, &r->err);
+
+	r->bytes = use.bytes;
+	r->inodes = use.inodes;
+	return ret;
+}
+
 static int job_work(const struct tree_job *job, int data, struct tree_result *r)
 {
 	struct err *e = &r->err;
@@ -89,9 +135,11 @@ static int job_work(const struct tree_job *job, int data, struct tree_result *r)
 	case TREE_CREATE:
 		return ws_create(&r->layout, e);
 	case TREE_ADD:
-		return ws_add_archive(&r->layout, data, job->ephemeral, &job->limits, e);
+		return add_archive(job, data, r);
 	case TREE_PATCH:
 		return ws_patch(&r->layout, data, &job->limits, &r->patch_bytes, e);
+	case TREE_MEASURE:
+		return measure(job, r);
 	case TREE_DELETE:
 		return remove_all(e);
 	default:

@@ -16,6 +16,7 @@ enum tree_op {
 	TREE_CREATE = 1, /* ws_create */
 	TREE_ADD,        /* ws_add_archive: fds = archive */
 	TREE_PATCH,      /* ws_patch: fds = output */
+	TREE_MEASURE,    /* ws_measure_growth; the directory is the session's own */
 	TREE_DELETE,     /* removes everything below the directory, whatever its modes */
 	TREE_OP_MAX,
 };
@@ -26,6 +27,7 @@ struct tree_job {
 	struct ws_layout layout;
 	struct ws_limits limits;
 	uint64_t memory_max_bytes, time_max_s;
+	uint64_t stop_bytes, stop_inodes; /* MEASURE: over the limit is enough to know; 0 = none */
 };
 
 /* A layout's form when the helper could not say what it is: the one of before still holds. */
@@ -35,6 +37,7 @@ struct tree_result {
 	struct err err;          /* kind ERR_NONE on success */
 	struct ws_layout layout; /* on error too, unless it is TREE_LAYOUT_UNKNOWN (not valid) */
 	uint64_t patch_bytes;
+	uint64_t bytes, inodes; /* MEASURE */
 };
 
 struct tree_server; /* the keeper's end */

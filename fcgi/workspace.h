@@ -28,6 +28,7 @@ struct ws_layout {
 		      WS_LAYERS_MAX]; /* top first: K > 0 = layer-K, K < 0 = upper-(-K), 0 = tree */
 	uint32_t has_baseline;        /* 1: an archive came in this call, a patch can be made */
 	uint64_t entries, bytes;      /* of the newest archive */
+	uint64_t base_bytes, base_inodes; /* on disk: what archives brought into tree/ */
 };
 
 struct ws_limits {

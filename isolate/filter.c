@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -78,6 +80,8 @@ static const struct rule {
 	{"vhangup", EPERM, "terminals"},
 	{"iopl", EPERM, "hardware ports"},
 	{"ioperm", EPERM, "hardware ports"},
+	/* what the limits on a whole sandbox could not follow */
+	{"vmsplice", EPERM, "leaves memory in a pipe that no process has any more"},
 	/* little used, repeatedly broken, or a help to exploits */
 	{"modify_ldt", EPERM, "segment tables"},
 	{"kcmp", EPERM, "compares kernel pointers"},
@@ -125,7 +129,10 @@ static const char *const jail_allowed[] = {
 };
 /* clang-format on */
 
-enum { SHM_MAX_BYTES = 65536 /* one segment; shmget(2) says EINVAL over the maximum */ };
+enum {
+	SHM_MAX_BYTES = 65536, /* one segment; shmget(2) says EINVAL over the maximum */
+	SEMS_MAX = 256,        /* in one set; semget(2) says the same */
+};
 
 /* Socket families beyond these are reachable kernel code that a sandbox has no use for. */
 static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
@@ -214,6 +221,34 @@ static int deny_core_limit(scmp_filter_ctx ctx)
 			     ctx, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(prlimit64), 2, second, set);
 }
 
+/*
+ * What the watchdog's view of a process relies on: its threads have one table of descriptors, its
+ * sockets are of the kinds that are listed, and the kernel's tables for System V objects are small.
+ */
+static int deny_unwatched(scmp_filter_ctx ctx)
+{
+	static const int protocols[] = {IPPROTO_MPTCP, IPPROTO_SCTP, IPPROTO_DCCP, IPPROTO_UDPLITE};
+	int ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ,
+		CLONE_THREAD | CLONE_FILES, CLONE_THREAD);
+
+	if (!ret) /* who waits for it shares its memory, and is not counted twice */
+		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ,
+			CLONE_VFORK | CLONE_VM, CLONE_VFORK);
+	if (!ret)
+		ret = deny_if(ctx, SCMP_SYS(close_range), EINVAL, 2, SCMP_CMP_MASKED_EQ,
+			CLOSE_RANGE_UNSHARE, CLOSE_RANGE_UNSHARE);
+	for (size_t i = 0; !ret && i < NELEM(protocols); i++)
+		ret = deny_low32(ctx, SCMP_SYS(socket), EPROTONOSUPPORT, 2, (uint32_t)protocols[i]);
+	/* Space without writing is gone faster than anybody can look; libc's posix_fallocate writes
+	 * then. Punching holes gives some back. */
+	if (!ret)
+		ret = deny_if(ctx, SCMP_SYS(fallocate), EOPNOTSUPP, 1, SCMP_CMP_MASKED_EQ,
+			FALLOC_FL_PUNCH_HOLE, 0);
+	if (!ret) /* 32000 sets of 32000 are 128 GB of the kernel's memory */
+		ret = deny_if(ctx, SCMP_SYS(semget), EINVAL, 1, SCMP_CMP_GT, SEMS_MAX, 0);
+	return ret;
+}
+
 /* Calls that are fine but for some of their arguments. */
 static int deny_arguments(scmp_filter_ctx ctx)
 {
@@ -225,6 +260,8 @@ static int deny_arguments(scmp_filter_ctx ctx)
 		ret = deny_pid1(ctx);
 	if (!ret && core_handler())
 		ret = deny_core_limit(ctx);
+	if (!ret)
+		ret = deny_unwatched(ctx);
 	for (size_t i = 0; !ret && i < NELEM(ns_flags); i++)
 		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ, ns_flags[i],
 			ns_flags[i]);

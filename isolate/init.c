@@ -38,6 +38,40 @@ static const struct plan *map_plan(struct err *e)
 	return p;
 }
 
+static int choose_cpus(const struct plan *p, struct err *e)
+{
+	bool any = false;
+
+	for (int i = 0; i < PLAN_CPU_WORDS; i++)
+		any |= p->cpus[i] != 0;
+	if (any && syscall(SYS_sched_setaffinity, 0, sizeof p->cpus, p->cpus) < 0)
+		return err_set(e, ERR_SETUP, errno, "run on some processors");
+	return 0;
+}
+
+/*
+ * What the watchdog cannot open from outside, because it shows the namespaces of who opens it: three
+ * tables, and a socket that lists sockets. Not the host's sockets, where the network is the host's.
+ */
+static int open_watch(struct init_state *s, struct err *e)
+{
+	static const char *const tables[] = {
+		"/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg"};
+
+	for (size_t i = 0; i < NELEM(tables); i++) {
+		s->watch[i] = open(tables[i], O_RDONLY | O_CLOEXEC);
+		if (s->watch[i] < 0)
+			return err_set(e, ERR_SETUP, errno, "open %s", tables[i]);
+	}
+	if (s->plan->network == PLAN_NET_HOST)
+		return 0;
+	s->watch[NELEM(tables)] = socket(
+		AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 4 /* NETLINK_SOCK_DIAG */);
+	return s->watch[NELEM(tables)] < 0
+		       ? err_set(e, ERR_SETUP, errno, "make a socket that lists sockets")
+		       : 0;
+}
+
 static int settle(struct init_state *s, struct err *e)
 {
 	const struct plan *p = s->plan;
@@ -52,9 +86,10 @@ static int settle(struct init_state *s, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "set the host name");
 	/* Commands cannot run before all of this is in; pasta starts while the root is built, and
 	 * makes namespaces of its own before the quotas forbid that. */
-	if (init_net_begin(&net, p, s->keeper, e) < 0 ||
+	if (choose_cpus(p, e) < 0 || init_net_begin(&net, p, s->keeper, e) < 0 ||
 		init_root_build(p, &s->null, &user, e) < 0 ||
-		init_net_end(&net, s->keeper, e) < 0 || init_root_quotas(user, e) < 0)
+		init_net_end(&net, s->keeper, e) < 0 || init_root_quotas(user, e) < 0 ||
+		open_watch(s, e) < 0)
 		return -1;
 	if (init_drop_rights(p, e) < 0)
 		return -1;
@@ -72,6 +107,33 @@ void init_reply(const struct init_state *s, int peer, const struct proto_reply *
 	/* A peer that is gone or does not read loses its answer; nobody else may wait for it. */
 	if (fd >= 0 && send(fd, r, sizeof *r, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return;
+}
+
+/* READY goes out with the watchdog's descriptors, of which we keep none. */
+static int send_ready(struct init_state *s)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof s->watch)];
+		struct cmsghdr align;
+	} ctl = {{0}};
+	struct proto_reply rp = {.op = PROTO_READY};
+	unsigned n = s->watch[NELEM(s->watch) - 1] < 0 ? NELEM(s->watch) - 1 : NELEM(s->watch);
+	struct iovec iov = {&rp, sizeof rp};
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = ctl.buf,
+		.msg_controllen = CMSG_SPACE(n * sizeof(int))};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(n * sizeof(int));
+	memcpy(CMSG_DATA(c), s->watch, n * sizeof(int));
+	if (sendmsg(s->keeper, &m, MSG_NOSIGNAL) != (ssize_t)sizeof rp)
+		return -1;
+	for (size_t i = 0; i < NELEM(s->watch); i++)
+		own_close(&s->watch[i]);
+	return 0;
 }
 
 static void attach_peer(struct init_state *s, int *fd)
@@ -256,13 +318,15 @@ static int open_signals(void)
 int main(int argc, char **argv)
 {
 	static struct init_state s;
-	struct proto_reply rp = {.op = PROTO_READY};
+	struct proto_reply rp = {.op = PROTO_FAILED};
 
 	if (argc == 2)
 		return init_guard(argv[1]);
 	s.keeper = PLAN_FD_KEEPER;
 	for (int i = 0; i < PROTO_PEERS_MAX; i++)
 		s.peer[i] = -1;
+	for (size_t i = 0; i < NELEM(s.watch); i++)
+		s.watch[i] = -1;
 	for (int fd = PLAN_FD_KEEPER; fd <= PLAN_FD_LAST; fd++)
 		fcntl(fd, F_SETFD, FD_CLOEXEC); /* fails for what is absent */
 	if (fcntl(PLAN_FD_CLIENT, F_GETFD) >= 0)
@@ -273,11 +337,11 @@ int main(int argc, char **argv)
 	if (s.signals < 0)
 		err_set(&rp.err, ERR_SETUP, errno, "make a signalfd");
 	if (!s.plan || s.signals < 0 || settle(&s, &rp.err) < 0) {
-		rp.op = PROTO_FAILED;
 		init_reply(&s, -2, &rp);
 		return 1;
 	}
-	init_reply(&s, -2, &rp);
+	if (send_ready(&s) < 0)
+		return 1;
 	serve(&s);
 	return 0;
 }

@@ -439,6 +439,21 @@ static int limit_pids(int proc, uint32_t processes_max, struct err *e)
 	return 0;
 }
 
+/*
+ * One TCP connection of the sandbox's own network may hold 512 KiB each way and not the 32 and 4 MiB
+ * that hosts allow by default; tcp(7). What SO_RCVBUF sets has a limit of the host's.
+ */
+static int limit_tcp(int proc, struct err *e)
+{
+	static const char *const values[][2] = {{"sys/net/ipv4/tcp_rmem", "4096 131072 524288"},
+		{"sys/net/ipv4/tcp_wmem", "4096 16384 524288"}};
+
+	for (size_t i = 0; i < NELEM(values); i++)
+		if (write_quota(proc, values[i][0], values[i][1], e) < 0)
+			return -1;
+	return 0;
+}
+
 /* The lists of the OCI runtime spec's default configuration, and what else the host shows. */
 static int build_proc(const struct plan *p, int root, int *proc, int *user, struct err *e)
 {
@@ -457,7 +472,7 @@ static int build_proc(const struct plan *p, int root, int *proc, int *user, stru
 	*user = openat(mnt, "sys/user", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (*user < 0)
 		return err_set(e, ERR_SETUP, errno, "open /proc/sys/user");
-	if (limit_pids(mnt, p->processes_max, e) < 0)
+	if (limit_pids(mnt, p->processes_max, e) < 0 || (p->network != PLAN_NET_HOST && limit_tcp(mnt, e) < 0))
 		return -1;
 	for (size_t i = 0; i < NELEM(masked); i++)
 		if (mask_path(mnt, masked[i], e) < 0)

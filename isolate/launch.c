@@ -2,11 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -120,6 +123,39 @@ static void allow_clone3(const struct launcher *l, struct sock_filter *ins)
 	ins[l->filter.clone3].jt = ins[l->filter.clone3].jf;
 }
 
+/*
+ * ceil(cpus) of the processors that we may use ourselves, beginning where a random number says, so
+ * that sandboxes do not all meet on the first.
+ */
+static int choose_cpus(double cpus, uint64_t mask[PLAN_CPU_WORDS], struct err *e)
+{
+	cpu_set_t set;
+	unsigned want = cpus >= CPU_SETSIZE ? CPU_SETSIZE : (unsigned)cpus, start = 0;
+
+	want += cpus > want;
+	if (sched_getaffinity(0, sizeof set, &set) < 0 ||
+		getrandom(&start, sizeof start, GRND_NONBLOCK) != (ssize_t)sizeof start)
+		return err_set(e, ERR_SETUP, errno, "choose processors");
+	if (want >= (unsigned)CPU_COUNT(&set))
+		return 0;
+	for (unsigned i = 0; i < CPU_SETSIZE && want > 0; i++) {
+		unsigned cpu = (start + i) % CPU_SETSIZE;
+
+		if (!CPU_ISSET(cpu, &set))
+			continue;
+		mask[cpu / 64] |= 1ULL << cpu % 64;
+		want--;
+	}
+	return 0;
+}
+
+/* Before the filter proper: who is held on some processors may not choose others. */
+static const struct sock_filter pinned[] = {
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0 /* seccomp_data.nr */),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_setaffinity, 0, 1),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+};
+
 /* Writes the plan into a memfd; returns it. */
 static int make_plan(const struct launcher *l, const struct launch *w, struct err *e)
 {
@@ -143,6 +179,8 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 		.shm_inodes = w->shm_inodes,
 		.nfilter = l->filter.len};
 
+	if (w->cpus > 0 && choose_cpus(w->cpus, p.cpus, e) < 0)
+		return -1;
 	buf_add(&b, &p, sizeof p);
 	p.hostname = put_str(&b, w->hostname);
 	p.staging = put_str(&b, w->staging);
@@ -155,9 +193,14 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 		buf_add(&b, w->pasta->route, w->pasta->n * sizeof *w->pasta->route);
 	}
 	p.filter = (uint32_t)b.len;
+	if (w->cpus > 0) {
+		buf_add(&b, pinned, sizeof pinned);
+		p.nfilter += NELEM(pinned);
+	}
 	buf_add(&b, l->filter.ins, l->filter.len * sizeof *l->filter.ins);
 	if (p.in_cgroup && buf_ok(&b))
-		allow_clone3(l, (struct sock_filter *)(void *)(b.p + p.filter));
+		allow_clone3(l, (struct sock_filter *)(void *)(b.p + p.filter) +
+					(p.nfilter - l->filter.len));
 	buf_add(&b, "", 1);
 	if (!buf_ok(&b))
 		return err_set(
@@ -266,7 +309,7 @@ int sandbox_start(
 	int group[NELEM(cgroup_files)];
 	int pair[2], ret;
 
-	*out = (struct sandbox){.pid = -1, .pidfd = -1, .ctl = -1};
+	*out = SANDBOX_NONE;
 	if (plan < 0)
 		return -1;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -286,23 +329,26 @@ int sandbox_start(
 	return 0;
 }
 
-int sandbox_next(const struct sandbox *s, int timeout_ms, int ns[SANDBOX_NS], struct err *e)
+int sandbox_next(struct sandbox *s, int timeout_ms, int ns[SANDBOX_NS], struct err *e)
 {
 	struct pollfd p = {.fd = s->ctl, .events = POLLIN};
 	struct proto_reply rp;
+	int n = poll(&p, 1, timeout_ms), fds[SANDBOX_WATCH_FDS];
 	unsigned nfds = 0;
-	int n = poll(&p, 1, timeout_ms);
 
 	if (n == 0)
 		return err_set(e, ERR_SETUP, ETIMEDOUT, "the sandbox did not become ready");
-	if (n < 0 || fdmsg_receive(s->ctl, &rp, sizeof rp, ns, SANDBOX_NS, &nfds, 0) <= 0)
+	if (n < 0 || fdmsg_receive(s->ctl, &rp, sizeof rp, fds, NELEM(fds), &nfds, 0) != 1)
 		return err_set(e, ERR_SETUP, 0, "pid 1 of the sandbox died while it started");
-	if (rp.op == PROTO_READY && nfds == 0)
-		return SANDBOX_READY;
-	if (rp.op == PROTO_NETWORK && nfds == SANDBOX_NS)
+	if (rp.op == PROTO_NETWORK && nfds == SANDBOX_NS) {
+		memcpy(ns, fds, sizeof(int) * SANDBOX_NS);
 		return SANDBOX_NETWORK;
-	while (nfds > 0)
-		own_close(&ns[--nfds]);
+	}
+	/* the tables of System V objects, then the socket, which it has if its network is its own */
+	for (unsigned i = 0; i < nfds; i++)
+		s->watch_fd[(i + 1) % SANDBOX_WATCH_FDS] = fds[i];
+	if (rp.op == PROTO_READY)
+		return SANDBOX_READY;
 	rp.err.msg[sizeof rp.err.msg - 1] = '\0';
 	*e = rp.err;
 	if (rp.op != PROTO_FAILED)
@@ -310,7 +356,7 @@ int sandbox_next(const struct sandbox *s, int timeout_ms, int ns[SANDBOX_NS], st
 	return err_in(e, "set up the sandbox");
 }
 
-int sandbox_wait_ready(const struct sandbox *s, int timeout_ms, struct err *e)
+int sandbox_wait_ready(struct sandbox *s, int timeout_ms, struct err *e)
 {
 	int ns[SANDBOX_NS], got = sandbox_next(s, timeout_ms, ns, e);
 
@@ -324,6 +370,8 @@ int sandbox_wait_ready(const struct sandbox *s, int timeout_ms, struct err *e)
 void sandbox_stop(struct sandbox *s)
 {
 	own_close(&s->ctl);
+	for (int i = 0; i < SANDBOX_WATCH_FDS; i++)
+		own_close(&s->watch_fd[i]);
 	if (s->pidfd >= 0)
 		sys_pidfd_send_signal(s->pidfd, SIGKILL);
 	if (s->pid > 0)

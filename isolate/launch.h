@@ -44,6 +44,7 @@ struct launch {
 	uint64_t file_max_bytes, memory_max_bytes, address_space_max_bytes; /* 0 = none */
 	uint64_t cpu_time_max_s;                                            /* 0 = none */
 	uint64_t shm_bytes, shm_inodes;
+	double cpus;   /* run on as many processors, rounded up; 0 = on all of the caller's */
 	int client_fd; /* -1, or a SEQPACKET socket attached from the start; borrowed */
 	/* The control group of the commands, NULL: none; borrowed. pid 1 stays in the caller's. */
 	const struct cgroup_box *cgroup;
@@ -58,11 +59,18 @@ struct launcher {
 	struct filter filter;
 };
 
+enum { SANDBOX_WATCH_FDS = 4 };
+
 struct sandbox {
 	pid_t pid;
 	int pidfd;
-	int ctl; /* SEQPACKET to pid 1; closing it ends the sandbox */
+	int ctl;                         /* SEQPACKET to pid 1; closing it ends the sandbox */
+	int watch_fd[SANDBOX_WATCH_FDS]; /* of its namespaces, for watch_open(); -1 until READY */
 };
+
+/* A struct sandbox that is none. */
+#define SANDBOX_NONE                                                                               \
+	((struct sandbox){.pid = -1, .pidfd = -1, .ctl = -1, .watch_fd = {-1, -1, -1, -1}})
 
 int launcher_open(struct launcher *l, struct err *e);
 void launcher_close(struct launcher *l);
@@ -77,15 +85,15 @@ int sandbox_start(
 enum { SANDBOX_READY = 1, SANDBOX_NETWORK = 2, SANDBOX_NS_USER = 0, SANDBOX_NS_NET, SANDBOX_NS };
 
 /*
- * Waits up to timeout_ms for pid 1's next message. SANDBOX_READY; or, with what->pasta and once,
+ * Waits up to timeout_ms for pid 1's next message. SANDBOX_READY, which brings watch_fd; or, with what->pasta and once,
  * SANDBOX_NETWORK: ns gets two descriptors that the caller owns, the user namespace and the
  * network namespace that pasta is to serve, and pid 1 waits for pasta_go(). -1 with pid 1's own
  * error, or that it died or was slow.
  */
-int sandbox_next(const struct sandbox *s, int timeout_ms, int ns[SANDBOX_NS], struct err *e);
+int sandbox_next(struct sandbox *s, int timeout_ms, int ns[SANDBOX_NS], struct err *e);
 
 /* Waits up to timeout_ms for READY. -1 with pid 1's own error, or that it died or was slow. */
-int sandbox_wait_ready(const struct sandbox *s, int timeout_ms, struct err *e);
+int sandbox_wait_ready(struct sandbox *s, int timeout_ms, struct err *e);
 
 /* Kills, reaps and closes. Returns when every process of it is gone. */
 void sandbox_stop(struct sandbox *s);

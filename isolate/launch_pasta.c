@@ -187,7 +187,7 @@ int pasta_go(int sandbox_ctl, struct err *e)
 }
 
 /* Pid 1 says nothing while it waits for us, unless it failed. */
-static int wait_for_pasta(const struct sandbox *s, struct pasta *p, int timeout_ms, struct err *e)
+static int wait_for_pasta(struct sandbox *s, struct pasta *p, int timeout_ms, struct err *e)
 {
 	struct pollfd w[] = {{.fd = s->ctl, .events = POLLIN}, {.fd = p->ctl, .events = POLLIN}};
 	int n = poll(w, NELEM(w), timeout_ms);
@@ -197,8 +197,8 @@ static int wait_for_pasta(const struct sandbox *s, struct pasta *p, int timeout_
 	return w[0].revents ? sandbox_wait_ready(s, 0, e) : pasta_answer(p->ctl, e);
 }
 
-int pasta_attach(const struct launcher *l, const struct sandbox *s, const char *path,
-	int timeout_ms, struct pasta *out, struct err *e)
+int pasta_attach(const struct launcher *l, struct sandbox *s, const char *path, int timeout_ms,
+	struct pasta *out, struct err *e)
 {
 	int ns[SANDBOX_NS], got = sandbox_next(s, timeout_ms, ns, e), ret;
 

@@ -50,8 +50,8 @@ int pasta_go(int sandbox_ctl, struct err *e);
  * All of it, for `cgibox run`: between sandbox_start() and sandbox_wait_ready(). Waits, at most
  * timeout_ms for each of two steps. On failure nothing is left but the sandbox.
  */
-int pasta_attach(const struct launcher *l, const struct sandbox *s, const char *path,
-	int timeout_ms, struct pasta *out, struct err *e);
+int pasta_attach(const struct launcher *l, struct sandbox *s, const char *path, int timeout_ms,
+	struct pasta *out, struct err *e);
 
 /* Ends guard and pasta, reaps and closes; nothing is left of them when it returns. */
 void pasta_stop(struct pasta *p);

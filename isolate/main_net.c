@@ -13,8 +13,8 @@ int run_net_prepare(const struct run_opts *o, struct run_net *n, struct launch *
 	return 0;
 }
 
-int run_net_attach(struct run_net *n, const struct launcher *l, const struct sandbox *s,
-	int timeout_ms, struct err *e)
+int run_net_attach(struct run_net *n, const struct launcher *l, struct sandbox *s, int timeout_ms,
+	struct err *e)
 {
 	return n->wanted ? pasta_attach(l, s, n->path, timeout_ms, &n->pasta, e) : 0;
 }

@@ -17,8 +17,8 @@ struct run_net {
 int run_net_prepare(const struct run_opts *o, struct run_net *n, struct launch *w, struct err *e);
 
 /* Between sandbox_start() and sandbox_wait_ready(); waits at most timeout_ms for each step. */
-int run_net_attach(struct run_net *n, const struct launcher *l, const struct sandbox *s,
-	int timeout_ms, struct err *e);
+int run_net_attach(struct run_net *n, const struct launcher *l, struct sandbox *s, int timeout_ms,
+	struct err *e);
 
 /* After the end of the sandbox; always. */
 void run_net_close(struct run_net *n);

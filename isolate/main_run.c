@@ -17,6 +17,7 @@
 #include "isolate/main.h"
 #include "isolate/main_group.h"
 #include "isolate/main_net.h"
+#include "isolate/main_watch.h"
 #include "isolate/own.h"
 
 enum {
@@ -37,6 +38,7 @@ struct run {
 	unsigned interrupts;
 	uint64_t kill_at_ms; /* monotonic, 0 = never */
 	bool over_output;
+	struct run_watch watch;
 };
 
 static uint64_t now_ms(void)
@@ -157,17 +159,23 @@ static int next_signal(const struct run *r)
 static int next_wake_ms(const struct run *r)
 {
 	uint64_t now = now_ms();
+	int watch = run_watch_wait_ms(&r->watch, now), kill;
 
 	if (!r->kill_at_ms)
-		return -1;
-	return r->kill_at_ms <= now ? 0 : (int)(r->kill_at_ms - now);
+		return watch;
+	kill = r->kill_at_ms <= now ? 0 : (int)(r->kill_at_ms - now);
+	return watch >= 0 && watch < kill ? watch : kill;
 }
 
 /* What next_wake_ms() waited for. */
 static void on_wake(struct run *r)
 {
-	if (r->kill_at_ms && r->kill_at_ms <= now_ms())
+	uint64_t now = now_ms();
+
+	if (r->kill_at_ms && r->kill_at_ms <= now)
 		kill_all(r);
+	if (run_watch_look(&r->watch, now) && r->s.ctl >= 0)
+		client_kill(r->s.ctl, watch_verdict(&r->watch.over), NULL);
 }
 
 static void on_output_limit(struct run *r)
@@ -248,6 +256,7 @@ static int fail_exec(struct run *r, const struct err *e)
 static void settle(struct run *r, const struct proto_reply *rp)
 {
 	struct run_outcome *out = r->out;
+	char why[160];
 
 	out->ran = true;
 	out->result = rp->result;
@@ -260,6 +269,10 @@ static void settle(struct run *r, const struct proto_reply *rp)
 		out->result.truncated = 1;
 		fprintf(stderr, "cgibox: ended by --limit output=%llu\n",
 			(unsigned long long)r->o->output_max);
+	}
+	if (r->watch.over.what && out->result.verdict == VERDICT_MEMORY) {
+		run_watch_text(&r->watch.over, why, sizeof why);
+		fprintf(stderr, "cgibox: ended over %s\n", why);
 	}
 	out->exit_code = out->result.exit_code;
 }
@@ -356,9 +369,13 @@ static int make_env(const struct run *r, const struct image *im, const struct ru
 static int start_box(struct run *r, const struct launcher *l, const struct launch *w,
 	struct run_net *net, struct err *e)
 {
-	if (sandbox_start(l, w, &r->s, e) < 0 || run_net_attach(net, l, &r->s, READY_MS, e) < 0)
+	bool group = w->cgroup != NULL; /* there is none without a limit on memory */
+
+	if (sandbox_start(l, w, &r->s, e) < 0 || run_net_attach(net, l, &r->s, READY_MS, e) < 0 ||
+		sandbox_wait_ready(&r->s, READY_MS, e) < 0)
 		return -1;
-	return sandbox_wait_ready(&r->s, READY_MS, e);
+	return run_watch_open(
+		&r->watch, &r->o->conf, &r->s, group, w->root.flags & PLAN_TMPFS_UPPER, e);
 }
 
 static int with_launcher(
@@ -377,11 +394,16 @@ static int with_launcher(
 		err_set(&e, ERR_SETUP, ENOMEM, "mounts");
 	} else if (root_mounts(r->o, im, mounts, &w->nmounts, &e) == 0 &&
 		   run_net_prepare(r->o, &net, w, &e) == 0 &&
-		   run_group_open(&r->o->conf, &rg, &e) == 0 && launcher_open(&l, &e) == 0) {
+		   run_group_open(&r->o->conf, &rg, &e) == 0 &&
+		   limits_enforceable(r->o, rg.box.dir < 0 ? 0 : rg.delegated.have, &e) == 0 &&
+		   launcher_open(&l, &e) == 0) {
 		w->cgroup = rg.box.dir < 0 ? NULL : &rg.box;
+		if (!w->cgroup || !(rg.delegated.have & CGROUP_CPU))
+			w->cpus = (double)r->o->conf.cpu_max_percent / 100;
 		ret = start_box(r, &l, w, &net, &e);
 	}
 	ret = ret < 0 ? fail(r, &e) : run_in(r, env, dir);
+	run_watch_close(&r->watch);
 	sandbox_stop(&r->s);
 	run_net_close(&net);
 	run_group_close(&rg);
@@ -419,10 +441,9 @@ static int resolve_and_run(struct run *r)
 	struct err e = {0};
 	int ret;
 
-	ret = limits_enforceable(r->o, &e);
-	if (ret == 0 && r->o->rootfs)
+	if (r->o->rootfs)
 		ret = root_from_dir(r->o->rootfs, &im, &e);
-	else if (ret == 0 && (store = store_open(r->o->conf.state_dir, &e)))
+	else if ((store = store_open(r->o->conf.state_dir, &e)))
 		ret = store_resolve(store, r->o->image, &im, &e);
 	else
 		ret = -1;
@@ -456,7 +477,7 @@ int main_run(const struct conf *c, int argc, char **argv)
 	struct run_opts o;
 	struct run r = {.o = &o,
 		.out = &out,
-		.s = {.pid = -1, .pidfd = -1, .ctl = -1},
+		.s = SANDBOX_NONE,
 		.io = {.own = {-1, -1, -1}, .master = -1, .hold = -1},
 		.sock = -1,
 		.signals = -1};

@@ -63,9 +63,10 @@ int limit_tmpfs(const struct conf *c, const char *text, uint64_t *bytes, struct 
 
 /*
  * ERR_LIMIT when a limit was asked for by name that nothing holds here, unless
- * unenforceable_limits says report: then one line on standard error for each.
+ * unenforceable_limits says report: then one line on standard error for each. have: what the
+ * command's control group limits (CGROUP_*), 0 without one.
  */
-int limits_enforceable(const struct run_opts *o, struct err *e);
+int limits_enforceable(const struct run_opts *o, unsigned have, struct err *e);
 
 /* Puts NAME=VALUE in, in place of an earlier value of that name. */
 int env_put(struct buf *env, const char *text, struct err *e);

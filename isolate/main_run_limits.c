@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "isolate/cgroup.h"
 #include "isolate/main_run.h"
 #include "isolate/own.h"
 
@@ -13,21 +14,21 @@ enum limit_unit { COUNT, BYTES };
 static const struct limit {
 	const char *name, *key; /* key NULL: output, which has no setting */
 	enum limit_unit unit;
-	bool whole; /* of all processes together: needs a cgroup or the watchdog */
+	unsigned group; /* CGROUP_* that alone holds it; 0 = held everywhere */
 } limits[] = {
-	{"processes", "processes_max", COUNT, false},
-	{"open-files", "files_open_max", COUNT, false},
-	{"file-size", "file_max_bytes", BYTES, false},
-	{"process-memory", "memory_process_max_bytes", BYTES, false},
-	{"address-space", "address_space_max_bytes", BYTES, false},
-	{"cpu-time", "cpu_time_max_s", COUNT, false},
-	{"tmpfs", "tmpfs_max_bytes", BYTES, false},
-	{"tmpfs-files", "tmpfs_max_inodes", COUNT, false},
-	{"output", NULL, BYTES, false},
-	{"memory", "memory_max_bytes", BYTES, true},
-	{"socket-memory", "socket_memory_max_bytes", BYTES, true},
-	{"cpu-percent", "cpu_max_percent", COUNT, true},
-	{"io", "io_max_bytes_per_s", BYTES, true},
+	{"processes", "processes_max", COUNT, 0},
+	{"open-files", "files_open_max", COUNT, 0},
+	{"file-size", "file_max_bytes", BYTES, 0},
+	{"process-memory", "memory_process_max_bytes", BYTES, 0},
+	{"address-space", "address_space_max_bytes", BYTES, 0},
+	{"cpu-time", "cpu_time_max_s", COUNT, 0},
+	{"tmpfs", "tmpfs_max_bytes", BYTES, 0},
+	{"tmpfs-files", "tmpfs_max_inodes", COUNT, 0},
+	{"output", NULL, BYTES, 0},
+	{"memory", "memory_max_bytes", BYTES, 0},
+	{"socket-memory", "socket_memory_max_bytes", BYTES, 0},
+	{"cpu-percent", "cpu_max_percent", COUNT, CGROUP_CPU},
+	{"io", "io_max_bytes_per_s", BYTES, CGROUP_IO},
 };
 
 static int scale(char unit, unsigned *shift)
@@ -105,15 +106,23 @@ int limit_tmpfs(const struct conf *c, const char *text, uint64_t *bytes, struct 
 	return conf_set(&scratch, "tmpfs_max_bytes", value, e);
 }
 
-int limits_enforceable(const struct run_opts *o, struct err *e)
+/* Whole processors are given without a cgroup, too (sched_setaffinity). */
+static bool held(const struct run_opts *o, const struct limit *l, unsigned have)
+{
+	if (!l->group || have & l->group)
+		return true;
+	return l->group == CGROUP_CPU && o->conf.cpu_max_percent % 100 == 0;
+}
+
+int limits_enforceable(const struct run_opts *o, unsigned have, struct err *e)
 {
 	for (size_t i = 0; i < NELEM(limits); i++) {
-		if (!limits[i].whole || !(o->limits_set >> i & 1))
+		if (!(o->limits_set >> i & 1) || held(o, &limits[i], have))
 			continue;
 		if (o->conf.unenforceable_limits == UNENFORCEABLE_REFUSE)
 			return err_set(e, ERR_LIMIT, 0,
-				"--limit %s: nothing here holds a limit on a whole sandbox "
-				"(unenforceable_limits = refuse)",
+				"--limit %s: needs a delegated cgroup v2 (unenforceable_limits = "
+				"refuse)",
 				limits[i].name);
 		fprintf(stderr, "cgibox: --limit %s is not held here\n", limits[i].name);
 	}

@@ -14,6 +14,7 @@
 enum {
 	PLAN_MAGIC = 0x63676931,
 	PLAN_SIZE_MAX = 1 << 20, /* bytes */
+	PLAN_CPU_WORDS = 16,     /* 1024 processors */
 	PLAN_LOWERS_MAX = 300,   /* the kernel stops at 500; the options must fit one page */
 	PLAN_ROUTES_MAX = 1024,
 	/* descriptors that init starts with */
@@ -95,6 +96,7 @@ struct plan {
 	uint64_t file_max_bytes, memory_max_bytes, address_space_max_bytes;
 	uint64_t cpu_time_max_s;        /* RLIMIT_CPU; 0 = none */
 	uint64_t shm_bytes, shm_inodes; /* /dev/shm */
+	uint64_t cpus[PLAN_CPU_WORDS];  /* sched_setaffinity(2); all 0 = as it is */
 	struct plan_mount root;
 };
 

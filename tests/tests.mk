@@ -22,6 +22,11 @@ $B/unit/fcgi-roots $B/unit/fcgi-race: | $B/root-probe
 # Plants hostile roots for tests/cli.
 $B/rootctl: $B/tests/cli/rootctl.o $(LM) $(LI)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
+# Programs that tests run inside sandboxes.
+$B/attack-%: tests/attacks/%.c
+	@mkdir -p $(@D)
+	$(CC) $(STD) $(WARN) -O2 -pthread -o $@ $<
+$B/unit/fcgi-watch: | $B/attack-sum
 
 # Fuzz targets: tests/fuzz/LAYER-NAME.c with LLVMFuzzerTestOneInput, always built by clang with
 # libFuzzer, ASan and UBSan, over objects of their own. Corpus: tests/fuzz/corpus/LAYER-NAME/.
@@ -81,7 +86,7 @@ bench: $(programs) $B/treectl $B/bench-launch
 .PHONY: bench
 
 lint_c  := $(wildcard isolate/*.[ch] images/*.[ch] fcgi/*.[ch] fcgi/dialects/*.[ch] \
-             tests/unit/*.[ch] tests/fuzz/*.c)
+             tests/unit/*.[ch] tests/fuzz/*.c tests/attacks/*.c)
 lint_sh := scripts/serve scripts/quickstart scripts/test scripts/deps scripts/fuzz \
              scripts/check-includes scripts/check-docs scripts/lighttpd-error.cgi .ci/run \
              tests/http/run $(wildcard tests/vm/run tests/vm/build-guest tests/vm/pack tests/vm/inside.sh tests/vm/core.sh \

@@ -42,17 +42,23 @@ static void create_failed(struct dialect_call *c, const struct err *e)
 	}
 }
 
+static void put_limits(struct buf *b, const char *name, unsigned set)
+{
+	bool memory = set & UNENFORCED_MEMORY, cpus = set & UNENFORCED_CPUS;
+
+	if (memory || cpus)
+		buf_addf(b, ",\"%s\":[%s%s%s]", name, memory ? "\"memory_bytes\"" : "",
+			memory && cpus ? "," : "", cpus ? "\"cpus\"" : "");
+}
+
 /* "unenforced" is there only when the operator chose to report instead of to refuse. */
 static void answer_created(struct dialect_call *c, const struct session_made *made)
 {
 	struct buf *b = &c->rs->body;
-	bool memory = made->unenforced & UNENFORCED_MEMORY;
-	bool cpus = made->unenforced & UNENFORCED_CPUS;
 
 	buf_addf(b, "{\"session_id\":\"%s\"", made->id);
-	if (memory || cpus)
-		buf_addf(b, ",\"unenforced\":[%s%s%s]", memory ? "\"memory_bytes\"" : "",
-			memory && cpus ? "," : "", cpus ? "\"cpus\"" : "");
+	put_limits(b, "unenforced", made->unenforced);
+	put_limits(b, "approximate", made->approximate);
 	buf_addc(b, '}');
 	dialect_status(c, 200);
 }

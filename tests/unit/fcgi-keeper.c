@@ -149,7 +149,7 @@ static void test_keeper_death(struct service *s)
 
 static void test_refusals(struct service *s)
 {
-	struct session_spec spec = {.memory_bytes = 1 << 20};
+	struct session_spec spec = {.memory_bytes = s->conf.memory_max_bytes + 1};
 	struct session_made made;
 	struct err e;
 
@@ -161,8 +161,13 @@ static void test_refusals(struct service *s)
 	snprintf(spec.image, sizeof spec.image, "host");
 	ok(ops->create(s->b, &spec, &made, &e) < 0 && e.kind == ERR_LIMIT &&
 			!strncmp(e.msg, "memory_bytes: ", 14),
-		"a memory limit that cannot be held is refused by name");
+		"a memory limit over the service's own is refused by name");
 	spec.memory_bytes = 0;
+	spec.cpus = 0.5;
+	ok(ops->create(s->b, &spec, &made, &e) < 0 && e.kind == ERR_LIMIT &&
+			!strncmp(e.msg, "cpus: ", 6),
+		"so is half a processor");
+	spec.cpus = 0;
 	spec.network = true;
 	ok(ops->create(s->b, &spec, &made, &e) < 0 && e.kind == ERR_LIMIT &&
 			!strncmp(e.msg, "network_enabled: ", 17),

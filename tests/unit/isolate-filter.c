@@ -264,6 +264,29 @@ static void test_arguments(const struct filter *f)
 	want(call(f, SYS_fcntl, 3, 1031 /* F_SETPIPE_SZ */), ERR(EPERM), "fcntl", 1031);
 	want(call(f, SYS_fcntl, 3, 1031 | HIGH), ERR(EPERM), "fcntl", 1031 | HIGH);
 	want(call(f, SYS_fcntl, 3, 1032), ALLOW, "control: F_GETPIPE_SZ", 1032);
+	want(call(f, SYS_semget, 0, 256), ALLOW, "control: semget", 256);
+	want(call(f, SYS_semget, 0, 257), ERR(EINVAL), "semget", 257);
+	want(call(f, SYS_vmsplice, 0, 0), ERR(EPERM), "vmsplice", 0);
+	for (int mode = 0; mode < 128; mode++)
+		want(call(f, SYS_fallocate, 7, (uint64_t)mode), mode & 2 ? ALLOW : ERR(EOPNOTSUPP),
+			"fallocate, punching holes or not", mode);
+	want(call4(f, SYS_close_range, 3, 9, 4, 0), ALLOW, "control: close_range CLOEXEC", 4);
+	want(call4(f, SYS_close_range, 3, 9, 2, 0), ERR(EINVAL), "close_range UNSHARE", 2);
+	want(call4(f, SYS_close_range, 3, 9, HIGH | 6, 0), ERR(EINVAL), "close_range UNSHARE", 6);
+	want(call(f, SYS_clone, CLONE_THREAD | CLONE_FILES | CLONE_VM, 0), ALLOW,
+		"control: a thread", 0);
+	want(call(f, SYS_clone, CLONE_THREAD | CLONE_VM, 0), ERR(EPERM),
+		"a thread with descriptors of its own", 0);
+	want(call(f, SYS_clone, HIGH | CLONE_THREAD | CLONE_VM, 0), ERR(EPERM),
+		"a thread with descriptors of its own", 1);
+	want(call(f, SYS_clone, CLONE_VFORK | CLONE_VM, 0), ALLOW, "control: vfork", 0);
+	want(call(f, SYS_clone, CLONE_VFORK, 0), ERR(EPERM), "vfork with memory of its own", 0);
+	for (int proto = 0; proto < 300; proto++)
+		want(call4(f, SYS_socket, AF_INET, 1, (uint64_t)proto, 0),
+			proto == 262 || proto == 132 || proto == 33 || proto == 136
+				? ERR(EPROTONOSUPPORT)
+				: ALLOW,
+			"socket protocol", proto);
 	want(call(f, SYS_shmget, 0, 65536), ALLOW, "control: shmget", 65536);
 	want(call(f, SYS_shmget, 0, 65537), ERR(EINVAL), "shmget", 65537);
 	want(call(f, SYS_shmget, 0, HIGH), ERR(EINVAL), "shmget", HIGH);

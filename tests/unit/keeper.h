@@ -70,8 +70,8 @@ static inline void start(struct service *s)
 	wait_facts(s);
 }
 
-/* key (may be NULL): a setting of sandbox.conf beside those that all tests have. */
-static inline bool open_service_with(struct service *s, const char *key, const char *value)
+/* extra: further keys and values of sandbox.conf, the last key NULL. */
+static inline bool open_service_keys(struct service *s, const char *const (*extra)[2])
 {
 	struct err e = {0};
 
@@ -86,12 +86,22 @@ static inline bool open_service_with(struct service *s, const char *key, const c
 		conf_set(&s->conf, "state_dir", s->dir, &e) < 0 ||
 		conf_set(&s->conf, "session_lock_wait_ms", TEST_LOCK_WAIT_MS, &e) < 0 ||
 		conf_set(&s->conf, "session_lock_waiters", "1", &e) < 0 ||
-		conf_set(&s->conf, "log_level", "warning", &e) < 0 ||
-		(key && conf_set(&s->conf, key, value, &e) < 0))
+		conf_set(&s->conf, "log_level", "warning", &e) < 0)
 		return false;
+	for (; (*extra)[0]; extra++)
+		if (conf_set(&s->conf, (*extra)[0], (*extra)[1], &e) < 0)
+			return false;
 	s->b = ops->new (&s->conf, &e);
 	start(s);
 	return s->b != NULL;
+}
+
+/* key (may be NULL): a setting of sandbox.conf beside those that all tests have. */
+static inline bool open_service_with(struct service *s, const char *key, const char *value)
+{
+	const char *const extra[][2] = {{key, value}, {NULL, NULL}};
+
+	return open_service_keys(s, extra);
 }
 
 static inline bool open_service(struct service *s)

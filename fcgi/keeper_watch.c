@@ -1,0 +1,321 @@
+/*
+ * The keeper's side of the watchdog: what is over its memory is told by the watchdog's process
+ * (watcher.h); what is over its disk is found here, by helpers that measure sessions when free space
+ * fell. Either way pid 1 gets the order to end the sandbox's processes with a verdict.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/statvfs.h>
+
+#include "fcgi/keeper_int.h"
+#include "fcgi/watcher.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+
+enum {
+	MEASURING_MAX = 2, /* helpers at once */
+	REST_FACTOR = 4,   /* a measurement is followed by a rest of as many times its length */
+	DISK_STEP_BYTES = 16 << 20,
+	DISK_STEP_INODES = 2000,
+	DISK_GRACE_BYTES = 16 << 20, /* for a session over its limit, to tidy up */
+	DISK_GRACE_INODES = 1000,
+};
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static const char *what_name(uint32_t what)
+{
+	switch (what) {
+	case WATCH_MEMORY:
+		return "memory";
+	case WATCH_SOCKETS:
+		return "socket buffers";
+	case WATCH_RESERVE:
+		return "the machine's memory is short; largest sandbox";
+	case WATCH_BLIND:
+		return "cannot be measured";
+	default:
+		return "disk";
+	}
+}
+
+/* Ends the processes; pid 1 stays and answers for the commands. */
+static void end_sandbox(
+	struct call *c, enum verdict verdict, uint32_t what, uint64_t have, uint64_t limit)
+{
+	struct proto_request rq = {.op = PROTO_KILL, .verdict = verdict};
+
+	log_line(LOG_WARN, "session %s: %s: %llu over %llu, ended", c->held ? c->held->id : "?",
+		what_name(what), (unsigned long long)have, (unsigned long long)limit);
+	if (c->ctl.fd >= 0 && send(c->ctl.fd, &rq, sizeof rq, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		log_line(LOG_ERROR, "pid 1 does not take an order: %s", strerror(errno));
+}
+
+static bool running(const struct call *c)
+{
+	return c->watch_id != 0 && c->held && !c->over;
+}
+
+static struct call *call_of(struct keeper *k, uint64_t id)
+{
+	struct call *c;
+
+	LIST_FOREACH(c, &k->calls, link)
+	if (running(c) && c->watch_id == id)
+		return c;
+	return NULL;
+}
+
+static void disk_written(struct keeper *k)
+{
+	struct call *c;
+
+	LIST_FOREACH(c, &k->calls, link)
+	if (running(c) && (c->disk.limit || c->disk.inode_limit))
+		c->disk.want = true;
+}
+
+static void obey(struct keeper *k, const struct watch_event *ev)
+{
+	struct call *c;
+
+	if (ev->what == WATCHER_DISK) {
+		disk_written(k);
+		return;
+	}
+	c = call_of(k, ev->id);
+	if (!c) /* it has ended since */
+		return;
+	if (ev->what == WATCH_UNLINKED) {
+		c->disk.unlinked = ev->bytes;
+		c->disk.want = c->disk.limit != 0;
+		return;
+	}
+	end_sandbox(c, VERDICT_MEMORY, ev->what, ev->bytes, ev->limit);
+}
+
+/* Without a watchdog there are no limits: end, and be started anew. */
+static void watcher_ready(struct keeper *k, struct source *s)
+{
+	struct watch_event ev;
+	int got = watcher_event(s->fd, &ev);
+
+	if (got > 0) {
+		obey(k, &ev);
+	} else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+		log_line(LOG_ERROR, "the watchdog died");
+		k->stop = true;
+	}
+}
+
+int watch_start(struct keeper *k, struct err *e)
+{
+	const struct conf *f = k->conf;
+	uint64_t bytes = DISK_STEP_BYTES, inodes = DISK_STEP_INODES;
+	struct watcher_conf c;
+	int fd;
+
+	if (f->session_disk_max_bytes)
+		bytes = least(bytes, (uint64_t)f->session_disk_max_bytes / 8 + 1);
+	if (f->session_disk_max_inodes)
+		inodes = least(inodes, (uint64_t)f->session_disk_max_inodes / 8 + 1);
+	c = (struct watcher_conf){.interval_ms = (unsigned)f->watch_interval_ms,
+		.reserve_bytes = (uint64_t)f->memory_reserve_bytes,
+		.disk_step_bytes = bytes,
+		.disk_step_inodes = inodes};
+	fd = watcher_start(&c, k->dirs.state, e);
+	if (fd < 0)
+		return -1;
+	k->watcher.ready = watcher_ready;
+	return keeper_watch(k, &k->watcher, fd, e);
+}
+
+uint64_t watch_memory_limit(const struct keeper *k, const struct call *c)
+{
+	uint64_t max = (uint64_t)k->conf->memory_max_bytes;
+	uint64_t own = c->record.memory_bytes;
+
+	if (group_holds(k, CGROUP_MEMORY)) /* the kernel's affair, then */
+		return 0;
+	return !own ? max : !max ? own : least(own, max);
+}
+
+double watch_cpus(const struct keeper *k, const struct call *c)
+{
+	double max = (double)k->conf->cpu_max_percent / 100, own = c->record.cpu_percent / 100.0;
+
+	if (group_holds(k, CGROUP_CPU))
+		return 0;
+	return own <= 0 ? max : max <= 0 ? own : fmin(own, max);
+}
+
+int watch_add(struct keeper *k, struct call *c, struct err *e)
+{
+	struct watch_limits lim = {
+		.memory_max_bytes = watch_memory_limit(k, c),
+		.socket_max_bytes = (uint64_t)k->conf->socket_memory_max_bytes,
+	};
+
+	c->watch_id = ++k->last_watch_id;
+	c->disk.unlinked = 0;
+	return watcher_add(k->watcher.fd, c->watch_id, &lim, &c->box, e);
+}
+
+static void measured(struct keeper *k, struct source *s);
+
+void watch_remove(struct keeper *k, struct call *c)
+{
+	struct err e;
+
+	if (!c->watch_id)
+		return;
+	/* A full queue would leave the watchdog with a sandbox that is gone: it finds that out. */
+	if (watcher_remove(k->watcher.fd, c->watch_id, &e) < 0)
+		log_err(LOG_WARN, &e, "session %s", c->held ? c->held->id : "?");
+	c->watch_id = 0;
+	if (c->disk.job.fd >= 0) {
+		keeper_unwatch(k, &c->disk.job);
+		k->nmeasuring--;
+		c->disk.want = true;
+	}
+	if (c->disk.want && c->held)
+		session_dir_set_check(&k->dirs, c->held->id, true);
+	c->disk.want = false;
+}
+
+/* --- disk --- */
+
+int watch_disk_room(const struct keeper *k, struct err *e)
+{
+	uint64_t reserve = (uint64_t)k->conf->disk_reserve_bytes;
+	struct statvfs s;
+
+	if (fstatvfs(k->dirs.state, &s) < 0)
+		return err_set(e, ERR_SETUP, errno, "look at the state directory's file system");
+	if ((uint64_t)s.f_bavail * s.f_frsize >= reserve)
+		return 0;
+	return err_set(e, ERR_BUSY, ENOSPC,
+		"free space of the state directory is below %llu bytes (disk_reserve_bytes)",
+		(unsigned long long)reserve);
+}
+
+void watch_disk_limits(const struct keeper *k, struct call *c)
+{
+	c->disk.limit = (uint64_t)k->conf->session_disk_max_bytes;
+	c->disk.inode_limit = (uint64_t)k->conf->session_disk_max_inodes;
+}
+
+int watch_disk_admit(
+	struct keeper *k, struct call *c, uint64_t bytes, uint64_t inodes, struct err *e)
+{
+	struct disk_watch *d = &c->disk;
+	bool over = (d->limit && bytes > d->limit) || (d->inode_limit && inodes > d->inode_limit);
+
+	if (!over) {
+		session_dir_set_check(&k->dirs, c->held->id, false);
+		return 0;
+	}
+	if ((d->limit && bytes > 2 * d->limit) || (d->inode_limit && inodes > 2 * d->inode_limit))
+		return err_set(e, ERR_LIMIT, 0,
+			"the session holds %llu bytes in %llu files beyond its archives, over "
+			"twice its limit; delete it",
+			(unsigned long long)bytes, (unsigned long long)inodes);
+	/* It may run, for who wants to tidy up, but hardly grow. */
+	if (d->limit && bytes > d->limit)
+		d->limit = bytes + DISK_GRACE_BYTES;
+	if (d->inode_limit && inodes > d->inode_limit)
+		d->inode_limit = inodes + DISK_GRACE_INODES;
+	return 0;
+}
+
+static void judge(struct keeper *k, struct call *c, const struct tree_result *r)
+{
+	struct disk_watch *d = &c->disk;
+	uint64_t bytes = r->bytes + d->unlinked;
+
+	if (d->limit && bytes > d->limit)
+		end_sandbox(c, VERDICT_DISK, 0, bytes, d->limit);
+	else if (d->inode_limit && r->inodes > d->inode_limit)
+		end_sandbox(c, VERDICT_DISK, 0, r->inodes, d->inode_limit);
+	else
+		return;
+	session_dir_set_check(&k->dirs, c->held->id, true);
+}
+
+static void measured(struct keeper *k, struct source *s)
+{
+	struct call *c = s->call;
+	struct tree_result r;
+	struct err e = {0};
+	uint64_t now = keeper_now_ms();
+
+	if (tree_finish(s->fd, &r, &e) == 0)
+		e = r.err;
+	keeper_unwatch(k, s);
+	k->nmeasuring--;
+	c->disk.rest_until_ms = now + REST_FACTOR * (now - c->disk.begun_ms);
+	/* A tenant that moves directories about while they are measured gains nothing: what was met
+	 * until then counts, and it is tried again. */
+	if (e.kind != ERR_NONE) {
+		c->disk.want = true;
+		log_err(LOG_INFO, &e, "measure session %s", c->held ? c->held->id : "?");
+		if (e.kind != ERR_BUSY)
+			return;
+	}
+	if (running(c))
+		judge(k, c, &r);
+}
+
+static void measure(struct keeper *k, struct call *c)
+{
+	OWN_FD dir = session_dir_open(&k->dirs, c->held->id, ".", O_RDONLY | O_DIRECTORY);
+	struct err e = {0};
+	int fd = dir < 0 ? -1 : job_open(k, c, TREE_MEASURE, dir, -1, &e);
+
+	c->disk.begun_ms = keeper_now_ms();
+	c->disk.job.ready = measured;
+	if (fd < 0 || keeper_watch(k, &c->disk.job, fd, &e) < 0) {
+		log_err(LOG_WARN, &e, "measure session %s", c->held->id);
+		c->disk.rest_until_ms = c->disk.begun_ms + 100;
+		return;
+	}
+	c->disk.want = false;
+	k->nmeasuring++;
+}
+
+/* The one that waits longest of those whose rest is over; *wait: ms until another's is. */
+static struct call *next_measured(struct keeper *k, int *wait)
+{
+	uint64_t now = keeper_now_ms();
+	struct call *c, *best = NULL;
+
+	LIST_FOREACH(c, &k->calls, link)
+	{
+		if (!running(c) || !c->disk.want || c->disk.job.fd >= 0)
+			continue;
+		if (c->disk.rest_until_ms > now) {
+			int in = (int)least(c->disk.rest_until_ms - now, 60000);
+
+			*wait = *wait < 0 || in < *wait ? in : *wait;
+		} else if (!best || c->disk.begun_ms < best->disk.begun_ms) {
+			best = c;
+		}
+	}
+	return best;
+}
+
+int watch_disk_work(struct keeper *k)
+{
+	struct call *c;
+	int wait = -1;
+
+	while (k->nmeasuring < MEASURING_MAX && (c = next_measured(k, &wait)))
+		measure(k, c);
+	return wait;
+}

@@ -1,0 +1,33 @@
+/* The watchdog of one `cgibox run`: limits on the whole sandbox that no cgroup holds. */
+#ifndef CGIBOX_MAIN_WATCH_H
+#define CGIBOX_MAIN_WATCH_H
+
+#include <stdbool.h>
+
+#include "isolate/main_run.h"
+#include "isolate/watch_set.h"
+
+struct run_watch {
+	struct watch_set *set;   /* NULL: there is nothing to watch */
+	uint64_t next_ms;        /* monotonic; when to look */
+	struct watch_event over; /* .what 0: nothing was over its limit */
+};
+
+/*
+ * Begins to watch box, which is ready; takes its watch_fd. by_group: a cgroup holds the memory.
+ * root_memory: the upper layer is a tmpfs.
+ */
+int run_watch_open(struct run_watch *w, const struct conf *c, struct sandbox *box, bool by_group,
+	bool root_memory, struct err *e);
+void run_watch_close(struct run_watch *w);
+
+/* Milliseconds until run_watch_look() is due, -1 = never. */
+int run_watch_wait_ms(const struct run_watch *w, uint64_t now_ms);
+
+/* Looks when it is due. True once: w->over says what is over its limit, and all must end. */
+bool run_watch_look(struct run_watch *w, uint64_t now_ms);
+
+/* For the person: what was over, in a line without its end. */
+void run_watch_text(const struct watch_event *over, char *out, size_t size);
+
+#endif

@@ -1,0 +1,426 @@
+#include "isolate/watch_set.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "isolate/own.h"
+#include "isolate/watch_text.h"
+
+enum {
+	STEP_BYTES = 32 << 20,
+	SLICE_US = 5000,    /* for one sandbox before the next has its turn */
+	TICK_US = 20000,    /* and for a call */
+	ROUND_US = 1000000, /* measured at least so often */
+	REST_FACTOR = 3,    /* a round is followed by a rest of as many times its length */
+	CONFIRM_MAX = 12,   /* looks at what is doubtful, */
+	CONFIRM_US = 4000,  /* so far apart */
+	AGAIN_US = 200000,  /* after an event the sandbox has this long to end */
+	HOST_TMPFS_MAX = 32,
+	PAGE_BYTES = 4096, /* the smallest */
+	BLIND_MAX = 5,     /* failed measurements in a row */
+};
+
+struct entry {
+	struct entry *next;
+	uint64_t id;
+	struct watch_limits lim;
+	struct watch *w;
+	struct watch_sum sum;
+	uint64_t foreign_base; /* Shmem that is not ours, when this one had nothing to hide in */
+	uint64_t hidden;
+	uint64_t quiet_until_us, look_at_us;
+	unsigned looks, blind;
+	bool pending;
+};
+
+struct watch_set {
+	struct entry *all;
+	uint64_t reserve, interval_us;
+	int meminfo;
+	int host[HOST_TMPFS_MAX];
+	unsigned nhost;
+	uint64_t available, shmem; /* as last read */
+	uint64_t mark;             /* highest available since the last round began */
+	uint64_t round_at_us, rest_until_us, next_tick_us;
+	bool in_round, look;
+	watch_event_fn *fn;
+	void *arg;
+};
+
+enum verdict watch_verdict(const struct watch_event *ev)
+{
+	return ev->what == WATCH_UNLINKED ? VERDICT_OK : VERDICT_MEMORY;
+}
+
+int watch_proc_dir(pid_t pid, struct err *e)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d", (int)pid);
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? err_set(e, ERR_SETUP, errno, "open %s", path) : fd;
+}
+
+/* The host's own tmpfs mounts, each file system once. */
+static void find_host_tmpfs(struct watch_set *s)
+{
+	OWN_FILE f = fopen("/proc/self/mountinfo", "re");
+	OWN_MEM char *line = NULL;
+	dev_t seen[HOST_TMPFS_MAX];
+	char path[4096];
+	size_t size = 0;
+	ssize_t n;
+
+	while (f && (n = getline(&line, &size, f)) > 0 && s->nhost < HOST_TMPFS_MAX) {
+		OWN_FD fd = -1;
+		struct stat st;
+		bool known = false;
+
+		if (!watch_text_tmpfs(line, (size_t)n, path, sizeof path))
+			continue;
+		fd = open(path, O_PATH | O_CLOEXEC);
+		if (fd < 0 || fstat(fd, &st) < 0)
+			continue;
+		for (unsigned i = 0; i < s->nhost; i++)
+			known |= seen[i] == st.st_dev;
+		if (known)
+			continue;
+		seen[s->nhost] = st.st_dev;
+		s->host[s->nhost++] = take_fd(&fd);
+	}
+}
+
+static uint64_t host_tmpfs(const struct watch_set *s)
+{
+	uint64_t sum = 0;
+	struct statfs f;
+
+	for (unsigned i = 0; i < s->nhost; i++)
+		if (fstatfs(s->host[i], &f) == 0 && f.f_blocks >= f.f_bfree)
+			sum += (uint64_t)(f.f_blocks - f.f_bfree) * (uint64_t)f.f_bsize;
+	return sum;
+}
+
+static int read_machine(struct watch_set *s, struct err *e)
+{
+	char text[4096];
+	ssize_t n = pread(s->meminfo, text, sizeof text, 0);
+
+	if (n <= 0 || !watch_text_key(text, (size_t)n, "MemAvailable:", &s->available) ||
+		!watch_text_key(text, (size_t)n, "Shmem:", &s->shmem))
+		return err_set(e, ERR_SETUP, n < 0 ? errno : 0, "read /proc/meminfo");
+	s->available *= 1024;
+	s->shmem *= 1024;
+	if (s->available > s->mark)
+		s->mark = s->available;
+	return 0;
+}
+
+/* Shared memory of the machine that is no tmpfs of the host's and nothing we see in a sandbox. */
+static uint64_t foreign(const struct watch_set *s)
+{
+	uint64_t seen = host_tmpfs(s);
+
+	for (const struct entry *x = s->all; x; x = x->next)
+		seen += x->sum.shm;
+	return s->shmem > seen ? s->shmem - seen : 0;
+}
+
+struct watch_set *watch_set_new(unsigned interval_ms, uint64_t reserve_bytes, struct err *e)
+{
+	struct watch_set *s = calloc(1, sizeof *s);
+
+	if (!s) {
+		err_set(e, ERR_SETUP, ENOMEM, "watchdog");
+		return NULL;
+	}
+	s->interval_us = (uint64_t)interval_ms * 1000;
+	s->reserve = reserve_bytes;
+	s->meminfo = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	find_host_tmpfs(s);
+	if (s->meminfo >= 0 && read_machine(s, e) == 0)
+		return s;
+	if (s->meminfo < 0)
+		err_set(e, ERR_SETUP, errno, "open /proc/meminfo");
+	watch_set_free(s);
+	return NULL;
+}
+
+static void entry_free(struct entry *x)
+{
+	watch_close(x->w);
+	free(x);
+}
+
+void watch_set_free(struct watch_set *s)
+{
+	if (!s)
+		return;
+	for (struct entry *x = s->all, *next; x; x = next) {
+		next = x->next;
+		entry_free(x);
+	}
+	for (unsigned i = 0; i < s->nhost; i++)
+		own_close(&s->host[i]);
+	own_close(&s->meminfo);
+	free(s);
+}
+
+int watch_set_add(struct watch_set *s, uint64_t id, const struct watch_limits *lim, int proc_dir,
+	int fds[WATCH_FDS], struct err *e)
+{
+	struct watch *w = watch_open(proc_dir, fds, lim->root_memory, e);
+	struct entry *x = w ? calloc(1, sizeof *x) : NULL;
+
+	if (!x) {
+		watch_close(w);
+		return w ? err_set(e, ERR_SETUP, ENOMEM, "watch a sandbox") : -1;
+	}
+	if (read_machine(s, e) < 0) {
+		watch_close(w);
+		free(x);
+		return -1;
+	}
+	if (!s->all) /* nobody looked meanwhile */
+		s->mark = s->available;
+	*x = (struct entry){.id = id, .lim = *lim, .w = w, .foreign_base = foreign(s)};
+	x->next = s->all;
+	s->all = x;
+	return 0;
+}
+
+int watch_set_add_box(struct watch_set *s, uint64_t id, const struct watch_limits *lim,
+	struct sandbox *box, struct err *e)
+{
+	int dir = watch_proc_dir(box->pid, e);
+
+	return dir < 0 ? -1 : watch_set_add(s, id, lim, dir, box->watch_fd, e);
+}
+
+void watch_set_remove(struct watch_set *s, uint64_t id)
+{
+	for (struct entry **at = &s->all; *at; at = &(*at)->next) {
+		struct entry *x = *at;
+
+		if (x->id != id)
+			continue;
+		*at = x->next;
+		entry_free(x);
+		return;
+	}
+}
+
+static void tell(
+	struct watch_set *s, struct entry *x, enum watch_what what, uint64_t bytes, uint64_t limit)
+{
+	struct watch_event ev = {.what = what, .id = x->id, .bytes = bytes, .limit = limit};
+
+	if (what != WATCH_UNLINKED)
+		x->quiet_until_us = watch_now_us() + AGAIN_US;
+	s->fn(s->arg, &ev);
+}
+
+static uint64_t entry_total(const struct entry *x)
+{
+	return watch_total(&x->sum) + x->hidden;
+}
+
+/* What one measurement says. Whoever may be counted twice for a moment is looked at again. */
+static void judge(struct watch_set *s, struct entry *x)
+{
+	uint64_t total = entry_total(x), now = watch_now_us();
+
+	if (now < x->quiet_until_us)
+		return;
+	if (x->lim.socket_max_bytes && x->sum.sockets > x->lim.socket_max_bytes) {
+		tell(s, x, WATCH_SOCKETS, x->sum.sockets, x->lim.socket_max_bytes);
+		return;
+	}
+	/* what is only inferred may be somebody else's in part */
+	if (!x->lim.memory_max_bytes || total <= x->lim.memory_max_bytes ||
+		(watch_total(&x->sum) <= x->lim.memory_max_bytes &&
+			total <= x->lim.memory_max_bytes / 4 * 5)) {
+		x->looks = 0;
+		return;
+	}
+	if ((x->sum.doubtful || x->hidden) && ++x->looks < CONFIRM_MAX) {
+		x->look_at_us = now + CONFIRM_US;
+		return;
+	}
+	x->looks = 0;
+	tell(s, x, WATCH_MEMORY, total, x->lim.memory_max_bytes);
+}
+
+/* One slice for one sandbox. */
+static void measure(struct watch_set *s, struct entry *x)
+{
+	uint64_t limit = x->lim.memory_max_bytes ? x->lim.memory_max_bytes : UINT64_MAX, before;
+	struct err e = {0};
+	int done;
+
+	before = x->sum.unlinked;
+	limit = limit > x->hidden ? limit - x->hidden : 0;
+	done = watch_step(x->w, limit, SLICE_US, &x->sum, &e);
+	if (done == 0)
+		return;
+	x->pending = false;
+	x->look_at_us = 0;
+	if (done < 0) {
+		/* It ends, and nobody has told us yet; or it made itself invisible. */
+		if (++x->blind >= BLIND_MAX && watch_now_us() >= x->quiet_until_us)
+			tell(s, x, WATCH_BLIND, 0, 0);
+		return;
+	}
+	x->blind = 0;
+	if (x->sum.unlinked != before)
+		tell(s, x, WATCH_UNLINKED, x->sum.unlinked, 0);
+	judge(s, x);
+}
+
+/* Charges shared memory that nobody shows; see watch_set.h. */
+static void charge_hidden(struct watch_set *s)
+{
+	uint64_t now = foreign(s);
+	unsigned n = 0;
+
+	for (struct entry *x = s->all; x; x = x->next)
+		n += x->sum.hides;
+	for (struct entry *x = s->all; x; x = x->next) {
+		uint64_t grown = now > x->foreign_base ? (now - x->foreign_base) / (n ? n : 1) : 0;
+
+		if (!x->sum.hides) {
+			x->foreign_base = now;
+			x->hidden = 0;
+			continue;
+		}
+		/* whoever filled a mapping took a fault for each page */
+		if (!x->sum.blind && grown / PAGE_BYTES > x->sum.faults)
+			grown = x->sum.faults * PAGE_BYTES;
+		x->hidden = grown;
+		if (x->hidden && !x->looks)
+			judge(s, x);
+	}
+}
+
+static void relieve(struct watch_set *s)
+{
+	struct entry *largest = NULL;
+	uint64_t now = watch_now_us();
+
+	for (struct entry *x = s->all; x; x = x->next) {
+		if (now < x->quiet_until_us)
+			return; /* one at a time, and its end takes a moment */
+		if (!largest || entry_total(x) > entry_total(largest))
+			largest = x;
+	}
+	if (largest)
+		tell(s, largest, WATCH_RESERVE, entry_total(largest), s->reserve);
+}
+
+static void round_end(struct watch_set *s)
+{
+	uint64_t now = watch_now_us();
+	struct err e;
+
+	s->in_round = false;
+	s->rest_until_us = now + REST_FACTOR * (now - s->round_at_us);
+	if (read_machine(s, &e) < 0)
+		return; /* the next tick meets it again */
+	charge_hidden(s);
+	if (s->available < s->reserve)
+		relieve(s);
+}
+
+static uint64_t step_bytes(const struct watch_set *s)
+{
+	uint64_t step = STEP_BYTES;
+
+	for (const struct entry *x = s->all; x; x = x->next)
+		if (x->lim.memory_max_bytes && x->lim.memory_max_bytes / 8 < step)
+			step = x->lim.memory_max_bytes / 8;
+	return step;
+}
+
+static void round_begin(struct watch_set *s, uint64_t now)
+{
+	s->in_round = true;
+	s->look = false;
+	s->round_at_us = now;
+	s->mark = s->available;
+	for (struct entry *x = s->all; x; x = x->next)
+		x->pending = true;
+}
+
+/* Gives each sandbox that waits a slice, round and round. True: some still wait. */
+static bool work(struct watch_set *s, uint64_t until)
+{
+	bool more = true;
+
+	while (more && watch_now_us() < until) {
+		more = false;
+		for (struct entry *x = s->all; x; x = x->next) {
+			if (x->pending)
+				measure(s, x);
+			more |= x->pending;
+		}
+	}
+	return more;
+}
+
+/* Second looks that are due; the time of the next, 0 = none. */
+static uint64_t look_again(struct watch_set *s, uint64_t now)
+{
+	uint64_t next = 0;
+
+	for (struct entry *x = s->all; x; x = x->next) {
+		if (!x->look_at_us)
+			continue;
+		if (x->look_at_us <= now) {
+			x->pending = true;
+			next = now;
+		} else if (!next || x->look_at_us < next) {
+			next = x->look_at_us;
+		}
+	}
+	return next;
+}
+
+void watch_set_look(struct watch_set *s)
+{
+	s->look = true;
+}
+
+int watch_set_tick(struct watch_set *s, watch_event_fn *fn, void *arg)
+{
+	uint64_t now = watch_now_us(), again;
+	struct err e;
+
+	if (!s->all) {
+		s->in_round = false;
+		return -1;
+	}
+	s->fn = fn;
+	s->arg = arg;
+	if (read_machine(s, &e) == 0 && !s->in_round && now >= s->rest_until_us &&
+		(s->look || s->mark - s->available >= step_bytes(s) ||
+			now >= s->round_at_us + ROUND_US || s->available < s->reserve))
+		round_begin(s, now);
+	again = look_again(s, now);
+	if (work(s, now + TICK_US))
+		return 0;
+	if (s->in_round)
+		round_end(s);
+	now = watch_now_us();
+	if (!again)
+		again = look_again(s, now);
+	if (!again || again > now + s->interval_us)
+		again = now + s->interval_us;
+	return again <= now ? 0 : (int)((again - now) / 1000);
+}
