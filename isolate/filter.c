@@ -216,6 +216,21 @@ static int deny_core_limit(scmp_filter_ctx ctx)
 			     ctx, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(prlimit64), 2, second, set);
 }
 
+/* A device 0:0, which overlayfs reads as "deleted", is one that everybody may make. */
+static int deny_device_nodes(scmp_filter_ctx ctx)
+{
+	static const unsigned kinds[] = {S_IFCHR, S_IFBLK};
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < NELEM(kinds) && !MUTATED("device-nodes"); i++) {
+		ret = deny_if(ctx, SCMP_SYS(mknod), EPERM, 1, SCMP_CMP_MASKED_EQ, S_IFMT, kinds[i]);
+		if (!ret)
+			ret = deny_if(ctx, SCMP_SYS(mknodat), EPERM, 2, SCMP_CMP_MASKED_EQ, S_IFMT,
+				kinds[i]);
+	}
+	return ret;
+}
+
 /* Calls that are fine but for some of their arguments. */
 static int deny_arguments(scmp_filter_ctx ctx)
 {
@@ -227,6 +242,8 @@ static int deny_arguments(scmp_filter_ctx ctx)
 		ret = deny_families(ctx, SCMP_SYS(socketpair));
 	if (!ret)
 		ret = deny_pid1(ctx);
+	if (!ret)
+		ret = deny_device_nodes(ctx);
 	if (!ret && core_handler())
 		ret = deny_core_limit(ctx);
 	for (size_t i = 0; !ret && i < NELEM(ns_flags) && !MUTATED("clone-flags"); i++)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <mqueue.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@ static void leave_in_memory(const char *token)
 	socklen_t n = address(&a, token);
 	int id = shmget(KEY, 4096, IPC_CREAT | 0666), s = socket(AF_UNIX, SOCK_STREAM, 0);
 	char *p = id < 0 ? (char *)-1 : shmat(id, NULL, 0);
+	struct mq_attr small = {.mq_maxmsg = 1, .mq_msgsize = 64};
 	char name[64];
 
 	works(id, "a SysV segment");
@@ -42,7 +44,7 @@ static void leave_in_memory(const char *token)
 	works(bind(s, (struct sockaddr *)&a, n), "bind an abstract socket");
 	works(listen(s, 4), "listen");
 	snprintf(name, sizeof name, "%.60s", token);
-	works(syscall(SYS_mq_open, name, O_CREAT | O_RDWR, 0666, NULL), "a message queue");
+	works(syscall(SYS_mq_open, name, O_CREAT | O_RDWR, 0666, &small), "a message queue");
 	syscall(SYS_add_key, "user", token, token, strlen(token), -4L);
 	prctl(PR_SET_NAME, token);
 }
