@@ -216,6 +216,7 @@ static void devices(int argc, char **argv)
 static void whiteout(int argc, char **argv)
 {
 	works(mknod("/tmp/fifo", S_IFIFO | 0600, 0), "make a FIFO");
+	unlink(argc > 0 ? argv[0] : "/tmp/whiteout");
 	denied(mknod(argc > 0 ? argv[0] : "/tmp/whiteout", S_IFCHR, 0), "plant a whiteout", EACCES,
 		EPERM, 0);
 	held();

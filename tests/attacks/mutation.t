@@ -55,7 +55,7 @@ def try_calls(box):
     calls = dict(zip(listed[::2], listed[1::2]))
     lab.ok(len(calls) > 45, "the calls that the filter denies are listed", listed)
     for name, asks in calls.items():
-        if name == "newer-than-the-table":
+        if name in ("newer-than-the-table", "setxattrat"):
             continue
         out = box.attack("surface", name, mutate=["sys-" + name])
         if asks == "1":

@@ -88,6 +88,7 @@ static const struct call {
 	{"ustat", SYS_ustat, {0, 1}, false},
 	{"sysfs", SYS_sysfs, {99, 0, 0}, false},
 #endif
+	{"setxattrat", 463, {-1, 1, 0, 0, 0, 0}, false},
 	{"newer-than-the-table", 4000, {0}, true},
 };
 
