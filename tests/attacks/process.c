@@ -337,17 +337,19 @@ static void core(int argc, char **argv)
 	held();
 }
 
+/* What is there of terminals: standard streams, and the controlling one. That there is none is held:
+ * the harness starts the sandbox on one, and without the mechanisms it is found. */
 static void tiocsti(int argc, char **argv)
 {
+	int fds[] = {0, 1, 2, open("/dev/tty", O_RDWR)};
+
 	(void)argc, (void)argv;
-	if (!isatty(0))
-		unproven("standard input is no terminal");
-	for (int fd = 0; fd < 3; fd++) {
-		if (!isatty(fd))
+	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+		if (!isatty(fds[i]))
 			continue;
-		denied(syscall(SYS_ioctl, fd, (unsigned long)TIOCSTI, "x"), "TIOCSTI", EPERM, EIO,
-			0);
-		denied(syscall(SYS_ioctl, fd, (1UL << 32) | TIOCSTI, "x"), "TIOCSTI, high bits",
+		denied(syscall(SYS_ioctl, fds[i], (unsigned long)TIOCSTI, "x"), "TIOCSTI", EPERM,
+			EIO, 0);
+		denied(syscall(SYS_ioctl, fds[i], (1UL << 32) | TIOCSTI, "x"), "TIOCSTI, high bits",
 			EPERM, EIO, 0);
 	}
 	held();
@@ -356,8 +358,6 @@ static void tiocsti(int argc, char **argv)
 static void ctty(int argc, char **argv)
 {
 	(void)argc, (void)argv;
-	if (!isatty(0))
-		unproven("standard input is no terminal");
 	denied(open("/dev/tty", O_RDWR), "open the controlling terminal", ENXIO, 0);
 	held();
 }

@@ -183,12 +183,20 @@ static void mqueues(int argc, char **argv)
 	long most = number(argc, argv, 0, 50), n = 0;
 	struct mq_attr a = {.mq_maxmsg = 10, .mq_msgsize = 8192};
 
-	for (char name[32]; n < most; n++) {
+	char name[32];
+	int err;
+
+	for (; n < most; n++) {
 		snprintf(name, sizeof name, "q%ld", n);
 		if (syscall(SYS_mq_open, name, O_CREAT | O_RDWR, 0600, &a) < 0)
 			break;
 	}
-	verdict("message queues", n, most, errno);
+	err = errno;
+	for (long i = 0; i < n; i++) { /* they outlive us where there is no sandbox */
+		snprintf(name, sizeof name, "q%ld", i);
+		syscall(SYS_mq_unlink, name);
+	}
+	verdict("message queues", n, most, err);
 }
 
 /* MIB */
