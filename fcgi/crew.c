@@ -13,6 +13,7 @@
 
 #include "fcgi/worker.h"
 #include "isolate/log.h"
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 
 /*
@@ -72,7 +73,8 @@ static _Noreturn void be_worker(const struct conf *c, int pair, int lifeline, pi
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	/* The second string: it is lost when the parent died before it was set. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!MUTATED("pdeathsig-service"))
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent || null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0)
 		_exit(1);
 	if (low > 3)

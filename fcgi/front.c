@@ -20,6 +20,7 @@
 #include "fcgi/record.h"
 #include "fcgi/worker.h"
 #include "isolate/log.h"
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 
 enum {
@@ -531,7 +532,7 @@ static int prepare(struct front *f, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "epoll");
 	if (watch_signals(f, e) < 0)
 		return -1;
-	if (f->args->lifeline >= 0 &&
+	if (f->args->lifeline >= 0 && !MUTATED("lifeline") &&
 		watch(f, f->args->lifeline, &f->kind_lifeline, KIND_LIFELINE, e) < 0)
 		return -1;
 	f->kind_listener = KIND_LISTENER;

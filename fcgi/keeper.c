@@ -21,6 +21,7 @@
 #include "fcgi/keeper_int.h"
 #include "isolate/idmap.h"
 #include "isolate/log.h"
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -249,7 +250,7 @@ static int keeper_listen(struct keeper *k, int lifeline, struct err *e)
 	k->lifeline.ready = lifeline_cut;
 	if (fd < 0 || keeper_watch(k, &k->listen, fd, e) < 0)
 		return -1;
-	return lifeline < 0 ? 0 : keeper_watch(k, &k->lifeline, lifeline, e);
+	return lifeline < 0 || MUTATED("lifeline") ? 0 : keeper_watch(k, &k->lifeline, lifeline, e);
 }
 
 /* Minutely, or oftener when sessions live shorter. */
@@ -362,7 +363,8 @@ pid_t keeper_spawn(const struct conf *c, int lifeline, struct err *e)
 	fd = dup2(lifeline, 3);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	sys_close_range(4, ~0U, 0);
-	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (!MUTATED("pdeathsig-service"))
+		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (fd < 0 || getppid() != parent)
 		_exit(71);
 	keeper_main(c, 3, -1);

@@ -64,6 +64,7 @@ const struct limit limit_table[] = {
 	SERVICE(archive_memory_max_bytes),
 	SERVICE(patch_max_bytes),
 	SERVICE(image_max_bytes),
+	SERVICE(image_ratio_max),
 	SERVICE(image_entries_max),
 	SERVICE(image_layers_max),
 	{NULL, 0, NULL, 0, 0, false},

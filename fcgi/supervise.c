@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "isolate/log.h"
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -45,7 +46,8 @@ static _Noreturn void become_main(const struct supervisor *s, int lifeline, pid_
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (!MUTATED("pdeathsig-service"))
+		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	snprintf(value, sizeof value, "%d", LIFELINE);
 	/* both may lie in the way of the other: up first, then into place */
 	lifeline = fcntl(lifeline, F_DUPFD_CLOEXEC, LIFELINE + 1);

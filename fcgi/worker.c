@@ -14,6 +14,7 @@
 #include "fcgi/request.h"
 #include "fcgi/self.h"
 #include "isolate/log.h"
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 
 /* How long a worker listens to a server that still sends a body nobody reads. */
@@ -88,6 +89,8 @@ static int watch_lifeline(int fd, struct err *e)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
+	if (MUTATED("lifeline"))
+		return 0;
 	if (fcntl(fd, F_SETOWN, getpid()) < 0 || fcntl(fd, F_SETSIG, SIGKILL) < 0 ||
 		fcntl(fd, F_SETFL, O_ASYNC) < 0)
 		return err_set(e, ERR_SETUP, errno, "watch the lifeline");

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -119,6 +120,8 @@ int beneath_open(int root, const char *path, int flags, enum beneath how)
 
 	if (!*path)
 		path = ".";
+	if (MUTATED("in-root"))
+		return openat(root, path + (*path == '/' && path[1]), flags | O_CLOEXEC);
 	for (int i = 0; i < BENEATH_TRIES; i++) {
 		fd = sys_openat2(root, path, (uint64_t)flags | O_CLOEXEC, 0, resolve_flags(how));
 		if (fd >= 0 || errno != EAGAIN)

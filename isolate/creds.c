@@ -8,6 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "isolate/mutate.h"
+
 #ifndef PR_CAP_AMBIENT
 #define PR_CAP_AMBIENT           47
 #define PR_CAP_AMBIENT_RAISE     2
@@ -57,6 +59,8 @@ static int prove(uint64_t mask, struct err *e)
 {
 	struct __user_cap_data_struct data[2];
 
+	if (MUTATED("caps-proof"))
+		return 0;
 	if (caps_get(data) < 0)
 		return err_set(e, ERR_SETUP, errno, "read the capabilities back");
 	for (int i = 0; i < 2; i++) {
@@ -83,13 +87,14 @@ int creds_keep(uint64_t mask, struct err *e)
 				   SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
 				   SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
 
-	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+	if (!MUTATED("caps-ambient") &&
+		prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "clear the ambient capabilities");
-	if (drop_bounding(e) < 0)
+	if (!MUTATED("caps-bounding") && drop_bounding(e) < 0)
 		return -1;
-	if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) < 0)
+	if (!MUTATED("caps-securebits") && prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "lock the securebits");
-	if (caps_set(mask, 0) < 0)
+	if (!MUTATED("caps-drop") && caps_set(mask, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "drop capabilities");
 	return prove(mask, e);
 }

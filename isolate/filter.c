@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -152,9 +153,10 @@ static int deny_low32(scmp_filter_ctx ctx, int call, int errnum, unsigned arg, u
 	return deny_if(ctx, call, errnum, arg, SCMP_CMP_MASKED_EQ, 0xffffffffU, value);
 }
 
-static int deny_families(scmp_filter_ctx ctx)
+/* call: socket, or socketpair, which makes sockets of a family before it learns that it has no pairs. */
+static int deny_families(scmp_filter_ctx ctx, int call)
 {
-	int ret = deny_if(ctx, SCMP_SYS(socket), EAFNOSUPPORT, 0, SCMP_CMP_GT, AF_NETLINK, 0);
+	int ret = deny_if(ctx, call, EAFNOSUPPORT, 0, SCMP_CMP_GT, AF_NETLINK, 0);
 
 	for (int f = 0; !ret && f <= AF_NETLINK; f++) {
 		bool fine = false;
@@ -162,7 +164,7 @@ static int deny_families(scmp_filter_ctx ctx)
 		for (size_t i = 0; i < NELEM(families); i++)
 			fine |= families[i] == f;
 		if (!fine)
-			ret = deny_low32(ctx, SCMP_SYS(socket), EAFNOSUPPORT, 0, (uint32_t)f);
+			ret = deny_low32(ctx, call, EAFNOSUPPORT, 0, (uint32_t)f);
 	}
 	return ret;
 }
@@ -190,7 +192,7 @@ static int deny_pid1(scmp_filter_ctx ctx)
 	};
 	int ret = 0;
 
-	for (size_t i = 0; !ret && i < NELEM(rules); i++)
+	for (size_t i = 0; !ret && i < NELEM(rules) && !MUTATED("pid1-calls"); i++)
 		ret = deny_low32(ctx, rules[i].call, EPERM, rules[i].arg, rules[i].value);
 	return ret;
 }
@@ -249,31 +251,53 @@ static int deny_unwatched(scmp_filter_ctx ctx)
 	return ret;
 }
 
+/* A device 0:0, which overlayfs reads as "deleted", is one that everybody may make. */
+static int deny_device_nodes(scmp_filter_ctx ctx)
+{
+	static const unsigned kinds[] = {S_IFCHR, S_IFBLK};
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < NELEM(kinds) && !MUTATED("device-nodes"); i++) {
+		ret = deny_if(ctx, SCMP_SYS(mknod), EPERM, 1, SCMP_CMP_MASKED_EQ, S_IFMT, kinds[i]);
+		if (!ret)
+			ret = deny_if(ctx, SCMP_SYS(mknodat), EPERM, 2, SCMP_CMP_MASKED_EQ, S_IFMT,
+				kinds[i]);
+	}
+	return ret;
+}
+
 /* Calls that are fine but for some of their arguments. */
 static int deny_arguments(scmp_filter_ctx ctx)
 {
 	static const unsigned long ns_flags[] = {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID,
 		CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
-	int ret = deny_families(ctx);
+	int ret = MUTATED("families") ? 0 : deny_families(ctx, SCMP_SYS(socket));
 
+	if (!ret && !MUTATED("family-pairs"))
+		ret = deny_families(ctx, SCMP_SYS(socketpair));
 	if (!ret)
 		ret = deny_pid1(ctx);
+	if (!ret)
+		ret = deny_device_nodes(ctx);
 	if (!ret && core_handler())
 		ret = deny_core_limit(ctx);
 	if (!ret)
 		ret = deny_unwatched(ctx);
-	for (size_t i = 0; !ret && i < NELEM(ns_flags); i++)
+	for (size_t i = 0; !ret && i < NELEM(ns_flags) && !MUTATED("clone-flags"); i++)
 		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ, ns_flags[i],
 			ns_flags[i]);
-	if (!ret) /* fake typing into a terminal */
+	if (!ret && !MUTATED("tiocsti")) /* fake typing into a terminal */
 		ret = deny_low32(ctx, SCMP_SYS(ioctl), EPERM, 1, TIOCSTI);
 	if (!ret)
 		ret = deny_low32(ctx, SCMP_SYS(ioctl), EPERM, 1, TIOCLINUX);
-	if (!ret) /* pipe pages are counted per uid, across sandboxes */
+	if (!ret && !MUTATED("pipe-size")) /* pipe pages are counted per uid, across sandboxes */
 		ret = deny_low32(ctx, SCMP_SYS(fcntl), EPERM, 1, F_SETPIPE_SZ);
-	if (!ret) /* no limit of ours sees SysV shared memory; 64 KiB times shmmni is bounded */
+	if (!ret &&
+		!MUTATED(
+			"shmget")) /* no limit of ours sees SysV shared memory; 64 KiB times shmmni is bounded */
 		ret = deny_if(ctx, SCMP_SYS(shmget), EINVAL, 1, SCMP_CMP_GT, SHM_MAX_BYTES, 0);
-	if (!ret) /* other personalities switch address randomisation off */
+	if (!ret &&
+		!MUTATED("personality")) /* other personalities switch address randomisation off */
 		ret = deny_if(ctx, SCMP_SYS(personality), EPERM, 0, SCMP_CMP_NE, 0, 0);
 	return ret;
 }
@@ -326,7 +350,7 @@ static int add_payload(scmp_filter_ctx ctx, struct err *e)
 
 		if (ret)
 			return ret;
-		if (nr < 0)
+		if (nr < 0 || MUTATED_CALL(denied[i].call))
 			continue;
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO((unsigned)denied[i].errnum), nr, 0);
 		if (ret)
@@ -380,7 +404,7 @@ static int read_program(scmp_filter_ctx ctx, bool prologue, struct filter *out, 
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
 	};
-	size_t head = prologue ? PROLOGUE : 0, n;
+	size_t head = prologue && !MUTATED("newest-calls") ? PROLOGUE : 0, n;
 	OWN_FD fd = memfd_create("filter", MFD_CLOEXEC);
 	struct stat st;
 
@@ -413,7 +437,8 @@ int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
 	if (!ctx)
 		return err_set(e, ERR_SETUP, ENOMEM, "seccomp filter");
 	/* A foreign architecture (int 0x80 on x86-64) would slip past the call numbers. */
-	ret = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	ret = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH,
+		MUTATE("foreign-arch", SCMP_ACT_KILL_PROCESS, SCMP_ACT_ALLOW));
 	if (!ret)
 		ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree, not a list */
 	if (!ret)

@@ -13,6 +13,7 @@
 
 #include "isolate/init_guard.h"
 #include "isolate/init_net.h"
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -80,7 +81,7 @@ static int settle(struct init_state *s, struct err *e)
 	OWN_FD user = -1;
 
 	umask(022);
-	if (setsid() < 0 && errno != EPERM)
+	if (!MUTATED("setsid-init") && setsid() < 0 && errno != EPERM)
 		return err_set(e, ERR_SETUP, errno, "start a session");
 	if (host && sethostname(host, strlen(host)) < 0)
 		return err_set(e, ERR_SETUP, errno, "set the host name");
@@ -95,7 +96,7 @@ static int settle(struct init_state *s, struct err *e)
 		return -1;
 	/* After the last change of credentials, which clears it. The socket's end is the proof:
 	 * a parent that died before this line is seen there. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+	if (!MUTATED("pdeathsig") && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "die with the parent");
 	return 0;
 }
@@ -272,8 +273,12 @@ static void serve(struct init_state *s)
 		fill_poll(s, p);
 		if (poll(p, POLL_MAX, more ? 0 : wait) < 0 && errno != EINTR)
 			return;
-		if (p[POLL_KEEPER].revents && !serve_socket(s, s->keeper, -2))
-			return;
+		if (p[POLL_KEEPER].revents && !serve_socket(s, s->keeper, -2)) {
+			if (MUTATED("ctl-end"))
+				s->keeper = -1;
+			else
+				return;
+		}
 		for (int i = 0; i < PROTO_RUNS_MAX; i++)
 			if (p[POLL_RUNS + i].revents && s->run[i].used)
 				init_run_pump(&s->run[i]);
@@ -307,7 +312,8 @@ static int open_signals(void)
 {
 	sigset_t all;
 
-	reset_dispositions();
+	if (!MUTATED("signal-dispositions"))
+		reset_dispositions();
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	sigemptyset(&all);

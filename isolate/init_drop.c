@@ -9,6 +9,7 @@
 
 #include "isolate/creds.h"
 #include "isolate/init.h"
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -28,7 +29,7 @@ static int restrict_landlock(struct err *e)
 	int abi = sys_landlock_create(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	OWN_FD set = -1, dir = -1;
 
-	if (abi < 2)
+	if (abi < 2 || MUTATED("landlock"))
 		return 0;
 	if (abi >= 6)
 		r.scoped = SYS_LANDLOCK_SCOPE_ABSTRACT_UNIX | SYS_LANDLOCK_SCOPE_SIGNAL;
@@ -36,7 +37,8 @@ static int restrict_landlock(struct err *e)
 	dir = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	root.parent_fd = dir;
 	if (set < 0 || dir < 0 || sys_landlock_add_path(set, &root) < 0 ||
-		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || sys_landlock_restrict(set) < 0)
+		(!MUTATED("no-new-privs") && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) ||
+		sys_landlock_restrict(set) < 0)
 		return err_set(e, ERR_SETUP, errno, "enter Landlock");
 	return 0;
 }
@@ -52,6 +54,8 @@ static int limit_core(struct err *e)
 {
 	struct rlimit r = {1, 1}, old;
 
+	if (MUTATED("RLIMIT_CORE"))
+		return 0;
 	if (getrlimit(RLIMIT_CORE, &old) == 0 && old.rlim_max < 1)
 		r.rlim_cur = r.rlim_max = 0;
 	if (setrlimit(RLIMIT_CORE, &r) < 0)
@@ -66,7 +70,7 @@ static int load_filter(const struct plan *p, struct err *e)
 		.filter = (struct sock_filter *)(uintptr_t)((const char *)p + p->filter),
 	};
 
-	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+	if (!MUTATED("seccomp") && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
 		return err_set(e, ERR_SETUP, errno, "load the seccomp filter");
 	return 0;
 }
@@ -75,10 +79,10 @@ int init_drop_rights(const struct plan *p, struct err *e)
 {
 	if (restrict_landlock(e) < 0 || creds_keep(0, e) < 0)
 		return -1;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+	if (!MUTATED("no-new-privs") && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "set no_new_privs");
 	/* The exec made us dumpable again, and with that open to ptrace by the tenant's uid. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+	if (!MUTATED("dumpable") && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "become non-dumpable");
 	return limit_core(e) < 0 ? -1 : load_filter(p, e);
 }

@@ -10,6 +10,7 @@
 
 #include "isolate/beneath.h"
 #include "isolate/init.h"
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -73,8 +74,8 @@ static int new_tmpfs(uint64_t bytes, uint64_t inodes, uint32_t mode, unsigned at
 	OWN_FD fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
 	int mnt = -1;
 
-	snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
-	snprintf(nr, sizeof nr, "%llu", (unsigned long long)inodes);
+	snprintf(size, sizeof size, "%llu", (unsigned long long)MUTATE("tmpfs-bytes", bytes, 0));
+	snprintf(nr, sizeof nr, "%llu", (unsigned long long)MUTATE("tmpfs-inodes", inodes, 0));
 	snprintf(oct, sizeof oct, "%o", mode);
 	if (fs >= 0 && !sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", size, 0) &&
 		!sys_fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", nr, 0) &&
@@ -103,7 +104,8 @@ static int new_fs(const char *type, const char *const *options, unsigned attr, s
 static int new_bind(const char *path, bool recursive, uint64_t attr, struct err *e)
 {
 	unsigned rec = recursive ? AT_RECURSIVE : 0;
-	struct mount_attr a = {.attr_set = attr, .propagation = MS_PRIVATE};
+	struct mount_attr a = {.attr_set = MUTATE_ATTR(attr),
+		.propagation = MUTATE("bind-private", MS_PRIVATE, 0)};
 	int mnt = sys_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | rec);
 
 	if (mnt < 0)
@@ -328,17 +330,24 @@ static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 		"newinstance", NULL, "ptmxmode", "0666", "mode", "0600", NULL};
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
 	OWN_FD at = make_own_dir(root, "dev", e);
-	OWN_FD dev = at < 0 ? -1 : new_tmpfs(65536, 64, 0755, MOUNT_ATTR_NOSUID, e);
+	OWN_FD dev = at < 0                   ? -1
+		     : MUTATED("private-dev") ? new_bind("/dev", true, 0, e)
+					      : new_tmpfs(65536, 64, 0755, MOUNT_ATTR_NOSUID, e);
 
 	if (dev < 0 || attach(dev, at, "/dev", e) < 0)
 		return -1;
+	if (MUTATED("private-dev"))
+		return (*out = take_fd(&dev)) < 0;
 	for (size_t i = 0; i < NELEM(devices); i++)
 		if (add_device(dev, devices[i], e) < 0)
 			return -1;
 	for (size_t i = 0; i < NELEM(links); i++)
 		if (symlinkat(links[i][0], dev, links[i][1]) < 0)
 			return err_set(e, ERR_SETUP, errno, "link /dev/%s", links[i][1]);
-	if (add_dir_fs(dev, "pts", new_fs("devpts", pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e),
+	if (add_dir_fs(dev, "pts",
+		    MUTATED("own-devpts")
+			    ? new_bind("/dev/pts", false, 0, e)
+			    : new_fs("devpts", pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e),
 		    e) < 0 ||
 		add_dir_fs(dev, "shm",
 			new_tmpfs(p->shm_bytes, p->shm_inodes, 01777,
@@ -347,7 +356,7 @@ static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 		return -1;
 	if (p->network == PLAN_NET_PASTA && bind_resolver(root, dev, e) < 0)
 		return -1;
-	if (sys_mount_setattr(dev, "", AT_EMPTY_PATH, &ro) < 0)
+	if (!MUTATED("dev-read-only") && sys_mount_setattr(dev, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "make /dev read-only");
 	*out = take_fd(&dev);
 	return 0;
@@ -408,7 +417,7 @@ int init_root_quotas(int user, struct err *e)
 	static const char *const kinds[] = {
 		"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"};
 
-	for (size_t i = 0; i < NELEM(kinds); i++) {
+	for (size_t i = 0; !MUTATED("quota-namespaces") && i < NELEM(kinds); i++) {
 		char name[32];
 
 		snprintf(name, sizeof name, "max_%s_namespaces", kinds[i]);
@@ -416,10 +425,11 @@ int init_root_quotas(int user, struct err *e)
 			return -1;
 	}
 	/* The uid's own 128 are shared by all sandboxes of this host. */
-	if (write_quota(user, "max_inotify_instances", "32", e) < 0 ||
-		write_quota(user, "max_inotify_watches", "16384", e) < 0)
+	if (!MUTATED("quota-inotify") &&
+		(write_quota(user, "max_inotify_instances", "32", e) < 0 ||
+			write_quota(user, "max_inotify_watches", "16384", e) < 0))
 		return -1;
-	return write_quota(user, "max_fanotify_groups", "0", e);
+	return MUTATED("quota-fanotify") ? 0 : write_quota(user, "max_fanotify_groups", "0", e);
 }
 
 /*
@@ -458,9 +468,9 @@ static int limit_tcp(int proc, struct err *e)
 static int build_proc(const struct plan *p, int root, int *proc, int *user, struct err *e)
 {
 	static const char *const masked[] = {"acpi", "asound", "config.gz", "interrupts",
-		"kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecount", "kpageflags",
-		"latency_stats", "pagetypeinfo", "sched_debug", "scsi", "slabinfo", "sysrq-trigger",
-		"timer_list", "timer_stats", "vmallocinfo", "vmcore"};
+		"kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecgroup", "kpagecount",
+		"kpageflags", "latency_stats", "pagetypeinfo", "sched_debug", "scsi", "slabinfo",
+		"sysrq-trigger", "timer_list", "timer_stats", "vmallocinfo", "vmcore"};
 	static const char *const readonly[] = {"bus", "fs", "irq", "sys"};
 	OWN_FD at = make_own_dir(root, "proc", e);
 	OWN_FD mnt = at < 0 ? -1
@@ -472,12 +482,14 @@ static int build_proc(const struct plan *p, int root, int *proc, int *user, stru
 	*user = openat(mnt, "sys/user", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (*user < 0)
 		return err_set(e, ERR_SETUP, errno, "open /proc/sys/user");
-	if (limit_pids(mnt, p->processes_max, e) < 0 || (p->network != PLAN_NET_HOST && limit_tcp(mnt, e) < 0))
+	if (!MUTATED("pid-max") && limit_pids(mnt, p->processes_max, e) < 0)
 		return -1;
-	for (size_t i = 0; i < NELEM(masked); i++)
+	if (p->network != PLAN_NET_HOST && limit_tcp(mnt, e) < 0)
+		return -1;
+	for (size_t i = 0; !MUTATED("proc-masks") && i < NELEM(masked); i++)
 		if (mask_path(mnt, masked[i], e) < 0)
 			return -1;
-	for (size_t i = 0; i < NELEM(readonly); i++)
+	for (size_t i = 0; !MUTATED("proc-read-only") && i < NELEM(readonly); i++)
 		if (readonly_path(mnt, readonly[i], e) < 0)
 			return -1;
 	*proc = take_fd(&mnt);
@@ -487,8 +499,8 @@ static int build_proc(const struct plan *p, int root, int *proc, int *user, stru
 static int enter_root(int root, struct err *e)
 {
 	/* "." twice: the old root ends up stacked over the new one and is taken off; pivot_root(2) */
-	if (fchdir(root) < 0 || sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
-		chdir("/") < 0)
+	if (fchdir(root) < 0 || sys_pivot_root(".", ".") < 0 ||
+		(!MUTATED("root-detach") && umount2(".", MNT_DETACH) < 0) || chdir("/") < 0)
 		return err_set(e, ERR_SETUP, errno, "pivot into the root");
 	return 0;
 }
@@ -502,7 +514,7 @@ int init_root_build(const struct plan *p, int *null, int *user, struct err *e)
 	OWN_FD at = -1, root = -1, dev = -1, proc = -1, home = -1;
 
 	/* Nothing that the host mounts later may appear inside, nor the other way. */
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+	if (!MUTATED("mounts-private") && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_set(e, ERR_SETUP, errno, "make the mounts private");
 	at = open_layer(staging, e);
 	if (at < 0 || do_overlay(p, &p->root, at, e) < 0)

@@ -18,6 +18,7 @@
 
 #include "isolate/beneath.h"
 #include "isolate/init.h"
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -57,6 +58,8 @@ static int child_limit(struct start *s, int what, uint64_t value, const char *na
 {
 	struct rlimit r = {value, value}, old;
 
+	if (MUTATED(name))
+		return 0;
 	if (getrlimit(what, &old) == 0 && old.rlim_max < value)
 		r.rlim_cur = r.rlim_max = old.rlim_max;
 	if (setrlimit(what, &r) < 0)
@@ -69,7 +72,7 @@ static int limit_cpu(struct start *s, uint64_t seconds)
 {
 	struct rlimit r = {seconds, seconds + 1};
 
-	if (seconds && setrlimit(RLIMIT_CPU, &r) < 0)
+	if (seconds && !MUTATED("RLIMIT_CPU") && setrlimit(RLIMIT_CPU, &r) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "set RLIMIT_CPU");
 	return 0;
 }
@@ -111,7 +114,7 @@ static int child_descriptors(struct start *s)
 		if (dup2(fd[i], i) < 0)
 			return err_set(&s->err, ERR_SETUP, errno, "place descriptor %d", i);
 	/* at the exec, not here: the pipe of spawn() must last until then */
-	if (sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+	if (!MUTATED("payload-close") && sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "close descriptors");
 	return 0;
 }
@@ -185,7 +188,8 @@ static int child_filter(struct start *s)
 	};
 	const struct sock_fprog prog = {.len = NELEM(ins), .filter = ins};
 
-	if (s->plan->in_cgroup && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+	if (!MUTATED("seccomp") && s->plan->in_cgroup &&
+		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "load the filter of a command");
 	return 0;
 }
@@ -210,7 +214,8 @@ static int child_main(void *arg)
 	struct start *s = arg;
 	sigset_t none;
 
-	setsid();
+	if (!MUTATED("setsid-payload"))
+		setsid();
 	if (child_join(s) < 0 || child_descriptors(s) < 0 || child_limits(s) < 0 ||
 		child_terminal(s) < 0 || child_filter(s) < 0)
 		child_failed(s);
@@ -219,7 +224,8 @@ static int child_main(void *arg)
 		child_failed(s);
 	}
 	sigemptyset(&none); /* dispositions: init reset what it inherited, and has no handler */
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (!MUTATED("signal-mask"))
+		sigprocmask(SIG_SETMASK, &none, NULL);
 	child_exec(s);
 	child_failed(s);
 }
@@ -427,7 +433,7 @@ void init_run_start(
 
 static void keep_output(struct init_run *r, const char *p, size_t n)
 {
-	uint64_t room = r->output_max - r->output_kept;
+	uint64_t room = MUTATE("output-cap", r->output_max, UINT64_MAX) - r->output_kept;
 
 	r->output_bytes += n;
 	if (n > room)
@@ -588,7 +594,7 @@ int init_run_deadlines(struct init_state *s)
 	for (int i = 0; i < PROTO_RUNS_MAX; i++) {
 		struct init_run *r = &s->run[i];
 
-		if (!r->used || !r->live || !r->deadline_us)
+		if (!r->used || !r->live || !r->deadline_us || MUTATED("kill-timeout"))
 			continue;
 		if (r->deadline_us <= now) {
 			init_run_kill_all(s, VERDICT_TIMEOUT, r);

@@ -18,6 +18,7 @@
 #include "isolate/fdmsg.h"
 #include "isolate/fdplace.h"
 #include "isolate/idmap.h"
+#include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -164,9 +165,9 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 	struct plan p = {.magic = PLAN_MAGIC,
 		.uid = w->uid,
 		.gid = w->gid,
-		.network = w->pasta          ? PLAN_NET_PASTA
-			   : w->host_network ? PLAN_NET_HOST
-					     : PLAN_NET_NONE,
+		.network = w->pasta                               ? PLAN_NET_PASTA
+			   : w->host_network || MUTATED("ns-net") ? PLAN_NET_HOST
+								  : PLAN_NET_NONE,
 		.processes_max = w->processes_max + (w->pasta ? PASTA_PROCESSES : 0) +
 				 (w->cgroup ? PLAN_SPARE_PROCESSES : 0),
 		.in_cgroup = w->cgroup != NULL,
@@ -235,7 +236,7 @@ static int birth_main(void *arg)
 		fdplace(b->from, NELEM(b->from), PLAN_FD_KEEPER, &b->err) < 0 ||
 		creds_raise_ambient(&b->err) < 0)
 		_exit(127);
-	sys_execveat(FD_INIT, "", argv, env, AT_EMPTY_PATH);
+	sys_execveat(FD_INIT, "", argv, MUTATE_ENV(env), AT_EMPTY_PATH);
 	err_set(&b->err, ERR_SETUP, errno, "execute pid 1");
 	_exit(127);
 }
@@ -252,6 +253,9 @@ static int do_clone(struct birth *b, struct sandbox *out, struct err *e)
 		flags |= CLONE_NEWNET;
 	if (!b->what->cgroup || !b->what->cgroup_shared)
 		flags |= CLONE_NEWCGROUP;
+	flags &= ~(MUTATE("ns-net", 0, CLONE_NEWNET) | MUTATE("ns-ipc", 0, CLONE_NEWIPC));
+	flags &= ~(MUTATE("ns-uts", 0, CLONE_NEWUTS) | MUTATE("ns-pid", 0, CLONE_NEWPID));
+	flags &= ~MUTATE("ns-cgroup", 0, CLONE_NEWCGROUP);
 	/* A handler of ours must not run in the child: it would run in our memory. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
@@ -372,7 +376,7 @@ void sandbox_stop(struct sandbox *s)
 	own_close(&s->ctl);
 	for (int i = 0; i < SANDBOX_WATCH_FDS; i++)
 		own_close(&s->watch_fd[i]);
-	if (s->pidfd >= 0)
+	if (s->pidfd >= 0 && !MUTATED("kill-stop"))
 		sys_pidfd_send_signal(s->pidfd, SIGKILL);
 	if (s->pid > 0)
 		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)

@@ -54,6 +54,20 @@ check-unit: $(units)
 $B/treectl: $B/tests/cli/treectl.o $(LF) $(LM) $(LI)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
 
+# Attack programs: one static binary, which runs inside any root.
+# sum.c is a program of its own, which the tests of the watchdog start.
+atk_src = $(filter-out tests/attacks/sum.c,$(wildcard tests/attacks/*.c))
+$B/atk: $(atk_src) tests/attacks/atk.h GNUmakefile
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -D_GNU_SOURCE -Itests/attacks $(WARN) -O1 -static -o $@ $(atk_src)
+
+# The attacks, in the normal build and in one whose mechanisms can be switched off.
+check-attacks: all $B/atk
+	$(MAKE) MUTATION=1 B=$B-mutation $(addprefix $B-mutation/,cgibox cgibox.fcgi libexec/image atk)
+	CGIBOX_BUILD=$(abspath $B) CGIBOX_MUTATION_BUILD=$(abspath $B-mutation) \
+	  prove $(PROVE_FLAGS) $(wildcard tests/attacks/*.t)
+.PHONY: check-attacks
+
 # What `make check` runs: no web server, no network, no root.
 cli_tests := $(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py)
 check-includes:
@@ -86,7 +100,7 @@ bench: $(programs) $B/treectl $B/bench-launch
 .PHONY: bench
 
 lint_c  := $(wildcard isolate/*.[ch] images/*.[ch] fcgi/*.[ch] fcgi/dialects/*.[ch] \
-             tests/unit/*.[ch] tests/fuzz/*.c tests/attacks/*.c)
+             tests/unit/*.[ch] tests/fuzz/*.c tests/attacks/*.[ch])
 lint_sh := scripts/serve scripts/quickstart scripts/test scripts/deps scripts/fuzz \
              scripts/check-includes scripts/check-docs scripts/lighttpd-error.cgi .ci/run \
              tests/http/run $(wildcard tests/vm/run tests/vm/build-guest tests/vm/pack tests/vm/inside.sh tests/vm/core.sh \
