@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "isolate/beneath.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 #include "isolate/watch_proc.h"
@@ -80,8 +81,7 @@ static uint64_t used_bytes(int fd)
 /* The root of the sandbox's procfs: listing it lists its processes and no others. */
 static int open_proc(int root, struct err *e)
 {
-	OWN_FD fd = sys_openat2(root, "proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0,
-		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+	OWN_FD fd = beneath_open(root, "proc", O_RDONLY | O_DIRECTORY, BENEATH_NO_LINKS);
 	struct statfs s;
 
 	if (fd < 0 || fstatfs(fd, &s) < 0)
@@ -94,9 +94,9 @@ static int open_proc(int root, struct err *e)
 /* Those that hold next to nothing (/dev, what covers parts of /proc) are not worth a descriptor. */
 static void add_tmpfs(struct watch *w, const char *path)
 {
-	OWN_FD fd = sys_openat2(w->root, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
-		RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
-
+	size_t slashes = strspn(path, "/");
+	OWN_FD fd = beneath_open(w->root, path[slashes] ? path + slashes : ".",
+		O_PATH | O_DIRECTORY, BENEATH_NO_LINKS);
 	struct statfs s;
 
 	if (fd >= 0 && fstatfs(fd, &s) == 0 && s.f_type == TMPFS_MAGIC &&

@@ -1,15 +1,15 @@
 #!/bin/bash
 # usage (inside the guest of tests/vm/run, in a tree made by tests/vm/pack):
-#	tests/vm/inside.sh [unit] [cli] [cgroup] [http] [attacks] [TEST.py]...
+#	tests/vm/inside.sh [unit] [cli] [cgroup] [attacks] [mutation] [http] [TEST.py]...
 #
-# Runs what is named, by default all but the attacks, as the ordinary user: the unit tests, the command line
-# tests, the limits of control groups in a scope of the user's manager, and the HTTP tests through
-# lighttpd against a service that the installed copy of scripts/serve runs. Control groups must be in
-# force here. Passes on what the tests say and ends with 1 when one failed.
+# Runs what is named, by default all but mutation, as the ordinary user: the unit tests, the command line
+# tests, the limits of control groups and the attacks in scopes of the user's manager, and the HTTP
+# tests through lighttpd against a service that the installed copy of scripts/serve runs. Control groups
+# must be in force here. Passes on what the tests say and ends with 1 when one failed.
 set -u -o pipefail
 
 cd "$(dirname "$(readlink -f "$0")")/../.." || exit 125
-[ $# -gt 0 ] || set -- unit cli cgroup http
+[ $# -gt 0 ] || set -- unit cli cgroup attacks http
 failed=0
 
 echo "# $(uname -sr), $(id -un), $(nproc) processors"
@@ -34,7 +34,11 @@ for what; do
 		MUST_WORK=1 systemd-run --user --scope --quiet -p Delegate=yes \
 			prove -v tests/cli/cgroup.t || failed=1
 		;;
-	attacks) CGIBOX_MUTATION_BUILD=$PWD/build-mutation prove -v tests/attacks/*.t || failed=1 ;;
+	attacks)
+		systemd-run --user --scope --quiet -p Delegate=yes \
+			prove -v tests/attacks/run.t tests/attacks/posture.t || failed=1
+		;;
+	mutation) CGIBOX_MUTATION_BUILD=$PWD/build-mutation prove -v tests/attacks/mutation.t || failed=1 ;;
 	http)
 		for t in contract run patch archive; do
 			py+=("tests/http/daiv-$t.py")
