@@ -69,7 +69,8 @@ check-attacks: all $B/atk
 .PHONY: check-attacks
 
 # What `make check` runs: no web server, no network, no root.
-cli_tests := $(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py)
+# cgroup.t needs a delegated cgroup v2, which the guest of tests/vm has; here by `make check-cgroup`.
+cli_tests := $(filter-out tests/cli/cgroup.t,$(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py))
 check-includes:
 	scripts/check-includes
 check-docs:
@@ -77,6 +78,9 @@ check-docs:
 check-cli: $(programs) $B/treectl $B/rootctl $B/root-probe
 	@$(if $(cli_tests),B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) \
 	  prove $(PROVE_FLAGS) $(cli_tests),:)
+check-cgroup: $(programs)
+	B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) prove $(PROVE_FLAGS) tests/cli/cgroup.t
+.PHONY: check-cgroup
 check: all check-includes check-docs check-unit check-cli
 .PHONY: check check-includes check-docs check-cli
 
