@@ -45,9 +45,11 @@ $(FB)/fuzz/%: tests/fuzz/%.c $(LI)
 	  $(call libs,libseccomp $(PKGS_image) $(PKGS_fcgi))
 .PHONY: fuzzers
 
+# How many test programs run at once.
+PROVE_JOBS ?= 2
 units: $(units)
 check-unit: $(units)
-	prove $(PROVE_FLAGS) -e '' $(units)
+	prove $(PROVE_FLAGS) -j$(PROVE_JOBS) -e '' $(units)
 .PHONY: units check-unit
 
 # Drives the tree server for tests/cli and tests/bench.
@@ -70,17 +72,20 @@ check-attacks: all $B/atk
 
 # What `make check` runs: no web server, no network, no root.
 # cgroup.t needs a delegated cgroup v2, which the guest of tests/vm has; here by `make check-cgroup`.
-cli_tests := $(filter-out tests/cli/cgroup.t,$(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py))
+# pasta.py needs /dev/net/tun and namespaces that root makes: `make check-pasta`.
+cli_tests := $(filter-out tests/cli/cgroup.t tests/cli/pasta.py,$(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py))
 check-includes:
 	scripts/check-includes
 check-docs:
 	CC=$(CC) scripts/check-docs
 check-cli: $(programs) $B/treectl $B/rootctl $B/root-probe
 	@$(if $(cli_tests),B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) \
-	  prove $(PROVE_FLAGS) $(cli_tests),:)
+	  prove $(PROVE_FLAGS) -j$(PROVE_JOBS) $(cli_tests),:)
 check-cgroup: $(programs)
 	B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) prove $(PROVE_FLAGS) tests/cli/cgroup.t
-.PHONY: check-cgroup
+check-pasta: $(programs)
+	B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) prove $(PROVE_FLAGS) tests/cli/pasta.py
+.PHONY: check-cgroup check-pasta
 check: all check-includes check-docs check-unit check-cli
 .PHONY: check check-includes check-docs check-cli
 

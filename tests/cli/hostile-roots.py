@@ -203,9 +203,10 @@ for errnum in (errno.ENOSYS, errno.EPERM):
     touched()
     rc, out, err = cgibox("run", "--bind", canary + ":/bin/x", "true", filter=filter)
     ok(rc == 71 and "symbolic links" in err, name + ": a link on the way to a mount target is refused", rc, err)
-    ok(cgibox("run", "--bind", canary + ":/var/run/../etc/x", "true")[0] == 0, "control: with openat2 links and .. are followed")
-    rc, out, err = cgibox("run", "--bind", canary + ":/usr/../etc/x", "true", filter=filter)
-    ok(rc == 71 and "symbolic links" in err, name + ": and so is \"..\"", rc, err)
+    rc, out, err = cgibox("run", "--bind", canary + ":/var/run/x", "true")
+    ok(rc == 0, "control: with openat2 a link is followed", rc, err)
+    rc, out, err = cgibox("run", "--bind", canary + ":/var/run/x", "true", filter=filter)
+    ok(rc == 71 and "symbolic links" in err, name + ": which is refused without it", rc, err)
     rc, out, err = cgibox("run", "--cwd", "/bin", "true", filter=filter)
     ok(rc == 65 and "symbolic links" in err, name + ": a link on the way to the working directory too", rc, err)
     with tarfile.open(os.path.join(top, "merged.tar"), "w") as t:

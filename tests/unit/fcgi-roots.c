@@ -304,14 +304,17 @@ static bool open_bench(struct bench *b, struct service *s, const char *self)
 static void test_roots(struct bench *b)
 {
 	OWN_BUF before = BUF_INIT(SNAPSHOT_MAX);
-	unsigned private = 0, refused = 0;
+	unsigned private = 0, refused = 0, tried = 0;
+	/* every nth only: where the same is run several times, or slowly */
+	const char *text = getenv("CGIBOX_TEST_STRIDE");
+	size_t stride = text && atoi(text) > 0 ? (size_t)atoi(text) : 1;
 	struct session_spec spec = {0};
 	char id[SESSION_ID_LEN + 1];
 
 	/* the first session makes the image's directory */
 	ok(create(b->s, &spec, id) && removed(b, id), "a session before all");
 	snapshot(b, &before);
-	for (size_t i = 0; i < ROOTS_COUNT; i++) {
+	for (size_t i = 0; i < ROOTS_COUNT; i += stride, tried++) {
 		const char *how = try_root(b, i, &before, false);
 
 		if (!how) /* by us, or by whoever reads all of /tmp: ours would be again */
@@ -320,8 +323,8 @@ static void test_roots(struct bench *b)
 		private += !strcmp(how, "private");
 		refused += !strcmp(how, "refused");
 	}
-	ok(private >= ROOTS_COUNT / 3 && refused >= ROOTS_COUNT / 10,
-		"of %d roots %u started and %u were refused", ROOTS_COUNT, private, refused);
+	ok(private >= tried / 3 && refused >= tried / 10,
+		"of %u roots %u started and %u were refused", tried, private, refused);
 }
 
 int main(int argc, char **argv)
