@@ -22,6 +22,10 @@ int init_root_build(const struct plan *p, int *null, int *user, struct err *e);
 /* Sets the quotas of the user namespace: from now on nobody makes a namespace in it. */
 int init_root_quotas(int user, struct err *e);
 
+/* Puts files of ours over some below /etc of the new root; dev is the new /dev, still writable.
+ * Before anything that lies on the host is mounted in the root: nothing is made there. */
+int init_etc_build(const struct plan *p, int root, int dev, struct err *e);
+
 /* Drops what is left: Landlock, capabilities, seccomp, in this order. */
 int init_drop_rights(const struct plan *p, struct err *e);
 

@@ -290,35 +290,6 @@ static int add_dir_fs(int dev, const char *name, int mnt, struct err *e)
 	return attach(own, at, name, e);
 }
 
-/*
- * The resolver of a sandbox with pasta, in a file of ours. It is made in the new /dev, whose name
- * for it goes again, and mounted over what the image has there: over a symbolic link itself, not
- * over what it names, which may be missing.
- */
-static int bind_resolver(int root, int dev, struct err *e)
-{
-	static const char text[] = "nameserver " PLAN_NET_DNS "\noptions edns0\n";
-	static const char name[] = ".resolv.conf", path[] = "/etc/resolv.conf";
-	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
-					    MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
-	OWN_FD file = openat(dev, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0444);
-	OWN_FD mnt = -1, at = -1;
-
-	if (file < 0 || write(file, text, sizeof text - 1) != (ssize_t)sizeof text - 1)
-		return err_set(e, ERR_SETUP, errno, "write the resolver's file");
-	mnt = sys_open_tree(dev, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (mnt < 0 || sys_mount_setattr(mnt, "", AT_EMPTY_PATH, &ro) < 0)
-		return err_set(e, ERR_SETUP, errno, "prepare the resolver's file");
-	at = beneath_open(root, path, O_PATH | O_NOFOLLOW, BENEATH_IN_ROOT);
-	if (at < 0 && errno == ENOENT)
-		at = beneath_make_file(root, path, BENEATH_IN_ROOT);
-	at = check_target(take_fd(&at), path, e);
-	if (at < 0 || attach(mnt, at, path, e) < 0)
-		return -1;
-	return unlinkat(dev, name, 0) < 0 ? err_set(e, ERR_SETUP, errno, "unlink a file of /dev")
-					  : 0;
-}
-
 /* A /dev of our own: the harmless devices, a private devpts, shared memory with limits. */
 static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 {
@@ -354,7 +325,7 @@ static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 				MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e),
 			e) < 0)
 		return -1;
-	if (p->network == PLAN_NET_PASTA && bind_resolver(root, dev, e) < 0)
+	if (init_etc_build(p, root, dev, e) < 0)
 		return -1;
 	if (!MUTATED("dev-read-only") && sys_mount_setattr(dev, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "make /dev read-only");
