@@ -34,20 +34,21 @@ static int open_place(int dir, const char *name, enum when when)
 	return take_fd(&at);
 }
 
-/* A detached read-only mount of text, in a file of the new /dev whose name there goes again. */
+/* A name in the new /dev, which goes again once the file that has it is mounted elsewhere. */
+static const char scratch[] = ".text";
+
+/* A detached read-only mount of text. */
 static int new_text(int dev, const char *text, struct err *e)
 {
-	static const char name[] = ".text";
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
 					    MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
-	OWN_FD file = openat(dev, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644), mnt = -1;
+	OWN_FD file = openat(dev, scratch, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644), mnt = -1;
 	ssize_t n = (ssize_t)strlen(text);
 
 	if (file < 0 || write(file, text, (size_t)n) != n)
 		return err_set(e, ERR_SETUP, errno, "write a file of /dev");
-	mnt = sys_open_tree(dev, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (mnt < 0 || sys_mount_setattr(mnt, "", AT_EMPTY_PATH, &ro) < 0 ||
-		unlinkat(dev, name, 0) < 0)
+	mnt = sys_open_tree(dev, scratch, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (mnt < 0 || sys_mount_setattr(mnt, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "prepare a file of /dev");
 	return take_fd(&mnt);
 }
@@ -64,6 +65,8 @@ static int cover(
 		return -1;
 	if (sys_move_mount(mnt, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
 		return err_set(e, ERR_SETUP, errno, "attach %s", name);
+	if (unlinkat(dev, scratch, 0) < 0)
+		return err_set(e, ERR_SETUP, errno, "remove a name of /dev");
 	return 0;
 }
 
