@@ -1,6 +1,6 @@
 /*
  * Small files of ours over places below /etc: resolver and hosts of a sandbox that has a network,
- * and apt's drop-in where root is emulated. A root may be hostile, and it may be somebody else's
+ * and settings of package managers where root is emulated. A root may be hostile, and it may be somebody else's
  * where nothing can be made: a place that is no plain one is left as it is and stops no start.
  */
 #include <errno.h>
@@ -85,19 +85,32 @@ static int cover_network(const struct plan *p, int root, int dev, struct err *e)
 	return cover(dev, etc, "hosts", hosts, IF_EMPTY, e);
 }
 
-/* apt looks whether the change to its own user took place, and it never does. */
-static int cover_apt(int root, int dev, struct err *e)
+/*
+ * What package managers do beyond calls. apt looks whether the change to its own user took place,
+ * and it never does. dpkg opens each file again, for fsync(2), after it gave it its mode: 0440 or the
+ * like is closed to a root without capabilities.
+ */
+static int cover_packages(int root, int dev, struct err *e)
 {
-	static const char text[] = "APT::Sandbox::User \"root\";\n";
-	OWN_FD dir = beneath_open(
-		root, "etc/apt/apt.conf.d", O_PATH | O_DIRECTORY, BENEATH_NO_LINKS);
+	static const char name[] = "zz-cgibox-root"; /* one that both read, after all others */
+	static const char *const settings[][2] = {
+		{"etc/apt/apt.conf.d", "APT::Sandbox::User \"root\";\n"},
+		{"etc/dpkg/dpkg.cfg.d", "force-unsafe-io\n"},
+	};
 
-	return dir < 0 ? 0 : cover(dev, dir, "zz-cgibox-root", text, ALWAYS, e);
+	for (size_t i = 0; i < NELEM(settings); i++) {
+		OWN_FD dir = beneath_open(
+			root, settings[i][0], O_PATH | O_DIRECTORY, BENEATH_NO_LINKS);
+
+		if (dir >= 0 && cover(dev, dir, name, settings[i][1], ALWAYS, e) < 0)
+			return -1;
+	}
+	return 0;
 }
 
 int init_etc_build(const struct plan *p, int root, int dev, struct err *e)
 {
 	if (p->resolver && cover_network(p, root, dev, e) < 0)
 		return -1;
-	return p->root_emulation ? cover_apt(root, dev, e) : 0;
+	return p->root_emulation ? cover_packages(root, dev, e) : 0;
 }
