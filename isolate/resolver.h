@@ -5,7 +5,7 @@
 #include "isolate/buf.h"
 #include "isolate/err.h"
 
-enum { RESOLVER_MAX = 32768 /* bytes; init writes them into a tmpfs of 64 KiB */ };
+enum { RESOLVER_MAX = 32768 /* bytes; init_etc.c has room for them */ };
 
 /*
  * Appends this machine's /etc/resolv.conf as it is now, links followed, up to its first NUL; nothing
