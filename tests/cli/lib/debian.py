@@ -1,11 +1,10 @@
-"""A small Debian root of this machine's release, from the mirror that this machine's apt is set to. Made once, kept in the
-build directory: DEBIAN_ROOT names another file."""
+"""A small Debian root of this machine's release, from the mirror that this machine's apt is set to. Made once and kept where
+tests/vm/run keeps its guest, $XDG_CACHE_HOME/cgibox (root: /var/cache/cgibox); DEBIAN_ROOT names another file."""
 import os
 import shutil
 import subprocess
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-BUILD = os.environ.get("CGIBOX_BUILD") or os.path.join(HERE, "../../../build")
+CACHE = "/var/cache" if os.getuid() == 0 else os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 
 
 def sources():
@@ -27,21 +26,25 @@ def settings():
 
 def root():
     """(path of a tar file, None) or (None, why not)."""
-    path = os.environ.get("DEBIAN_ROOT") or os.path.join(BUILD, "debian-root.tar")
-    if os.path.exists(path):
-        return path, None
     for tool in ("mmdebstrap", "apt-get", "apt-config"):
         if not shutil.which(tool):
             return None, "%s is not installed" % tool
     release, lines = sources()
+    path = os.environ.get("DEBIAN_ROOT") or os.path.join(CACHE, "cgibox", "debian-%s.tar.gz" % "".join(release))
+    if os.path.exists(path):
+        return path, None
     if not any(x.endswith("%s main" % r) for r in release for x in lines):
         return None, "this machine's apt has no mirror of its own release"
     print("# making %s, once: this takes minutes" % path, flush=True)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    new = os.path.join(os.path.dirname(path), "new-%d-%s" % (os.getpid(), os.path.basename(path)))
     args = ["mmdebstrap", "--variant=minbase", "--include=ca-certificates"]
     args += ["--aptopt=" + x for x in settings()]
-    p = subprocess.run(args + [release[0], path + ".new.tar", *lines], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    p = subprocess.run(args + [release[0], new, *lines], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if p.returncode:
+        if os.path.exists(new):
+            os.unlink(new)
         return None, "mmdebstrap: " + (p.stderr.strip().splitlines() or ["no reason given"])[-1]
-    os.chmod(path + ".new.tar", 0o644)
-    os.rename(path + ".new.tar", path)
+    os.chmod(new, 0o644)
+    os.rename(new, path)
     return path, None
