@@ -423,6 +423,7 @@ static int read_program(scmp_filter_ctx ctx, bool prologue, struct filter *out, 
 	}
 	out->len = (unsigned short)n;
 	out->clone3 = prologue ? PROLOGUE_CLONE3 : 0;
+	out->calls = (unsigned short)head;
 	return 0;
 }
 
@@ -485,22 +486,24 @@ static int fake_calls(struct sock_filter b[FAKE_LEN], struct err *e)
 
 int filter_emulate_root(const struct filter *payload, struct filter *out, struct err *e)
 {
-	size_t n = (size_t)payload->len + FAKE_LEN, rest = payload->len - (size_t)PROLOGUE;
 	struct sock_filter block[FAKE_LEN];
+	size_t head = payload->calls, added = head ? FAKE_LEN : 0, n = payload->len + added;
 
 	memset(out, 0, sizeof *out);
-	if (payload->len <= PROLOGUE || n > BPF_MAXINSNS)
+	if (payload->len <= head || n > BPF_MAXINSNS)
 		return err_set(e, ERR_BUG, 0, "seccomp filter of %zu instructions", n);
 	if (fake_calls(block, e) < 0)
 		return err_in(e, "seccomp filter");
 	out->ins = calloc(n, sizeof *out->ins);
 	if (!out->ins)
 		return err_set(e, ERR_SETUP, ENOMEM, "seccomp filter");
-	memcpy(out->ins, payload->ins, PROLOGUE * sizeof *out->ins);
-	memcpy(out->ins + PROLOGUE, block, sizeof block);
-	memcpy(out->ins + PROLOGUE + FAKE_LEN, payload->ins + PROLOGUE, rest * sizeof *out->ins);
+	memcpy(out->ins, payload->ins, head * sizeof *out->ins);
+	memcpy(out->ins + head, block, added * sizeof *out->ins);
+	memcpy(out->ins + head + added, payload->ins + head,
+		(payload->len - head) * sizeof *out->ins);
 	out->len = (unsigned short)n;
-	out->clone3 = payload->clone3; /* it lies in the prologue */
+	out->clone3 = payload->clone3; /* it lies before */
+	out->calls = payload->calls;
 	return 0;
 }
 

@@ -19,6 +19,9 @@ struct filter {
 	unsigned short len;      /* instructions */
 	unsigned short clone3;   /* FILTER_PAYLOAD: the instruction that turns clone3(2) away: with
 				  * its jt = 1 the call passes */
+	unsigned short calls;    /* FILTER_PAYLOAD: the first instruction after the checks of
+				  * architecture and newest call, with the number loaded; 0 = a
+				  * test build without them */
 };
 
 /*
