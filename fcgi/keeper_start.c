@@ -117,6 +117,7 @@ static struct launch launch_base(
 	return (struct launch){
 		.uid = (uint32_t)conf->run_uid,
 		.gid = (uint32_t)conf->run_gid,
+		.root_emulation = conf_emulates_root(conf, conf->run_uid),
 		.hostname = "sandbox",
 		.host_network = c->record.network && conf->network == NETWORK_HOST,
 		.processes_max = (uint32_t)conf->processes_max,

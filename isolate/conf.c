@@ -88,6 +88,9 @@ static const struct key keys[] = {
 		"output kept of one command; the rest is counted"),
 	INT(run_uid, 0, 65533, "1000", "user id inside"),
 	INT(run_gid, 0, 65533, "1000", "group id inside"),
+	ENUM(root_emulation, "auto on off", "auto",
+		"whether chown, setuid and the like succeed without effect; auto = when the user "
+		"id inside is 0"),
 	STR(run_home, "/home/daiv-sandbox", "HOME inside"),
 	ENUM(network, "none host pasta", "none",
 		"what clients may ask for: host = the machine's own network, pasta = a private "
@@ -284,6 +287,13 @@ int conf_set(struct conf *c, const char *key, const char *value, struct err *e)
 	if (!k)
 		return err_set(e, ERR_CONF, 0, "unknown key \"%.60s\"", key);
 	return check_list(key, value, e) < 0 ? -1 : key_set(c, k, value, e);
+}
+
+bool conf_emulates_root(const struct conf *c, int64_t uid)
+{
+	if (c->root_emulation == ROOT_EMULATION_AUTO)
+		return uid == 0;
+	return c->root_emulation == ROOT_EMULATION_ON;
 }
 
 bool conf_known(const char *key)

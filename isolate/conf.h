@@ -17,6 +17,7 @@
 
 enum conf_backend { BACKEND_ISOLATE, BACKEND_DOCKER };
 enum conf_network { NETWORK_NONE, NETWORK_HOST, NETWORK_PASTA };
+enum conf_root_emulation { ROOT_EMULATION_AUTO, ROOT_EMULATION_ON, ROOT_EMULATION_OFF };
 enum conf_pull { PULL_NEVER, PULL_MISSING };
 enum conf_unenforceable { UNENFORCEABLE_REFUSE, UNENFORCEABLE_REPORT };
 
@@ -49,6 +50,7 @@ struct conf {
 	int64_t command_timeout_s, command_timeout_max_s, output_max_bytes;
 	int64_t run_uid, run_gid;
 	char *run_home;
+	int64_t root_emulation;       /* enum conf_root_emulation */
 	int64_t network;              /* enum conf_network */
 	char *network_blocked;        /* CIDR list */
 	char *pasta_program;          /* "" = found along PATH */
@@ -87,6 +89,9 @@ int conf_load(struct conf *c, const char *file, char *const *env, struct err *e)
 
 /* The same parser over bytes; `name` is used in messages. Pure but for c; a fuzz target. */
 int conf_parse(struct conf *c, const char *name, const char *text, size_t n, struct err *e);
+
+/* Whether root is emulated in a sandbox of this user id inside. */
+bool conf_emulates_root(const struct conf *c, int64_t uid);
 
 /* Sets one key from text; e names key and value but no place. */
 int conf_set(struct conf *c, const char *key, const char *value, struct err *e);

@@ -423,6 +423,87 @@ static int read_program(scmp_filter_ctx ctx, bool prologue, struct filter *out, 
 	}
 	out->len = (unsigned short)n;
 	out->clone3 = prologue ? PROLOGUE_CLONE3 : 0;
+	out->calls = (unsigned short)head;
+	return 0;
+}
+
+/* Any process may fail at these; in a sandbox of one uid nothing depends on their success. */
+static const char *const faked[] = {"chown", "fchown", "lchown", "fchownat", "setuid", "setgid",
+	"setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups",
+	"capset"};
+
+enum {
+	FAKED = NELEM(faked),
+	FAKE_MODE1 = FAKED + 3, /* where the mode is the second argument, */
+	FAKE_MODE2 = FAKED + 5, /* and where the third */
+	FAKE_KIND = FAKED + 6,
+	FAKE_OVER = FAKED + 9, /* to the first program */
+	FAKE_RET = FAKED + 10,
+	FAKE_LEN = FAKED + 11,
+};
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of an argument is first");
+
+/* The jump from one instruction of the block to another. */
+#define TO(from, to) (uint8_t)((to) - (from)-1)
+
+/*
+ * The block of filter_emulate_root(). It begins with the number of the call loaded; a call that this
+ * architecture lacks has one over NEWEST_KNOWN_CALL and is never compared. Of a mode the kernel takes
+ * 16 bits.
+ */
+static int fake_calls(struct sock_filter b[FAKE_LEN], struct err *e)
+{
+	const struct sock_filter tail[FAKE_LEN - FAKED] = {
+		{BPF_JMP | BPF_JEQ | BPF_K, TO(FAKED, FAKE_MODE1), 0, 0},
+		{BPF_JMP | BPF_JEQ | BPF_K, TO(FAKED + 1, FAKE_MODE2), 0, 0},
+		BPF_STMT(BPF_JMP | BPF_JA, FAKE_LEN - (FAKED + 2) - 1),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_STMT(BPF_JMP | BPF_JA, TO(FAKED + 4, FAKE_KIND)),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, S_IFMT),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, S_IFCHR, TO(FAKED + 7, FAKE_RET), 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, S_IFBLK, TO(FAKED + 8, FAKE_RET), 0),
+		BPF_STMT(BPF_JMP | BPF_JA, TO(FAKE_OVER, FAKE_LEN)),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 0),
+	};
+	int nr;
+
+	for (int i = 0; i < FAKED; i++) {
+		if (call_number(faked[i], &nr, e) < 0)
+			return -1;
+		b[i] = (struct sock_filter)BPF_JUMP(
+			BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)nr, TO(i, FAKE_RET), 0);
+	}
+	memcpy(b + FAKED, tail, sizeof tail);
+	if (call_number("mknod", &nr, e) < 0)
+		return -1;
+	b[FAKED].k = (uint32_t)nr;
+	if (call_number("mknodat", &nr, e) < 0)
+		return -1;
+	b[FAKED + 1].k = (uint32_t)nr;
+	return 0;
+}
+
+int filter_emulate_root(const struct filter *payload, struct filter *out, struct err *e)
+{
+	struct sock_filter block[FAKE_LEN];
+	size_t head = payload->calls, added = head ? FAKE_LEN : 0, n = payload->len + added;
+
+	memset(out, 0, sizeof *out);
+	if (payload->len <= head || n > BPF_MAXINSNS)
+		return err_set(e, ERR_BUG, 0, "seccomp filter of %zu instructions", n);
+	if (fake_calls(block, e) < 0)
+		return err_in(e, "seccomp filter");
+	out->ins = calloc(n, sizeof *out->ins);
+	if (!out->ins)
+		return err_set(e, ERR_SETUP, ENOMEM, "seccomp filter");
+	memcpy(out->ins, payload->ins, head * sizeof *out->ins);
+	memcpy(out->ins + head, block, added * sizeof *out->ins);
+	memcpy(out->ins + head + added, payload->ins + head,
+		(payload->len - head) * sizeof *out->ins);
+	out->len = (unsigned short)n;
+	out->clone3 = payload->clone3; /* it lies before */
+	out->calls = payload->calls;
 	return 0;
 }
 

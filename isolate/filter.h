@@ -19,6 +19,9 @@ struct filter {
 	unsigned short len;      /* instructions */
 	unsigned short clone3;   /* FILTER_PAYLOAD: the instruction that turns clone3(2) away: with
 				  * its jt = 1 the call passes */
+	unsigned short calls;    /* FILTER_PAYLOAD: the first instruction after the checks of
+				  * architecture and newest call, with the number loaded; 0 = a
+				  * test build without them */
 };
 
 /*
@@ -27,6 +30,13 @@ struct filter {
  * it serves.
  */
 int filter_build(enum filter_kind kind, struct filter *out, struct err *e);
+/*
+ * A second program from one of FILTER_PAYLOAD, for a sandbox whose only user is to pass for root:
+ * calls that set owner, user, groups or capabilities and those that make a device answer success
+ * and do nothing. All else is left to the first program, whose instructions follow unchanged, so
+ * nothing is allowed that it denies. Which calls: what Charliecloud's ch-run --seccomp fakes.
+ */
+int filter_emulate_root(const struct filter *payload, struct filter *out, struct err *e);
 void filter_free(struct filter *f);
 
 /* Loads it into the calling thread; sets no_new_privs first. There is no way back. */

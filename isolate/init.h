@@ -22,6 +22,15 @@ int init_root_build(const struct plan *p, int *null, int *user, struct err *e);
 /* Sets the quotas of the user namespace: from now on nobody makes a namespace in it. */
 int init_root_quotas(int user, struct err *e);
 
+/* A detached tmpfs with limits and MOUNT_ATTR_* attr; returns its mount descriptor. */
+int init_tmpfs(uint64_t bytes, uint64_t inodes, uint32_t mode, unsigned attr, struct err *e);
+/* Attaches a detached mount at a place that is open by O_PATH; what is for the message. */
+int init_attach(int mnt, int at, const char *what, struct err *e);
+
+/* Puts files of ours over some below /etc of the new root; dev is the new /dev, still writable.
+ * Before anything that lies on the host is mounted in the root: nothing is made there. */
+int init_etc_build(const struct plan *p, int root, int dev, struct err *e);
+
 /* Drops what is left: Landlock, capabilities, seccomp, in this order. */
 int init_drop_rights(const struct plan *p, struct err *e);
 

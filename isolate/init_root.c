@@ -60,15 +60,14 @@ static int check_own_dir(int root, const char *name, int mnt, struct err *e)
 	return 0;
 }
 
-static int attach(int mnt, int at, const char *what, struct err *e)
+int init_attach(int mnt, int at, const char *what, struct err *e)
 {
 	if (sys_move_mount(mnt, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
 		return err_set(e, ERR_SETUP, errno, "attach %s", what);
 	return 0;
 }
 
-/* A detached tmpfs with limits; returns its mount descriptor. */
-static int new_tmpfs(uint64_t bytes, uint64_t inodes, uint32_t mode, unsigned attr, struct err *e)
+int init_tmpfs(uint64_t bytes, uint64_t inodes, uint32_t mode, unsigned attr, struct err *e)
 {
 	char size[32], nr[32], oct[16];
 	OWN_FD fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
@@ -196,9 +195,9 @@ static int mount_overlay(const struct plan *p, const struct plan_mount *m, int a
 static int tmpfs_upper(
 	const struct plan_mount *m, int at, int *upper, int *work, struct layers *l, struct err *e)
 {
-	OWN_FD mnt = new_tmpfs(m->bytes, m->inodes, 0755, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e);
+	OWN_FD mnt = init_tmpfs(m->bytes, m->inodes, 0755, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e);
 
-	if (mnt < 0 || attach(mnt, at, "the upper tmpfs", e) < 0)
+	if (mnt < 0 || init_attach(mnt, at, "the upper tmpfs", e) < 0)
 		return -1;
 	if (mkdirat(mnt, "upper", 0755) < 0 || mkdirat(mnt, "work", 0755) < 0)
 		return err_set(e, ERR_SETUP, errno, "prepare the upper tmpfs");
@@ -239,7 +238,7 @@ static int do_bind(const struct plan *p, const struct plan_mount *m, int root, s
 	if (fstat(mnt, &st) < 0)
 		return err_set(e, ERR_SETUP, errno, "look at %s", src);
 	at = S_ISDIR(st.st_mode) ? make_dir(root, dst, e) : make_file(root, dst, e);
-	return at < 0 ? -1 : attach(mnt, at, dst, e);
+	return at < 0 ? -1 : init_attach(mnt, at, dst, e);
 }
 
 static int do_mount(const struct plan *p, const struct plan_mount *m, int root, struct err *e)
@@ -253,9 +252,9 @@ static int do_mount(const struct plan *p, const struct plan_mount *m, int root, 
 	case PLAN_TMPFS:
 		at = make_dir(root, dst, e);
 		mnt = at < 0 ? -1
-			     : new_tmpfs(m->bytes, m->inodes, m->mode,
+			     : init_tmpfs(m->bytes, m->inodes, m->mode,
 				       MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e);
-		return mnt < 0 ? -1 : attach(mnt, at, dst, e);
+		return mnt < 0 ? -1 : init_attach(mnt, at, dst, e);
 	case PLAN_OVERLAY:
 		at = make_dir(root, dst, e);
 		return at < 0 ? -1 : do_overlay(p, m, at, e);
@@ -275,7 +274,7 @@ static int add_device(int dev, const char *name, struct err *e)
 	at = openat(dev, name, O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0644);
 	if (at < 0)
 		return err_set(e, ERR_SETUP, errno, "make /dev/%s", name);
-	return attach(mnt, at, path, e);
+	return init_attach(mnt, at, path, e);
 }
 
 static int add_dir_fs(int dev, const char *name, int mnt, struct err *e)
@@ -287,36 +286,7 @@ static int add_dir_fs(int dev, const char *name, int mnt, struct err *e)
 	if (mkdirat(dev, name, 0755) < 0 ||
 		(at = openat(dev, name, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return err_set(e, ERR_SETUP, errno, "make /dev/%s", name);
-	return attach(own, at, name, e);
-}
-
-/*
- * The resolver of a sandbox with pasta, in a file of ours. It is made in the new /dev, whose name
- * for it goes again, and mounted over what the image has there: over a symbolic link itself, not
- * over what it names, which may be missing.
- */
-static int bind_resolver(int root, int dev, struct err *e)
-{
-	static const char text[] = "nameserver " PLAN_NET_DNS "\noptions edns0\n";
-	static const char name[] = ".resolv.conf", path[] = "/etc/resolv.conf";
-	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
-					    MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
-	OWN_FD file = openat(dev, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0444);
-	OWN_FD mnt = -1, at = -1;
-
-	if (file < 0 || write(file, text, sizeof text - 1) != (ssize_t)sizeof text - 1)
-		return err_set(e, ERR_SETUP, errno, "write the resolver's file");
-	mnt = sys_open_tree(dev, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (mnt < 0 || sys_mount_setattr(mnt, "", AT_EMPTY_PATH, &ro) < 0)
-		return err_set(e, ERR_SETUP, errno, "prepare the resolver's file");
-	at = beneath_open(root, path, O_PATH | O_NOFOLLOW, BENEATH_IN_ROOT);
-	if (at < 0 && errno == ENOENT)
-		at = beneath_make_file(root, path, BENEATH_IN_ROOT);
-	at = check_target(take_fd(&at), path, e);
-	if (at < 0 || attach(mnt, at, path, e) < 0)
-		return -1;
-	return unlinkat(dev, name, 0) < 0 ? err_set(e, ERR_SETUP, errno, "unlink a file of /dev")
-					  : 0;
+	return init_attach(own, at, name, e);
 }
 
 /* A /dev of our own: the harmless devices, a private devpts, shared memory with limits. */
@@ -332,9 +302,9 @@ static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 	OWN_FD at = make_own_dir(root, "dev", e);
 	OWN_FD dev = at < 0                   ? -1
 		     : MUTATED("private-dev") ? new_bind("/dev", true, 0, e)
-					      : new_tmpfs(65536, 64, 0755, MOUNT_ATTR_NOSUID, e);
+					      : init_tmpfs(65536, 64, 0755, MOUNT_ATTR_NOSUID, e);
 
-	if (dev < 0 || attach(dev, at, "/dev", e) < 0)
+	if (dev < 0 || init_attach(dev, at, "/dev", e) < 0)
 		return -1;
 	if (MUTATED("private-dev"))
 		return (*out = take_fd(&dev)) < 0;
@@ -350,11 +320,11 @@ static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 			    : new_fs("devpts", pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e),
 		    e) < 0 ||
 		add_dir_fs(dev, "shm",
-			new_tmpfs(p->shm_bytes, p->shm_inodes, 01777,
+			init_tmpfs(p->shm_bytes, p->shm_inodes, 01777,
 				MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e),
 			e) < 0)
 		return -1;
-	if (p->network == PLAN_NET_PASTA && bind_resolver(root, dev, e) < 0)
+	if (init_etc_build(p, root, dev, e) < 0)
 		return -1;
 	if (!MUTATED("dev-read-only") && sys_mount_setattr(dev, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "make /dev read-only");
@@ -373,10 +343,10 @@ static int mask_path(int proc, const char *path, struct err *e)
 	if (fstat(at, &st) < 0)
 		return err_set(e, ERR_SETUP, errno, "look at /proc/%s", path);
 	mnt = S_ISDIR(st.st_mode)
-		      ? new_tmpfs(4096, 2, 0555,
+		      ? init_tmpfs(4096, 2, 0555,
 				MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e)
 		      : new_bind("/dev/null", false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e);
-	return mnt < 0 ? -1 : attach(mnt, at, path, e);
+	return mnt < 0 ? -1 : init_attach(mnt, at, path, e);
 }
 
 static int readonly_path(int proc, const char *path, struct err *e)
@@ -392,7 +362,7 @@ static int readonly_path(int proc, const char *path, struct err *e)
 		return errno == ENOENT ? 0 : err_set(e, ERR_SETUP, errno, "open /proc/%s", path);
 	if (mnt < 0 || sys_mount_setattr(mnt, "", AT_EMPTY_PATH, &ro) < 0)
 		return err_set(e, ERR_SETUP, errno, "make /proc/%s read-only", path);
-	return attach(mnt, at, path, e);
+	return init_attach(mnt, at, path, e);
 }
 
 /* A quota that this kernel lacks needs no value. */
@@ -477,7 +447,7 @@ static int build_proc(const struct plan *p, int root, int *proc, int *user, stru
 			    : new_fs("proc", NULL,
 				      MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, e);
 
-	if (mnt < 0 || attach(mnt, at, "/proc", e) < 0)
+	if (mnt < 0 || init_attach(mnt, at, "/proc", e) < 0)
 		return -1;
 	*user = openat(mnt, "sys/user", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (*user < 0)

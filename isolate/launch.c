@@ -20,6 +20,7 @@
 #include "isolate/idmap.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
+#include "isolate/resolver.h"
 #include "isolate/sys.h"
 
 #ifndef MFD_EXEC
@@ -58,6 +59,10 @@ int launcher_open(struct launcher *l, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "prepare pid 1");
 	if (filter_build(FILTER_PAYLOAD, &l->filter, e) < 0)
 		return -1;
+	if (filter_emulate_root(&l->filter, &l->root_filter, e) < 0) {
+		filter_free(&l->filter);
+		return -1;
+	}
 	l->init_fd = take_fd(&fd);
 	return 0;
 }
@@ -66,6 +71,7 @@ void launcher_close(struct launcher *l)
 {
 	own_close(&l->init_fd);
 	filter_free(&l->filter);
+	filter_free(&l->root_filter);
 }
 
 /* Appends a string and returns its offset; 0 for NULL. */
@@ -119,9 +125,23 @@ static int put_mounts(struct buf *b, const struct launch *w, struct plan *p, str
 }
 
 /* For pid 1, which starts commands by it; it turns the call away for each of them. */
-static void allow_clone3(const struct launcher *l, struct sock_filter *ins)
+static void allow_clone3(const struct filter *f, struct sock_filter *ins)
 {
-	ins[l->filter.clone3].jt = ins[l->filter.clone3].jf;
+	ins[f->clone3].jt = ins[f->clone3].jf;
+}
+
+/* A sandbox on the machine's network looks names up as the machine does, one behind a router of its
+ * own by what answers there. */
+static int put_resolver(struct buf *b, const struct launch *w, struct plan *p, struct err *e)
+{
+	OWN_BUF text = BUF_INIT(RESOLVER_MAX + 1);
+
+	if (w->pasta)
+		buf_adds(&text, "nameserver " PLAN_NET_DNS "\noptions edns0\n");
+	else if (w->host_network && resolver_read(&text, e) < 0)
+		return -1;
+	p->resolver = put_str(b, text.len > 0 ? text.p : NULL);
+	return 0;
 }
 
 /*
@@ -157,6 +177,20 @@ static const struct sock_filter pinned[] = {
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
 };
 
+static void put_filter(
+	struct buf *b, const struct launcher *l, const struct launch *w, struct plan *p)
+{
+	const struct filter *f = w->root_emulation ? &l->root_filter : &l->filter;
+	size_t before = w->cpus > 0 ? NELEM(pinned) : 0;
+
+	p->filter = (uint32_t)b->len;
+	p->nfilter = (uint32_t)(before + f->len);
+	buf_add(b, pinned, before * sizeof *pinned);
+	buf_add(b, f->ins, f->len * sizeof *f->ins);
+	if (p->in_cgroup && buf_ok(b))
+		allow_clone3(f, (struct sock_filter *)(void *)(b->p + p->filter) + before);
+}
+
 /* Writes the plan into a memfd; returns it. */
 static int make_plan(const struct launcher *l, const struct launch *w, struct err *e)
 {
@@ -178,7 +212,7 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 		.cpu_time_max_s = w->cpu_time_max_s,
 		.shm_bytes = w->shm_bytes,
 		.shm_inodes = w->shm_inodes,
-		.nfilter = l->filter.len};
+		.root_emulation = w->root_emulation};
 
 	if (w->cpus > 0 && choose_cpus(w->cpus, p.cpus, e) < 0)
 		return -1;
@@ -186,22 +220,14 @@ static int make_plan(const struct launcher *l, const struct launch *w, struct er
 	p.hostname = put_str(&b, w->hostname);
 	p.staging = put_str(&b, w->staging);
 	p.home = put_str(&b, w->home);
-	if (put_mounts(&b, w, &p, e) < 0)
+	if (put_resolver(&b, w, &p, e) < 0 || put_mounts(&b, w, &p, e) < 0)
 		return -1;
 	if (w->pasta) {
 		p.blocked = (uint32_t)b.len;
 		p.nblocked = (uint32_t)w->pasta->n;
 		buf_add(&b, w->pasta->route, w->pasta->n * sizeof *w->pasta->route);
 	}
-	p.filter = (uint32_t)b.len;
-	if (w->cpus > 0) {
-		buf_add(&b, pinned, sizeof pinned);
-		p.nfilter += NELEM(pinned);
-	}
-	buf_add(&b, l->filter.ins, l->filter.len * sizeof *l->filter.ins);
-	if (p.in_cgroup && buf_ok(&b))
-		allow_clone3(l, (struct sock_filter *)(void *)(b.p + p.filter) +
-					(p.nfilter - l->filter.len));
+	put_filter(&b, l, w, &p);
 	buf_add(&b, "", 1);
 	if (!buf_ok(&b))
 		return err_set(

@@ -34,9 +34,10 @@ struct launch {
 	uint32_t uid, gid; /* inside */
 	const char *hostname, *home;
 	const char *staging; /* an existing directory of ours; the root is mounted over it inside */
-	bool host_network;   /* share the caller's network namespace */
+	bool host_network;   /* share the caller's network namespace, and its resolver */
 	/* Not NULL: a network by way of pasta (launch_pasta.h), without these; borrowed */
 	const struct netblock *pasta;
+	bool root_emulation; /* chown, setuid and the like succeed without effect; filter.h */
 	struct launch_mount root;
 	const struct launch_mount *mounts;
 	size_t nmounts;
@@ -55,8 +56,8 @@ struct launch {
 
 /* What a process that starts sandboxes prepares once. */
 struct launcher {
-	int init_fd; /* sealed memfd with the static pid 1 */
-	struct filter filter;
+	int init_fd;                       /* sealed memfd with the static pid 1 */
+	struct filter filter, root_filter; /* root_filter: with root_emulation */
 };
 
 enum { SANDBOX_WATCH_FDS = 4 };

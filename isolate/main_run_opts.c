@@ -28,6 +28,8 @@ const char opts_usage[] =
 	"  --cwd DIR               directory inside\n"
 	"  --user USER[:GROUP]     names of the image or numbers; default the image's user, or 0\n"
 	"  --uid N, --gid N        numbers only\n"
+	"  --root-emulation auto|on|off  chown, setuid, mknod succeed without effect; auto: as uid "
+	"0\n"
 	"  --hostname NAME         default sandbox\n"
 	"  --network none|host|pasta  default none; the others need network in sandbox.conf\n"
 	"  --limit NAME=VALUE      processes, open-files, file-size, process-memory,\n"
@@ -243,6 +245,11 @@ static int set_network(struct run_opts *o, char *arg, struct err *e)
 	return err_set(e, ERR_CONF, 0, "\"%.60s\" is none of none, host, pasta", arg);
 }
 
+static int set_root_emulation(struct run_opts *o, char *arg, struct err *e)
+{
+	return conf_set(&o->conf, "root_emulation", arg, e);
+}
+
 static int set_limit(struct run_opts *o, char *arg, struct err *e)
 {
 	return limit_parse(o, arg, e);
@@ -347,6 +354,7 @@ static const struct option {
 	{"user", VALUE, set_user, NULL},
 	{"uid", VALUE, set_uid, "user"},
 	{"gid", VALUE, set_gid, "user"},
+	{"root-emulation", VALUE, set_root_emulation, NULL},
 	{"hostname", VALUE, set_hostname, NULL},
 	{"network", VALUE, set_network, NULL},
 	{"limit", VALUE | AGAIN, set_limit, NULL},

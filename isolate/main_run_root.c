@@ -51,6 +51,7 @@ void root_launch(const struct run_opts *o, const struct image *im, const struct 
 	*w = (struct launch){
 		.uid = u->uid,
 		.gid = u->gid,
+		.root_emulation = conf_emulates_root(c, u->uid),
 		.hostname = o->hostname,
 		.staging = d->staging,
 		.host_network = o->network == NETWORK_HOST,

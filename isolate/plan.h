@@ -87,6 +87,8 @@ struct plan {
 	uint32_t home;              /* created and owned; 0 = none */
 	uint32_t network;           /* enum plan_network */
 	uint32_t nblocked, blocked; /* offset of an array of struct plan_route, 8-byte aligned */
+	uint32_t resolver;          /* text of /etc/resolv.conf inside; 0 = what the root has */
+	uint32_t root_emulation;    /* 1: the filter lets root's calls succeed; init_etc.c */
 	uint32_t nmounts, mounts;   /* offset of an array of struct plan_mount, 8-byte aligned */
 	uint32_t filter, nfilter;   /* offset and count of struct sock_filter */
 	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, RLIMIT_NOFILE */
@@ -115,7 +117,7 @@ static inline bool plan_shape_ok(const struct plan *p, size_t size)
 	       p->blocked % 8 == 0 && p->blocked <= size &&
 	       p->nblocked <= (size - p->blocked) / sizeof(struct plan_route) &&
 	       p->nfilter <= (size - p->filter) / 8 && p->hostname < size && p->staging < size &&
-	       p->home < size;
+	       p->home < size && p->resolver < size;
 }
 
 #endif

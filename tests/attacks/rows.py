@@ -237,7 +237,7 @@ ROWS = [
     Row("devices of shown directories do not open", "nodev", ["nodev"], ["/devs/zero"],
         ["--bind", "/dev:/devs"]),
     Row("no whiteouts planted in a layer", "whiteout", (["landlock"] if ABI >= 6 else []) + ["device-nodes"], ["/layer/whiteout"],
-        lambda l: ["--bind", l.layer + ":/layer:rw"]),
+        lambda l: ["--root-emulation", "off", "--bind", l.layer + ":/layer:rw"]),
     Row("no terminal of the host", "foreign-pty", ["own-devpts"], [lambda l: l.foreign_pty()]),
     Row("no typing into the caller's terminal", "tiocsti", ["tiocsti", "setsid-init", "setsid-payload"]),
     Row("no controlling terminal of the caller", "ctty", ["setsid-init", "setsid-payload"]),
