@@ -38,7 +38,7 @@ int err_set(struct err *e, int kind, int errnum, const char *fmt, ...)
 /* Puts "context: " before the message of e (which may be NULL). Always returns -1. */
 int err_in(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Writes message and errno text into buf and returns buf. */
+/* Writes message and errno text into buf, "?" for each control character, and returns buf. */
 const char *err_text(const struct err *e, char *buf, size_t size);
 
 /* The exit code for an error kind, after sysexits(3). */

@@ -1,7 +1,6 @@
 /* Commands: starting, pumping their output, ending them. No heap: one static table of runs. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -26,9 +25,10 @@ enum {
 	STACK_BYTES = 32768,
 	PATH_ENTRY_MAX = 4096,
 	PUMP_BYTES = 65536,
-	START_STEP_MS = 20, /* a child that has not executed by then is continued, */
-	START_STEPS = 100,  /* and killed after so many */
-	REAP_MAX = 256,     /* children in one round of the loop */
+	CHILD_FD_REPORT = 3, /* in the child: the one descriptor over stderr */
+	START_STEP_MS = 20,  /* a child that has not executed by then is continued, */
+	START_STEPS = 100,   /* and killed after so many */
+	REAP_MAX = 256,      /* children in one round of the loop */
 	SIGPENDING_MAX = 4096,
 	MSGQUEUE_MAX = 819200, /* bytes; the kernel's default */
 	MEMLOCK_MAX = 8 << 20, /* bytes; the kernel's default */
@@ -102,7 +102,12 @@ static int child_limits(struct start *s)
 	return 0;
 }
 
-/* The descriptors may already be 0..2 themselves, so each is first moved out of that range. */
+/*
+ * The descriptors may already be 0..2 themselves, so each is first moved out of that range. All others
+ * are closed now, not by the exec: the program, its interpreter and PATH are a tenant's choice and are
+ * looked up before that, and by /proc/self/fd/N each open directory would be a way out, each socket
+ * and file of pid 1 the tenant's. The pipe of spawn() stays; no path leads on from it.
+ */
 static int child_descriptors(struct start *s)
 {
 	int fd[3];
@@ -113,8 +118,10 @@ static int child_descriptors(struct start *s)
 	for (int i = 0; i < 3; i++)
 		if (dup2(fd[i], i) < 0)
 			return err_set(&s->err, ERR_SETUP, errno, "place descriptor %d", i);
-	/* at the exec, not here: the pipe of spawn() must last until then */
-	if (!MUTATED("payload-close") && sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+	if (s->report != CHILD_FD_REPORT && dup3(s->report, CHILD_FD_REPORT, O_CLOEXEC) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "place the pipe to pid 1");
+	s->report = CHILD_FD_REPORT;
+	if (!MUTATED("payload-close") && sys_close_range(CHILD_FD_REPORT + 1, ~0U, 0) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "close descriptors");
 	return 0;
 }
@@ -161,7 +168,7 @@ static void child_exec(struct start *s)
 	err_set(&s->err, ERR_NOTFOUND, errno, "execute %.100s", s->shell ? sh : s->argv[0]);
 }
 
-/* The root is ours by now, but what /proc/self/fd shows until the exec is not the payload's. */
+/* Descriptors 0 to 2 may be the host's, and /proc/self/fd leads to them: no magic links. */
 static int enter_dir(const char *path)
 {
 	OWN_FD fd = beneath_open(AT_FDCWD, path, O_PATH | O_DIRECTORY, BENEATH_IN_ROOT);
@@ -375,17 +382,29 @@ static void run_answer(struct init_state *s, struct init_run *r, uint32_t op, co
 	init_reply(s, r->peer, &rp);
 }
 
+/* The caller's descriptors, but no directory: by /proc/self/fd/N/.. it leads out of the root. */
+static int take_stdio(struct start *st, const int *fds)
+{
+	struct stat sb;
+
+	for (int i = 0; i < 3; i++) {
+		if (fstat(fds[i], &sb) < 0)
+			return err_set(&st->err, ERR_SETUP, errno, "look at descriptor %d", i);
+		if (S_ISDIR(sb.st_mode))
+			return err_set(&st->err, ERR_REQUEST, EISDIR, "descriptor %d", i);
+		st->fd[i] = fds[i];
+	}
+	return 0;
+}
+
 /* Opens stdin, stdout and stderr: the caller's, or /dev/null and a pipe that we pump. */
 static int prepare_io(
 	struct init_run *r, struct start *st, bool stdio, int null, int *fds, int pipe_w[1])
 {
 	int p[2];
 
-	if (stdio) {
-		for (int i = 0; i < 3; i++)
-			st->fd[i] = fds[1 + i];
-		return 0;
-	}
+	if (stdio)
+		return take_stdio(st, fds + 1);
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return err_set(&st->err, ERR_SETUP, errno, "make a pipe");
 	r->pipe = p[0];

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "isolate/buf.h"
@@ -53,7 +54,13 @@ int launcher_open(struct launcher *l, struct err *e)
 
 	if (fd < 0 && errno == EINVAL)
 		fd = memfd_create("cgibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || write_all(fd, cgibox_init_start, n) < 0 ||
+	/*
+	 * Execute only: then the kernel lets nobody of our uid, and that is every tenant, trace who runs it
+	 * or open its /proc/PID/exe (would_dump() of fs/exec.c), from the first instruction on. A
+	 * command can be made to run it by way of /proc/self/exe, and the file is shared: its
+	 * mode, changed by such a way, would be the end of all sandboxes to come.
+	 */
+	if (fd < 0 || write_all(fd, cgibox_init_start, n) < 0 || fchmod(fd, 0111) < 0 ||
 		fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) <
 			0)
 		return err_set(e, ERR_SETUP, errno, "prepare pid 1");

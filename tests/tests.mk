@@ -18,7 +18,7 @@ $(unit_fcgi): $B/unit/%: $B/tests/unit/%.o $(LF) $(LM) $(LI)
 $B/root-probe: tests/unit/root-probe.c
 	@mkdir -p $(@D)
 	$(INIT_CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -Os -static -s -o $@ $<
-$B/unit/fcgi-roots $B/unit/fcgi-race: | $B/root-probe
+$B/unit/fcgi-exec-paths $B/unit/fcgi-roots $B/unit/fcgi-race: | $B/root-probe
 # Plants hostile roots for tests/cli.
 $B/rootctl: $B/tests/cli/rootctl.o $(LM) $(LI)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)

@@ -313,6 +313,8 @@ p = run("/usr/bin/python3", "-c", EAT % 60, **small)
 eq((p.returncode, p.stdout), (0, "%d\n" % (60 * MIB)), "cgibox run: control")
 p = run("/usr/bin/python3", "-c", EAT % 400, **small)
 eq(p.returncode, 137, "cgibox run: the memory of the whole sandbox is limited")
+eq([run("/proc/self/fd/%d" % n, **small).returncode for n in range(4, 20)], [127] * 16,
+   "cgibox run: no program by way of the group's descriptors: nothing is there")
 eq(groups("run-*"), [], "and leaves no group")
 subprocess.run(["rm", "-rf", top], check=False)
 print("1..%d" % count)

@@ -221,6 +221,18 @@ def processes(mark):
     return out
 
 
+# by /proc/self/fd/N/.. a directory of the host leads out of the root
+for n, name in enumerate(("stdin", "stdout", "stderr")):
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    streams[name] = os.open("/", os.O_RDONLY)
+    p = subprocess.run(become + [program, "--state", state, "run", "--", "sh", "-c", "ls -d /proc/self/fd/%d/../.." % n],
+                       text=True, **streams)
+    os.close(streams[name])
+    eq((p.returncode, p.stdout or "", p.stderr or ""), (65, "", "" if n == 2 else "cgibox: descriptor %d: Is a directory\n" % n),
+       "a directory as %s is refused" % name)
+eq(run("/proc/self/fd/0")[0], 126, "control: its own descriptors can be looked up, and are no programs")
+eq([run("/proc/self/fd/%d" % n)[0] for n in range(4, 41)], [127] * 37, "but none of pid 1's")
+
 mark = "31536%03d" % (os.getpid() % 1000)
 p = subprocess.Popen(become + [program, "--state", state, "run", "--", "sh", "-c",  # both sleep before it says so
                                "setsid sleep %s & sleep %s & until [ $(pgrep -c sleep) = 2 ]; do :; done; echo up; wait"

@@ -68,6 +68,11 @@ run(sid, "ln -s /etc evil; ln -s ../../../../ up")
 for link in ("evil", "up/etc"):
     a = run(sid, "pwd", workdir=link)
     ok(a.status in (200, 422), "a workdir through a link stays in the sandbox", a)
+magic = ["/proc/self/fd/%d" % n for n in range(41)] + ["/dev/fd/7", "/proc/self/root", "/proc/1/root", "/proc/1/cwd", "/proc/self/cwd"]
+r = results(run(sid, ["".join("ln -s %s m%d; ln -s %s/.. u%d;" % (m, i, m, i) for i, m in enumerate(magic)), "ls -d m* | wc -l"]), "links")
+eq(int(r[1]["output"]), len(magic), "control: the links are there")
+got = [run(sid, "pwd -P", workdir="%s%d" % (c, i)).status for i in range(len(magic)) for c in "mu"]
+eq(got, [422] * len(got), "no workdir by way of a descriptor, root or working directory in /proc")
 
 # --- fail_fast ---
 r = results(run(sid, ["true", "exit 5", "echo never"], fail_fast=True), "fail_fast")

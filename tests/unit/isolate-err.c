@@ -20,6 +20,9 @@ static void test_set(void)
 	err_set(&e, ERR_CONF, 0, "bad key");
 	is_str(err_text(&e, text, sizeof text), "bad key", "no errno, no text for it");
 	ok(err_set(NULL, ERR_BUG, 0, "x") == -1 && err_in(NULL, "x") == -1, "NULL is allowed");
+	err_set(&e, ERR_SETUP, 0, "\033]0;x\a\n\x7f\xc2\x9b\xc2\xa0\xc3\xa9\xc2");
+	is_str(err_text(&e, text, sizeof text), "?]0;x?????\xc2\xa0\xc3\xa9\xc2",
+		"controls are shown as question marks, other UTF-8 as it is");
 	ok(sizeof e == 256, "the value is 256 bytes: one atomic write to a pipe");
 }
 

@@ -1,10 +1,12 @@
 /*
  * What a root of tests/unit/roots.h runs inside: whether /dev and /proc are the sandbox's own, and
  * whatever a payload can write by names that may lead out. Static; its argument is the canary's path.
- * Prints "private" or what is wrong. With "swap" before that it swaps directories and links out.
+ * Prints "private" or what is wrong. With "swap" before that it swaps directories and links out. "chmod":
+ * takes every right from each program of a memfd that another process executes.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -153,10 +155,36 @@ static _Noreturn void swap(const char *canary)
 	}
 }
 
+static void take_rights(int pid)
+{
+	char path[32], to[64] = "";
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d/exe", pid);
+	if (readlink(path, to, sizeof to - 1) < 0 || strncmp(to, "/memfd:", 7) != 0)
+		return;
+	kill(pid, SIGSTOP);
+	fd = open(path, O_RDONLY);
+	if (fd >= 0 && fchmod(fd, 0) == 0)
+		puts("taken");
+	close(fd);
+	kill(pid, SIGCONT);
+}
+
+static _Noreturn void chmod_programs(void)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	puts("waiting");
+	for (int pid = 2;; pid = pid < 400 ? pid + 1 : 2)
+		take_rights(pid);
+}
+
 int main(int argc, char **argv)
 {
 	const char *why;
 
+	if (argc == 2 && !strcmp(argv[1], "chmod"))
+		chmod_programs();
 	if (argc == 3 && !strcmp(argv[1], "swap"))
 		swap(argv[2]);
 	why = argc == 2 ? fault(argv[1]) : "usage";
