@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "isolate/client.h"
+#include "isolate/files.h"
 #include "isolate/main.h"
 #include "isolate/main_group.h"
 #include "isolate/main_net.h"
@@ -419,6 +420,7 @@ static int resolve_and_run(struct run *r)
 	struct err e = {0};
 	int ret;
 
+	files_raise();
 	ret = limits_enforceable(r->o, &e);
 	if (ret == 0 && r->o->rootfs)
 		ret = root_from_dir(r->o->rootfs, &im, &e);
