@@ -221,6 +221,15 @@ def processes(mark):
     return out
 
 
+eq(inside("""import errno
+n, why = 0, None
+try:
+    while n < 100:
+        os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+        n += 1
+except OSError as e:
+    why = errno.errorcode[e.errno]
+print(json.dumps([n, why]))"""), [64, "ENOSPC"], "64 pseudo terminals, and no more")
 # by /proc/self/fd/N/.. a directory of the host leads out of the root
 for n, name in enumerate(("stdin", "stdout", "stderr")):
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
