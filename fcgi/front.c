@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/queue.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -31,7 +30,6 @@ enum {
 	ACCEPT_PAUSE_MS = 50, /* when descriptors or memory ran out */
 	COMPLAIN_MS = 1000,   /* of silence before the same complaint again */
 	KEEPER_PAUSE_MS = 1000,
-	NOFILE_EXTRA = 64,  /* descriptors that are neither connections nor workers' */
 	OTHERS_PENDING = 8, /* connections that one copy of several holds beside its worker's */
 };
 
@@ -509,18 +507,6 @@ static int watch_signals(struct front *f, struct err *e)
 	return watch(f, f->signals, &f->kind_signals, KIND_SIGNALS, e);
 }
 
-/* A pending connection takes one descriptor, a worker a connection, a pair and a lifeline. */
-static void raise_nofile(const struct conf *c)
-{
-	rlim_t want = (rlim_t)(c->pending_max + 3 * c->workers_max + NOFILE_EXTRA);
-	struct rlimit r;
-
-	if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur >= want)
-		return;
-	r.rlim_cur = want < r.rlim_max ? want : r.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &r); /* with fewer, connections wait in the backlog */
-}
-
 static int prepare(struct front *f, struct err *e)
 {
 	const struct conf *c = f->conf;
@@ -539,8 +525,6 @@ static int prepare(struct front *f, struct err *e)
 	if (flags < 0 || fcntl(f->args->listener, F_SETFL, flags | O_NONBLOCK) < 0 ||
 		fcntl(f->args->listener, F_SETFD, FD_CLOEXEC) < 0)
 		return err_set(e, ERR_SETUP, errno, "listening socket");
-	if (own)
-		raise_nofile(c);
 	f->pending_max = own ? (unsigned)c->pending_max : OTHERS_PENDING;
 	return crew_init(&f->crew, c, f->epoll, KIND_WORKER, own ? (unsigned)c->workers_min : 1,
 		own ? (unsigned)c->workers_max : 1, e);

@@ -11,7 +11,6 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -19,6 +18,7 @@
 #include <time.h>
 
 #include "fcgi/keeper_int.h"
+#include "isolate/files.h"
 #include "isolate/idmap.h"
 #include "isolate/log.h"
 #include "isolate/mutate.h"
@@ -130,16 +130,6 @@ static int take_lock(int state, bool wait, struct err *e)
 	return take_fd(&fd);
 }
 
-static void raise_files_limit(void)
-{
-	struct rlimit r;
-
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
-		r.rlim_cur = r.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &r); /* what we get is what we have: admission counts it */
-	}
-}
-
 static void set_listening(struct keeper *k, bool on)
 {
 	struct epoll_event ev = {.events = on ? EPOLLIN : 0, .data.ptr = &k->listen};
@@ -237,7 +227,6 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	if (!k->store || launcher_open(&k->launcher, e) < 0 ||
 		session_dirs_sweep(&k->dirs, e) < 0 || facts_watch(k, e) < 0)
 		return -1;
-	raise_files_limit();
 	prepare_host(k);
 	return 0;
 }
@@ -328,6 +317,7 @@ static _Noreturn void keeper_main(const struct conf *c, int lifeline, int ready)
 	log_open("cgibox-keeper", (enum log_level)c->log_level);
 	prctl(PR_SET_NAME, "cgibox-keeper", 0, 0, 0);
 	signal(SIGPIPE, SIG_IGN);
+	files_raise(); /* admission counts what we have */
 	if (keeper_open(&k, c, lifeline < 0, &e) < 0 || keeper_listen(&k, lifeline, &e) < 0) {
 		if (e.kind != ERR_BUSY)
 			log_err(LOG_ERROR, &e, "start");

@@ -114,6 +114,7 @@ struct facts {
 	int found;          /* of the last good run, sealed; -1 = none yet */
 	int64_t found_at;   /* seconds since the epoch */
 	uint64_t found_ms;  /* monotonic */
+	uint64_t tried_ms;  /* when the last run began; 0 = never */
 };
 
 struct keeper {

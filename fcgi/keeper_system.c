@@ -15,6 +15,7 @@
 enum {
 	FACTS_FRESH_MS = 600000, /* facts that are older are found anew when somebody asks */
 	FACTS_WAIT_MS = 30000,   /* for the first ones */
+	FACTS_RETRY_MS = 60000,  /* after a run that failed: each costs seconds of processor time */
 };
 
 /* Which of the means of limits.h are at work. The only place that says so. */
@@ -101,7 +102,11 @@ static void find_facts(struct facts *f)
 {
 	struct err e = {0};
 
-	if (f->running < 0 && f->examiner.sock >= 0 && start_run(f, &e) < 0)
+	if (f->running >= 0 || f->examiner.sock < 0 ||
+		(f->tried_ms && keeper_now_ms() - f->tried_ms < FACTS_RETRY_MS))
+		return;
+	f->tried_ms = keeper_now_ms();
+	if (start_run(f, &e) < 0)
 		log_err(LOG_ERROR, &e, "facts about this machine");
 }
 

@@ -20,6 +20,7 @@
 #include "fcgi/supervise.h"
 #include "isolate/cgroup.h"
 #include "isolate/conf.h"
+#include "isolate/files.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -170,6 +171,7 @@ int main(int argc, char **argv)
 	}
 	log_open("cgibox", (enum log_level)c.log_level);
 	umask(022);
+	files_raise(); /* workers and keeper inherit it; with few, connections wait in the backlog */
 	if (serve(&c, &o, argv, &e) < 0) {
 		log_err(LOG_ERROR, &e, "start");
 		code = err_exit_code(e.kind);

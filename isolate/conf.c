@@ -103,7 +103,9 @@ static const struct key keys[] = {
 		"a limit this host cannot hold: 422, or run and say so"),
 
 	INT(processes_max, 4, 1 << 20, "512", "processes and threads of one sandbox"),
-	INT(files_open_max, 16, 1 << 20, "1024", "open descriptors of one process"),
+	INT(files_open_max, 16, 1 << 20, "1024",
+		"open descriptors of one process; at least 4096, or half, of our own hard limit "
+		"stay ours"),
 	INT(file_max_bytes, 1 << 16, GIB(1024), "1073741824", "size of one file"),
 	INT(memory_process_max_bytes, 0, GIB(1024), "1073741824",
 		"private writable memory of one process, 0 = no limit"),

@@ -16,6 +16,7 @@
 
 #include "images/rmtree.h"
 #include "isolate/buf.h"
+#include "isolate/files.h"
 #include "isolate/own.h"
 #include "isolate/probe.h"
 
@@ -282,6 +283,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "cgibox: %s\n", err_text(&e, why, sizeof why));
 		return err_exit_code(e.kind);
 	}
+	files_raise();
 	ret = report(&c, &o);
 	conf_clear(&c);
 	return ret;

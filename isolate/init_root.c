@@ -14,6 +14,8 @@
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
+#define PTYS_MAX "64" /* pseudo terminals of one sandbox */
+
 /* A link may lead to a place in /proc, where nothing is covered but by us. */
 static int check_target(int at, const char *path, struct err *e)
 {
@@ -296,8 +298,9 @@ static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 	static const char *const links[][2] = {{"/proc/self/fd", "fd"},
 		{"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
 		{"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"}};
+	/* Without a maximum of its own one sandbox takes all that kernel.pty.max leaves to all. */
 	static const char *const pts[] = {
-		"newinstance", NULL, "ptmxmode", "0666", "mode", "0600", NULL};
+		"newinstance", NULL, "ptmxmode", "0666", "mode", "0600", "max", PTYS_MAX, NULL};
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
 	OWN_FD at = make_own_dir(root, "dev", e);
 	OWN_FD dev = at < 0                   ? -1

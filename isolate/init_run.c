@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "isolate/beneath.h"
+#include "isolate/files.h"
 #include "isolate/init.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
@@ -67,6 +68,17 @@ static int child_limit(struct start *s, int what, uint64_t value, const char *na
 	return 0;
 }
 
+/* Our own hard limit is the one that this process has so far. */
+static int limit_files(struct start *s)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+		return err_set(&s->err, ERR_SETUP, errno, "get RLIMIT_NOFILE");
+	return child_limit(s, RLIMIT_NOFILE, files_of_tenant(s->plan->files_open_max, r.rlim_max),
+		"RLIMIT_NOFILE");
+}
+
 /* One second between the signal that can be handled and the one that cannot. */
 static int limit_cpu(struct start *s, uint64_t seconds)
 {
@@ -86,7 +98,7 @@ static int child_limits(struct start *s)
 		child_limit(s, RLIMIT_MSGQUEUE, MSGQUEUE_MAX, "RLIMIT_MSGQUEUE") < 0 ||
 		child_limit(s, RLIMIT_MEMLOCK, MEMLOCK_MAX, "RLIMIT_MEMLOCK") < 0 ||
 		child_limit(s, RLIMIT_NPROC, p->processes_max, "RLIMIT_NPROC") < 0 ||
-		child_limit(s, RLIMIT_NOFILE, p->files_open_max, "RLIMIT_NOFILE") < 0)
+		limit_files(s) < 0)
 		return -1;
 	if (p->file_max_bytes &&
 		child_limit(s, RLIMIT_FSIZE, p->file_max_bytes, "RLIMIT_FSIZE") < 0)

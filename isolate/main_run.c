@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "isolate/client.h"
+#include "isolate/files.h"
 #include "isolate/main.h"
 #include "isolate/main_group.h"
 #include "isolate/main_net.h"
@@ -441,6 +442,7 @@ static int resolve_and_run(struct run *r)
 	struct err e = {0};
 	int ret;
 
+	files_raise();
 	if (r->o->rootfs)
 		ret = root_from_dir(r->o->rootfs, &im, &e);
 	else if ((store = store_open(r->o->conf.state_dir, &e)))

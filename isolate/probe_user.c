@@ -8,10 +8,11 @@
 #include <sys/stat.h>
 
 #include "isolate/cgroup.h"
+#include "isolate/files.h"
 #include "isolate/own.h"
 #include "isolate/probe_facts.h"
 
-enum { FILES_LEAST = 256, GROUPS_MAX = 1024 };
+enum { GROUPS_MAX = 1024 };
 
 void probe_user(const struct probe_env *env, struct fact *f)
 {
@@ -63,16 +64,16 @@ void probe_open_files(const struct probe_env *env, struct fact *f)
 	if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_max < FILES_LEAST) {
 		probe_say(f, PROBE_BLOCKED, "a hard limit of %llu open files; %d are needed",
 			(unsigned long long)r.rlim_max, FILES_LEAST);
-	} else if (r.rlim_max < (rlim_t)want) {
+	} else if (files_of_tenant((uint64_t)want, r.rlim_max) < (uint64_t)want) {
 		probe_say(f, PROBE_WEAKER,
 			"sandboxes get %llu open files, not files_open_max = %lld",
-			(unsigned long long)r.rlim_max, want);
+			(unsigned long long)files_of_tenant((uint64_t)want, r.rlim_max), want);
 	} else {
 		probe_say(f, PROBE_OK, "hard limit %llu", (unsigned long long)r.rlim_max);
 		return;
 	}
 	probe_fix(f, "LimitNOFILE=%lld in the unit, or ulimit -n %lld before the start",
-		want < 4096 ? 4096 : want, want < 4096 ? 4096 : want);
+		want + FILES_RESERVED, want + FILES_RESERVED);
 }
 
 /* A group can be made below dir, and removed. */

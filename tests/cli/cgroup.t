@@ -281,6 +281,10 @@ for _ in range(200):
 after = groups("keeper-*")
 ok(len(after) == 1 and after != before, "the next keeper has swept the old one's groups", before, after)
 ok(not any(os.path.exists("/proc/%d" % p) for p in victims), "no process of them is left", victims)
+for _ in range(200):  # its group is there before it listens
+    if svc.session()[0] != 503:
+        break
+    time.sleep(0.05)
 r = fresh(svc, "echo again")
 eq([x["output"] for x in r], ["again\n"], "and serves")
 

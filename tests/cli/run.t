@@ -221,6 +221,15 @@ def processes(mark):
     return out
 
 
+eq(inside("""import errno
+n, why = 0, None
+try:
+    while n < 100:
+        os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+        n += 1
+except OSError as e:
+    why = errno.errorcode[e.errno]
+print(json.dumps([n, why]))"""), [64, "ENOSPC"], "64 pseudo terminals, and no more")
 # by /proc/self/fd/N/.. a directory of the host leads out of the root
 for n, name in enumerate(("stdin", "stdout", "stderr")):
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -232,6 +241,37 @@ for n, name in enumerate(("stdin", "stdout", "stderr")):
        "a directory as %s is refused" % name)
 eq(run("/proc/self/fd/0")[0], 126, "control: its own descriptors can be looked up, and are no programs")
 eq([run("/proc/self/fd/%d" % n)[0] for n in range(4, 41)], [127] * 37, "but none of pid 1's")
+
+# descriptors on their way through sockets are counted for the uid, so for the service and all tenants
+FLY = """
+import socket
+fd = os.open("/dev/null", os.O_RDONLY)
+n, keep, word = 0, [], ""
+while not word:
+    keep += [socket.socketpair()]
+    keep[-1][0].setblocking(False)
+    try:
+        while True:
+            socket.send_fds(keep[-1][0], [b"x"], [fd] * 253)
+            n += 253
+    except BlockingIOError:
+        pass
+    except OSError as e:
+        word = e.strerror
+print(word, n, flush=True)
+sys.stdin.read()
+"""
+few = ["prlimit", "--nofile=1024:1024"]
+p = subprocess.Popen(become + few + [program, "--state", state, "run", "--", "/usr/bin/python3", "-c", "import os,sys\n" + FLY],
+                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+word, n = p.stdout.readline().rsplit(None, 1)
+ok(word.startswith("Too many references") and int(n) > 253, "control: a tenant sends descriptors up to its limit", word, n)
+q = subprocess.run(become + few + [program, "--state", state, "run", "--", "sh", "-c", "ulimit -n"], capture_output=True, text=True)
+eq((q.returncode, q.stdout, q.stderr), (0, "512\n", ""), "another sandbox starts meanwhile, with half of our limit")
+q = subprocess.run(become + ["prlimit", "--nofile=256:4096", program, "--state", state, "run", "--", "sh", "-c", "ulimit -n"],
+                   capture_output=True, text=True)
+eq((q.returncode, q.stdout, q.stderr), (0, "1024\n", ""), "and by a caller with a low soft limit")
+p.communicate()
 
 mark = "31536%03d" % (os.getpid() % 1000)
 p = subprocess.Popen(become + [program, "--state", state, "run", "--", "sh", "-c",  # both sleep before it says so
