@@ -1,7 +1,7 @@
 /*
  * cgibox-init, pid 1 of every sandbox: a small static program without heap or threads, executed
  * from a sealed memfd with an empty environment. It builds the root (init_root.c), gives every
- * right away (init_drop.c), then waits on its control sockets and runs commands (init_run.c).
+ * right away (init_drop.c), then waits on its control sockets and runs commands (init_spawn.c, init_run.c).
  */
 #ifndef CGIBOX_INIT_H
 #define CGIBOX_INIT_H
