@@ -133,22 +133,30 @@ static struct launch launch_base(
 	};
 }
 
+/* *blocked is the caller's, and lives as long as w. */
+static int plan_network(const struct keeper *k, const struct call *c, struct netblock **blocked,
+	struct launch *w, struct err *e)
+{
+	if (!c->record.network || k->conf->network != NETWORK_PASTA)
+		return 0;
+	*blocked = malloc(sizeof **blocked);
+	if (!*blocked)
+		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
+	w->pasta = *blocked;
+	return netblock_collect(k->conf->network_blocked, *blocked, e);
+}
+
 static int launch(struct keeper *k, struct call *c, int client, struct strings *s, struct err *e)
 {
 	const char *lowers[2 * WS_LAYERS_MAX], *id = c->held->id;
-	OWN_MEM struct launch_mount *m = calloc(c->record.nbinds + 1, sizeof *m);
+	OWN_MEM struct launch_mount *m = NULL;
 	struct launch w = launch_base(k->conf, c, watch_cpus(k, c), client);
 	OWN_MEM struct netblock *blocked = NULL;
 	OWN_MEM char *staging = NULL;
 
-	if (c->record.network && k->conf->network == NETWORK_PASTA) {
-		blocked = malloc(sizeof *blocked);
-		if (!blocked)
-			return err_set(e, ERR_SETUP, ENOMEM, "start the session");
-		if (netblock_collect(k->conf->network_blocked, blocked, e) < 0)
-			return -1;
-		w.pasta = blocked;
-	}
+	if (plan_network(k, c, &blocked, &w, e) < 0)
+		return -1;
+	m = calloc(c->record.nbinds + 1, sizeof *m);
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
 	w.staging = staging;

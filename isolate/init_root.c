@@ -270,7 +270,9 @@ static int add_device(int dev, const char *name, struct err *e)
 	OWN_FD mnt = -1, at = -1;
 
 	snprintf(path, sizeof path, "/dev/%s", name);
-	mnt = new_bind(path, false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e);
+	/* Read-only does not keep anybody from writing to a device, but from changing its mode: where
+	 * root starts a sandbox, the nodes are its own. */
+	mnt = new_bind(path, false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY, e);
 	if (mnt < 0)
 		return -1;
 	at = openat(dev, name, O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0644);
@@ -348,7 +350,8 @@ static int mask_path(int proc, const char *path, struct err *e)
 	mnt = S_ISDIR(st.st_mode)
 		      ? init_tmpfs(4096, 2, 0555,
 				MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, e)
-		      : new_bind("/dev/null", false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e);
+		      : new_bind("/dev/null", false,
+				MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY, e);
 	return mnt < 0 ? -1 : init_attach(mnt, at, path, e);
 }
 

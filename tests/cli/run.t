@@ -289,6 +289,11 @@ while processes(mark) and time.monotonic() < deadline:
 eq(processes(mark), [], "kill -9 of cgibox run leaves nothing, daemons included")
 run("true")
 eq(os.listdir(os.path.join(state, "tmp")), [], "nor a file in the state directory after the next run")
+before = os.stat("/dev/null").st_mode
+eq(run("--", "/bin/sh", "-c", "for d in null zero full random urandom tty; do chmod 600 /dev/$d 2>&1; done | grep -c Read-only")[1],
+   "6\n", "the mode of a device of the host cannot be changed, whoever starts the sandbox")
+eq(run("--", "/bin/sh", "-c", "echo x > /dev/null && echo written")[1], "written\n", "control: it can be written")
+eq(os.stat("/dev/null").st_mode, before, "and is as before")
 shutil.rmtree(top, ignore_errors=True)
 print("1..%d" % count)
 sys.exit(failed != 0)
