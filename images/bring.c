@@ -51,7 +51,8 @@ static int fetch(struct ingest *in, const struct source *src, struct job *j, uin
 	if (t.digest)
 		t.layer = layer_begin(in->store, &lim, j->links, e);
 	if (t.layer && run(&t, src, &j->result, e) == 0) {
-		memcpy(j->id, j->result.rerouted ? j->links_id : j->result.diff_id, 65);
+		memcpy(j->id, j->result.rerouted && j->links_id ? j->links_id : j->result.diff_id,
+			65);
 		if (j->diff_id && strcmp(j->result.diff_id, j->diff_id) != 0)
 			err_set(e, ERR_REQUEST, 0, "layer unpacks to diff_id %.12s, not %.12s",
 				j->result.diff_id, j->diff_id);
@@ -80,6 +81,7 @@ int bring_layer(struct ingest *in, const struct source *src, struct job *j, uint
 {
 	OWN_FD lock = -1;
 	const char *found;
+	struct err own;
 	int r;
 
 	if (j->diff_id) {
@@ -94,11 +96,10 @@ int bring_layer(struct ingest *in, const struct source *src, struct job *j, uint
 		}
 	}
 	do {
-		struct err own = {0};
-
+		own = (struct err){0};
 		r = fetch(in, src, j, spent, watch, &own);
 		if (r < 0 && e)
 			*e = own;
-	} while (r < 0 && e->kind == ERR_REQUEST && src->another && src->another(src->arg));
+	} while (r < 0 && own.kind == ERR_REQUEST && src->another && src->another(src->arg));
 	return r;
 }

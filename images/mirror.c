@@ -78,7 +78,7 @@ static bool matches(const char *item, size_t n, const struct ref *r)
 
 	if (!host_matches(item, host, r->host))
 		return false;
-	return host + 1 >= n || path_matches(slash + 1, n - host - 1, r->path);
+	return !slash || host + 1 >= n || path_matches(slash + 1, n - host - 1, r->path);
 }
 
 bool mirror_allowed(const struct ref *r, const char *list)

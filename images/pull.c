@@ -35,7 +35,7 @@ int pull_image(struct ingest *in, const char *text, bool for_client, char id[65]
 {
 	char full[REF_MAX + 1];
 	struct registry *g;
-	struct ref r;
+	struct ref r = {.host = ""};
 	int ret;
 
 	if (read_ref(text, &r, full, e) < 0)

@@ -165,7 +165,7 @@ static size_t parent_length(const char *path, size_t n)
 /* The directory that the first n bytes of path name; "" is root itself. */
 static int open_prefix(int root, const char *path, size_t n, enum beneath how)
 {
-	char prefix[PATH_MAX];
+	char prefix[PATH_MAX] = "";
 
 	memcpy(prefix, path, n);
 	prefix[n] = '\0';
@@ -225,7 +225,7 @@ int beneath_make_file(int root, const char *path, enum beneath how)
 {
 	const char *slash = strrchr(path, '/');
 	size_t n = slash ? (size_t)(slash - path) : 0;
-	char dir[PATH_MAX];
+	char dir[PATH_MAX] = "";
 	OWN_FD parent = -1, made = -1;
 
 	if (n >= sizeof dir) {

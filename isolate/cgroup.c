@@ -97,7 +97,7 @@ bool cgroup_parse_mount(const char *text, char *at, char *root, size_t size, boo
 	*v1 = false;
 	for (const char *line = text; *line;) {
 		const char *end = line + strcspn(line, "\n"), *p, *rest;
-		size_t n;
+		size_t n = 0;
 
 		/* proc_pid_mountinfo(5): optional fields end at " - ", then comes the type */
 		rest = memmem(line, (size_t)(end - line), " - ", 3);
@@ -148,10 +148,11 @@ static int read_all(int dir, const char *path, struct buf *b, struct err *e)
 static int own_directory(char *out, size_t size, bool *v1, struct err *e)
 {
 	OWN_BUF mounts = BUF_INIT(TEXT_MAX), own = BUF_INIT(TEXT_MAX);
-	char at[PATH_MAX], root[PATH_MAX], path[PATH_MAX];
+	char at[PATH_MAX] = "", root[PATH_MAX] = "", path[PATH_MAX] = "";
 	const char *rest = path;
 	size_t n;
 
+	*v1 = false;
 	if (read_all(AT_FDCWD, "/proc/self/mountinfo", &mounts, e) < 0 ||
 		read_all(AT_FDCWD, "/proc/self/cgroup", &own, e) < 0)
 		return -1;

@@ -395,7 +395,7 @@ int sandbox_next(struct sandbox *s, int timeout_ms, int ns[SANDBOX_NS], struct e
 
 int sandbox_wait_ready(struct sandbox *s, int timeout_ms, struct err *e)
 {
-	int ns[SANDBOX_NS], got = sandbox_next(s, timeout_ms, ns, e);
+	int ns[SANDBOX_NS] = {-1, -1}, got = sandbox_next(s, timeout_ms, ns, e);
 
 	if (got != SANDBOX_NETWORK)
 		return got < 0 ? -1 : 0;

@@ -408,6 +408,9 @@ static int with_launcher(
 	sandbox_stop(&r->s);
 	run_net_close(&net);
 	run_group_close(&rg);
+	w->cgroup = NULL; /* these were borrowed from here */
+	w->pasta = NULL;
+	w->mounts = NULL;
 	launcher_close(&l);
 	free(mounts);
 	return ret;
