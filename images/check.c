@@ -124,7 +124,7 @@ static const char *check_entry(struct check *c, const struct tree_entry *en)
 		return "has another mode";
 	if (file && (uint64_t)st.st_size != en->size)
 		return "has another size";
-	if ((file || en->type == 'd') &&
+	if ((file || (en->type == 'd' && en->sec)) &&
 		(st.st_mtim.tv_sec != en->sec || (uint32_t)st.st_mtim.tv_nsec != en->nsec))
 		return "has another time";
 	switch (en->type) {

@@ -94,7 +94,7 @@ void inventory_drop(struct inventory *v, char type, const char *path,
 	if (!en)
 		return; /* counted all the same */
 	*en = (struct tree_entry){.type = type,
-		.mode = meta->mode,
+		.mode = meta->mode & 07777,
 		.uid = meta->uid,
 		.gid = meta->gid,
 		.sec = sec > 0 ? sec : 0,
@@ -233,6 +233,10 @@ static int put_object(struct walk *w, int dir, const char *name, const struct st
 		   : S_ISLNK(st->st_mode) ? 'l'
 		   : S_ISREG(st->st_mode) ? 'f'
 					  : 'w';
+	if (en->type == 'd' && (!slot || !strcmp(name, "."))) { /* nobody said when */
+		en->sec = 0;
+		en->nsec = 0;
+	}
 	if (en->type == 'f')
 		r = fill_file(w, dir, name, st, slot);
 	else if (en->type == 'l')
