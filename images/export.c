@@ -297,6 +297,7 @@ static int write_archive(int dir, int fd, struct err *e)
 	int r = -1;
 
 	if (!a || !en || archive_write_set_format_pax_restricted(a) != ARCHIVE_OK ||
+		archive_write_set_bytes_in_last_block(a, 1) != ARCHIVE_OK ||
 		archive_write_open_fd(a, fd) != ARCHIVE_OK)
 		err_set(e, ERR_SETUP, ENOMEM, "write the archive");
 	else

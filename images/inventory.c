@@ -233,7 +233,8 @@ static int put_object(struct walk *w, int dir, const char *name, const struct st
 		   : S_ISLNK(st->st_mode) ? 'l'
 		   : S_ISREG(st->st_mode) ? 'f'
 					  : 'w';
-	if (en->type == 'd' && (!slot || !strcmp(name, "."))) { /* nobody said when */
+	/* Nobody said when. */
+	if (en->type == 'w' || (en->type == 'd' && (!slot || !strcmp(name, ".")))) {
 		en->sec = 0;
 		en->nsec = 0;
 	}

@@ -8,7 +8,8 @@
  * TYPE is f, d, l (symbolic link), h (one more name of a file), w (whiteout), or b, c, p for a
  * device or FIFO that was left out. MODE is octal, with set-id bits. VALUE is the CRC-32 of a
  * file, the target of a link, "opaque" for such a directory, MAJOR:MINOR, or "-". PATH is "."
- * for the root. The time of a directory that is only implied, and of the root, is 0. Bytes outside 0x21..0x7e and the backslash are \xNN. Pure but for reading.
+ * for the root. The time of whiteouts, of the root and of a directory that is only
+ * implied is 0. Bytes outside 0x21..0x7e and the backslash are \xNN. Pure but for reading.
  *
  * The checksum is against a broken disk or a foreign hand without intent: every bit was verified
  * by SHA-256 when it came in, and who may write to the store may write to this file, too.
