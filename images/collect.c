@@ -99,7 +99,7 @@ static int remove_batch(const struct collect *c, struct part *parts, size_t n, s
 static int remove_parts(const struct collect *c, const char *kind, char *const *list, size_t n,
 	const struct uses *used, struct err *e)
 {
-	struct part batch[BATCH];
+	struct part batch[BATCH] = {{.fd = -1}};
 	size_t filled = 0;
 
 	for (size_t i = 0; i < n; i++) {

@@ -18,17 +18,15 @@ static int child_run(
 	const struct jail_limits lim = {
 		.address_space_bytes = READER_MEMORY_BYTES, .time_max_s = time_max_s};
 	const int keep[] = {list, out, reply};
-	struct treefile *t = calloc(1, sizeof *t);
+	struct treefile t = {.f = NULL};
 	int dir;
 
-	if (!t)
-		return err_set(e, ERR_SETUP, ENOMEM, "read a layer");
 	if (jail_enter(root, keep, NELEM(keep), &lim, e) < 0)
 		return -1;
 	dir = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return err_set(e, ERR_SETUP, errno, "open the layer's directory");
-	return treefile_open(t, list, e) < 0 ? -1 : fn(dir, t, out, e);
+	return treefile_open(&t, list, e) < 0 ? -1 : fn(dir, &t, out, e);
 }
 
 static _Noreturn void child_main(
