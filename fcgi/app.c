@@ -156,12 +156,13 @@ static void answer_bare(struct app *a, const struct route *r, struct dialect_cal
 
 /* Asks each dialect. *allow: what the first one that knows the path says. */
 static const struct route *find_route(
-	struct app *a, const struct url *url, struct dialect_call *c, const char **allow)
+	struct app *a, struct url *url, struct dialect_call *c, const char **allow)
 {
 	const struct {
 		const struct route *table;
 		size_t n;
-	} dialects[] = {{daiv_routes, daiv_nroutes}, {native_routes, native_nroutes}};
+	} dialects[] = {{daiv_routes, daiv_nroutes}, {native_routes, native_nroutes},
+		{native_image_routes, native_nimage_routes}};
 
 	*allow = NULL;
 	for (size_t i = 0; i < NELEM(dialects); i++) {

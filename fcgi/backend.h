@@ -56,6 +56,14 @@ struct system_info {
 	unsigned means;               /* LIMIT_BY_*: what holds limits here, see limits.h */
 };
 
+/* What a client may want of the image store. */
+enum image_verb { IMAGE_LIST, IMAGE_INSPECT, IMAGE_REMOVE, IMAGE_PULL, IMAGE_VERB_MAX };
+
+struct image_answer {
+	int fd; /* JSON, the caller's: a document, or lines; of IMAGE_PULL a pipe that still fills */
+	int code; /* 0, or what the program ended with: sysexits(3); -1 when it died */
+};
+
 struct backend;
 struct session_call; /* one request's hold on one session: lock, sandbox, processes */
 
@@ -101,6 +109,13 @@ struct backend_ops {
 
 	/* Deletes the session and its files; an unknown id is not an error. Waits for the lock. */
 	int (*destroy)(struct backend *b, const char *id, struct err *e);
+
+	/*
+	 * Asks the image store; ref is not used by IMAGE_LIST. IMAGE_PULL goes on when its reader
+	 * has gone. ERR_REQUEST: a malformed reference, or pulls are not allowed; ERR_BUSY.
+	 */
+	int (*image)(struct backend *b, enum image_verb verb, const char *ref,
+		struct image_answer *out, struct err *e);
 
 	/* Fills out, whose facts the caller frees. May wait for the facts, but a bounded time. */
 	int (*system)(struct backend *b, struct system_info *out, struct err *e);

@@ -64,8 +64,10 @@ static int ask(int sock, struct keeper_request *rq, int fd, struct keeper_reply 
 		return err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting");
 	rp->err.msg[sizeof rp->err.msg - 1] = '\0';
 	rp->id[SESSION_ID_LEN] = '\0';
-	if (rp->err.kind == ERR_NONE &&
-		(n == (rq->op == KEEPER_OPEN ? 2 : 0) || (n == 1 && rq->op == KEEPER_SYSTEM)))
+	if (rp->err.kind == ERR_NONE && (n == (rq->op == KEEPER_OPEN           ? 2
+						      : rq->op == KEEPER_IMAGE ? 1
+									       : 0) ||
+						(n == 1 && rq->op == KEEPER_SYSTEM)))
 		return 0;
 	for (unsigned i = 0; i < n; i++)
 		own_close(&out[i]);
@@ -312,6 +314,23 @@ static int isolate_system(struct backend *b, struct system_info *out, struct err
 	return facts < 0 ? 0 : read_facts(facts, out, e);
 }
 
+static int isolate_image(struct backend *b, enum image_verb verb, const char *ref,
+	struct image_answer *out, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_IMAGE, .verb = verb};
+	OWN_FD sock = keeper_connect(b->conf->state_dir, e);
+	struct keeper_reply rp;
+	int fds[2] = {-1, -1};
+
+	if (strlen(ref) >= sizeof rq.image)
+		return err_set(e, ERR_REQUEST, 0, "malformed image reference");
+	memcpy(rq.image, ref, strlen(ref) + 1);
+	if (sock < 0 || ask(sock, &rq, -1, &rp, fds, e) < 0)
+		return -1;
+	*out = (struct image_answer){fds[0], rp.code};
+	return 0;
+}
+
 const struct backend_ops backend_isolate = {
 	.name = "isolate",
 	.new = isolate_new,
@@ -324,5 +343,6 @@ const struct backend_ops backend_isolate = {
 	.patch = isolate_patch,
 	.close = isolate_close,
 	.destroy = isolate_destroy,
+	.image = isolate_image,
 	.system = isolate_system,
 };

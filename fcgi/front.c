@@ -42,8 +42,9 @@ enum phase {
 	PHASE_BODY,
 	PHASE_COMMAND, /* as long as the commands need */
 	PHASE_REPLY,
-	PHASE_CUT,  /* a limit passed: it cannot send any more and may get its answer */
-	PHASE_DEAD, /* in `dead`: freed after the batch of events that may still name it */
+	PHASE_STREAM, /* the same, for as long as there is something to say */
+	PHASE_CUT,    /* a limit passed: it cannot send any more and may get its answer */
+	PHASE_DEAD,   /* in `dead`: freed after the batch of events that may still name it */
 };
 
 struct conn {
@@ -139,7 +140,7 @@ static void conn_orphan(struct front *f, struct conn *c)
 	uint8_t out[512];
 	size_t n = record_reply(out, sizeof out, c->id, text);
 
-	if (c->id && c->phase != PHASE_REPLY && c->phase != PHASE_CUT)
+	if (c->id && c->phase != PHASE_REPLY && c->phase != PHASE_STREAM && c->phase != PHASE_CUT)
 		send(c->fd, out, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	shutdown(c->fd, SHUT_RDWR);
 	conn_end(f, c);
@@ -269,11 +270,14 @@ static void worker_event(struct front *f, struct member *m, int64_t now)
 				conn_end(f, c);
 			crew_ready(&f->crew, m, now);
 		} else if (c && c->phase != PHASE_CUT) {
-			c->phase = note == NOTE_PARAMS ? PHASE_BODY
-				   : note == NOTE_BODY ? PHASE_COMMAND
-						       : PHASE_REPLY;
-			c->deadline = note == NOTE_BODY ? INT64_MAX
-							: now + f->conf->request_timeout_ms;
+			c->phase = note == NOTE_PARAMS   ? PHASE_BODY
+				   : note == NOTE_BODY   ? PHASE_COMMAND
+				   : note == NOTE_STREAM ? PHASE_STREAM
+							 : PHASE_REPLY;
+			/* A client that does not read a stream is the worker's to cut. */
+			c->deadline = note == NOTE_BODY || note == NOTE_STREAM
+					      ? INT64_MAX
+					      : now + f->conf->request_timeout_ms;
 		}
 	}
 }

@@ -41,12 +41,24 @@ struct http_request {
 	void *read_arg;
 };
 
+struct http_response;
+
+/*
+ * A line, without its line feed, of a stream on its way to the client: what is sent for it is appended to
+ * out. NULL: the end.
+ */
+typedef void http_line_fn(struct http_response *rs, const char *line, struct buf *out);
+
 struct http_response {
 	int status;               /* 0 until set */
 	const char *content_type; /* static string; NULL when there is no body */
 	const char *allow;        /* static string or NULL: Allow of a 405 */
 	int retry_after_s;        /* 0: none */
 	char location[1024];      /* "" : none */
+	http_line_fn *line;       /* not NULL: stream is sent behind the body, as it comes */
+	int stream;               /* owned then, closed by the worker */
+	const void *line_arg;
+	bool line_ended; /* of line() alone */
 	struct buf body; /* owned; set .max before use; freed by the caller of app_handle */
 };
 

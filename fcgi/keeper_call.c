@@ -387,6 +387,25 @@ void call_answer_system(struct keeper *k, struct call *c)
 	answer(c, &rp, &k->facts.found, k->facts.found >= 0);
 }
 
+/* out: borrowed. */
+void call_answer_image(struct keeper *k, struct call *c, int out, int code)
+{
+	struct keeper_reply rp = {.op = KEEPER_IMAGE, .code = code};
+
+	if (c->gone)
+		finish(k, c);
+	else
+		answer(c, &rp, &out, 1);
+}
+
+static void do_image(struct keeper *k, struct call *c)
+{
+	struct err e = {0};
+
+	if (image_start(k, c, &e) < 0)
+		call_fail(k, c, &e);
+}
+
 static void do_patch(struct keeper *k, struct call *c)
 {
 	struct err e = {0};
@@ -447,6 +466,9 @@ static void call_next(struct keeper *k, struct call *c)
 	case KEEPER_SYSTEM:
 		facts_ask(k, c);
 		return;
+	case KEEPER_IMAGE:
+		do_image(k, c);
+		return;
 	case KEEPER_OP_MAX:
 		break;
 	}
@@ -468,6 +490,9 @@ static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
 	if (rq->magic != KEEPER_MAGIC || rq->op == 0 || rq->op >= KEEPER_OP_MAX || nfds != want)
 		return false;
 	if (names_session && !session_id_valid(rq->id))
+		return false;
+	if (rq->op == KEEPER_IMAGE &&
+		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
 		return false;
 	if (rq->op == KEEPER_CREATE &&
 		(!memchr(rq->image, '\0', sizeof rq->image) ||

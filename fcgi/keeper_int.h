@@ -1,7 +1,7 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox),
  * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
- * keeper_pull.c (images), keeper_system.c (facts), keeper_watch.c (the watchdog). */
+ * keeper_pull.c and keeper_image.c (images), keeper_system.c (facts), keeper_watch.c (the watchdog). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -20,7 +20,7 @@
 #include "isolate/conf.h"
 #include "isolate/launch_pasta.h"
 
-enum { CALLS_MAX = 4096, PULLS_MAX = 4, TRASH_JOBS = 2, START_TIMEOUT_MS = 30000 };
+enum { CALLS_MAX = 4096, PULLS_MAX = 4, IMAGES_MAX = 8, TRASH_JOBS = 2, START_TIMEOUT_MS = 30000 };
 
 struct call;
 struct keeper;
@@ -35,7 +35,7 @@ struct source {
 enum call_state {
 	CALL_IDLE,  /* waits for a message; may hold a session and its sandbox */
 	CALL_LOCK,  /* waits for the session */
-	CALL_PULL,  /* waits for the puller */
+	CALL_PULL,  /* waits for the program `image` */
 	CALL_JOB,   /* waits for a tree helper */
 	CALL_START, /* waits for pid 1 */
 	CALL_STOP,  /* waits for the end of the sandbox */
@@ -142,7 +142,7 @@ struct keeper {
 	uint64_t next_tick_ms, idle_since_ms;
 	uint64_t
 		listen_at_ms; /* when to listen again after a shortage of descriptors; 0 = listening */
-	unsigned npulls;
+	unsigned npulls, nimages; /* nimages: shorter runs of the program `image` */
 	uint64_t start_ms;
 	struct facts facts;
 };
@@ -159,6 +159,7 @@ void call_ready(struct keeper *k, struct call *c);   /* pid 1 is ready */
 void call_stopped(struct keeper *k, struct call *c); /* its sandbox is gone */
 void call_pulled(struct keeper *k, struct call *c, const struct err *e);
 void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if there are any */
+void call_answer_image(struct keeper *k, struct call *c, int out, int code);
 int call_deadline(struct keeper *k); /* serves those that passed; ms to the next */
 
 /* keeper_lock.c */
@@ -213,5 +214,13 @@ int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int dat
 
 /* keeper_pull.c */
 int pull_start(struct keeper *k, struct call *c, struct err *e);
+/*
+ * Starts the program `image` with these arguments, at most 10, and its output to out and err.
+ * Returns a pidfd.
+ */
+int pull_spawn(struct keeper *k, char *const *args, int out, int err, int *pid, struct err *e);
+
+/* keeper_image.c */
+int image_start(struct keeper *k, struct call *c, struct err *e); /* call_answer_image() follows */
 
 #endif

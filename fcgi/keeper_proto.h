@@ -23,6 +23,7 @@ enum keeper_op {
 	KEEPER_PATCH, /* fd: output */
 	KEEPER_DESTROY, /* id */
 	KEEPER_SYSTEM,  /* Answer: fd the facts of doctor, sealed; none when there are none */
+	KEEPER_IMAGE, /* verb, image. Answer: code; fd what the program `image` wrote, or writes */
 	KEEPER_OP_MAX,
 };
 
@@ -32,6 +33,7 @@ struct keeper_request {
 	char image[IMAGE_REF_MAX + 1];
 	uint32_t ephemeral, extract_patch, network, has_archive;
 	uint32_t env_bytes;
+	uint32_t verb; /* of KEEPER_IMAGE: enum image_verb */
 	int64_t memory_bytes;
 	double cpus;
 };
@@ -43,6 +45,7 @@ struct keeper_reply {
 	uint32_t extract_patch, has_baseline;
 	uint32_t unenforced, approximate; /* UNENFORCED_* */
 	uint64_t patch_bytes;
+	int32_t code; /* of KEEPER_IMAGE: exit status, -1 when it died */
 	/* of KEEPER_SYSTEM */
 	int64_t checked_at; /* of the facts, seconds since the epoch */
 	uint64_t uptime_ms; /* of the keeper */

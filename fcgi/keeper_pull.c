@@ -93,50 +93,67 @@ static int make_env(const struct keeper *k, struct buf *out, char **env, size_t 
 	return 0;
 }
 
-static int spawn(struct keeper *k, struct call *c, char *program, struct err *e)
+static int spawn(struct keeper *k, char *program, char *const *args, int out, int err, int *pid,
+	struct err *e)
 {
-	/* the image's name cannot be taken for an option: references do not begin with "-" */
-	char state[] = "--state", quiet[] = "--quiet", pull[] = "pull", client[] = "--for-client";
-	char *const argv[] = {program, state, k->dirs.path, quiet, pull, client, c->rq.image, NULL};
+	char state[] = "--state", *argv[16] = {program, state, k->dirs.path};
 	OWN_BUF text = BUF_INIT(65536);
 	posix_spawn_file_actions_t fa;
 	char *env[32];
 	int ret;
 
+	for (size_t i = 0; args[i] && i + 4 < NELEM(argv); i++)
+		argv[i + 3] = args[i];
 	if (make_env(k, &text, env, NELEM(env), e) < 0)
 		return -1;
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDWR, 0);
-	posix_spawn_file_actions_adddup2(&fa, c->pull_out, 1);
-	posix_spawn_file_actions_adddup2(&fa, c->pull_out, 2);
-	ret = posix_spawn(&c->pull_pid, program, &fa, NULL, argv, env);
+	posix_spawn_file_actions_adddup2(&fa, out, 1);
+	posix_spawn_file_actions_adddup2(&fa, err, 2);
+	ret = posix_spawn(pid, program, &fa, NULL, argv, env);
 	posix_spawn_file_actions_destroy(&fa);
-	return ret ? err_set(e, ERR_SETUP, ret, "start the puller") : 0;
+	return ret ? err_set(e, ERR_SETUP, ret, "start the program \"image\"") : 0;
 }
 
-int pull_start(struct keeper *k, struct call *c, struct err *e)
+int pull_spawn(struct keeper *k, char *const *args, int out, int err, int *pid, struct err *e)
 {
 	char program[PATH_MAX + 32];
 	OWN_FD pidfd = -1;
 
+	if (program_find("image", program, sizeof program, e) < 0 ||
+		spawn(k, program, args, out, err, pid, e) < 0)
+		return -1;
+	pidfd = sys_pidfd_open(*pid, 0);
+	if (pidfd < 0) {
+		kill(*pid, SIGKILL);
+		waitpid(*pid, NULL, 0);
+		return err_set(e, ERR_SETUP, errno, "watch the program \"image\"");
+	}
+	fcntl(pidfd, F_SETFD, FD_CLOEXEC);
+	return take_fd(&pidfd);
+}
+
+int pull_start(struct keeper *k, struct call *c, struct err *e)
+{
+	/* the image's name cannot be taken for an option: references do not begin with "-" */
+	char quiet[] = "--quiet", pull[] = "pull", client[] = "--for-client";
+	char *const args[] = {quiet, pull, client, c->rq.image, NULL};
+	int pidfd;
+
 	if (k->npulls >= PULLS_MAX)
 		return err_set(e, ERR_BUSY, EUSERS, "%u images are being pulled", k->npulls);
-	if (program_find("image", program, sizeof program, e) < 0)
-		return -1;
 	c->pull_out = memfd_create("pull", MFD_CLOEXEC);
 	if (c->pull_out < 0)
 		return err_set(e, ERR_SETUP, errno, "make a file for the puller's output");
-	if (spawn(k, c, program, e) < 0)
+	pidfd = pull_spawn(k, args, c->pull_out, c->pull_out, &c->pull_pid, e);
+	if (pidfd < 0)
 		return -1;
-	pidfd = sys_pidfd_open(c->pull_pid, 0);
-	fcntl(pidfd, F_SETFD, FD_CLOEXEC);
 	c->exit.ready = pull_done;
-	if (pidfd < 0 || keeper_watch(k, &c->exit, pidfd, e) < 0) {
+	if (keeper_watch(k, &c->exit, pidfd, e) < 0) {
 		kill(c->pull_pid, SIGKILL);
 		waitpid(c->pull_pid, NULL, 0);
-		return err_set(e, ERR_SETUP, errno, "watch the puller");
+		return -1;
 	}
-	take_fd(&pidfd);
 	k->npulls++;
 	c->state = CALL_PULL;
 	return 0;

@@ -1,11 +1,12 @@
 #include "fcgi/reply.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 
 #include "isolate/own.h"
 
-enum { HEADERS_MAX = 4096, DETAIL_MAX = 1024, PIECE = 1 << 20 };
+enum { HEADERS_MAX = 4096, DETAIL_MAX = 1024, PIECE = 1 << 20, STREAM_LINE_MAX = 1 << 16 };
 
 static const struct {
 	int status;
@@ -65,7 +66,8 @@ static int add_headers(struct buf *b, const struct request *q, const struct http
 	if (has_body(rs->status)) {
 		if (rs->content_type)
 			add_header(b, "Content-Type", rs->content_type);
-		buf_addf(b, "Content-Length: %zu\r\n", rs->body.len);
+		if (!rs->line)
+			buf_addf(b, "Content-Length: %zu\r\n", rs->body.len);
 	}
 	if (rs->allow)
 		add_header(b, "Allow", rs->allow);
@@ -81,6 +83,9 @@ static int add_headers(struct buf *b, const struct request *q, const struct http
 
 static void make_500(struct http_response *rs)
 {
+	if (rs->line)
+		own_close(&rs->stream);
+	rs->line = NULL;
 	buf_clear(&rs->body);
 	rs->body = BUF_INIT(64);
 	buf_adds(&rs->body, "Internal Server Error");
@@ -105,6 +110,62 @@ static int put(struct request *q, const char *p, size_t n, struct err *e)
 	return 0;
 }
 
+static int flush(struct request *q, struct err *e)
+{
+	if (FCGX_FFlush(q->fcgi.out) < 0)
+		return err_set(e, ERR_REQUEST, FCGX_GetError(q->fcgi.out), "write the answer");
+	return 0;
+}
+
+static int put_line(struct request *q, struct http_response *rs, const char *line, struct err *e)
+{
+	OWN_BUF out = BUF_INIT(STREAM_LINE_MAX * 8);
+
+	rs->line(rs, line, &out);
+	if (!buf_ok(&out))
+		return err_set(e, ERR_LIMIT, 0, "a line of the stream is too long");
+	return put(q, out.p ? out.p : "", out.len, e);
+}
+
+/* Hands on the whole lines in b; what is left of it is the beginning of one. */
+static int put_lines(struct request *q, struct http_response *rs, struct buf *b, struct err *e)
+{
+	char *from = b->p, *end;
+
+	while ((end = memchr(from, '\n', b->len - (size_t)(from - b->p)))) {
+		*end = '\0';
+		if (put_line(q, rs, from, e) < 0)
+			return -1;
+		from = end + 1;
+	}
+	b->len -= (size_t)(from - b->p);
+	memmove(b->p, from, b->len);
+	return flush(q, e);
+}
+
+/* What is read is sent before more is waited for. */
+static int put_stream(struct request *q, struct http_response *rs, struct err *e)
+{
+	OWN_BUF b = BUF_INIT(STREAM_LINE_MAX);
+	ssize_t n;
+
+	if (flush(q, e) < 0)
+		return -1;
+	for (;;) {
+		char *to = buf_room(&b, 4096);
+
+		n = to ? read(rs->stream, to, 4096) : -1;
+		if (n < 0 && to && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		b.len += (size_t)n;
+		if (put_lines(q, rs, &b, e) < 0)
+			return -1;
+	}
+	return put_line(q, rs, NULL, e);
+}
+
 int reply_send(struct request *q, struct http_response *rs, struct err *e)
 {
 	OWN_BUF head = BUF_INIT(HEADERS_MAX);
@@ -117,6 +178,8 @@ int reply_send(struct request *q, struct http_response *rs, struct err *e)
 		return -1;
 	if (has_body(rs->status) && q->http.method != HTTP_HEAD &&
 		put(q, rs->body.p, rs->body.len, e) < 0)
+		return -1;
+	if (rs->line && put_stream(q, rs, e) < 0)
 		return -1;
 	/* END_REQUEST: before it the server must not take the answer for complete. */
 	FCGX_FClose(q->fcgi.err);

@@ -42,6 +42,10 @@ static bool path_matches(
 	for (; (len = next_segment(&path, &at)) > 0; i++) {
 		if (i == url->nsegments)
 			return false;
+		if (len == 2 && !memcmp(at, "**", 2)) {
+			*param = url->segment[i];
+			return true;
+		}
 		if (len == 1 && *at == '*')
 			*param = url->segment[i];
 		else if (strlen(url->segment[i]) != len || memcmp(url->segment[i], at, len))
@@ -68,8 +72,16 @@ static const char *method_name(enum http_method m)
 	}
 }
 
+/* Makes one text of the segments from `from` on. */
+static void join(struct url *url, const char *from)
+{
+	for (size_t i = 0; i < url->nsegments; i++)
+		if (url->segment[i] > from)
+			url->text[url->segment[i] - url->text - 1] = '/';
+}
+
 const struct route *route_find(const struct route *table, size_t n, const char *prefix,
-	const struct url *url, enum http_method method, const char **param, const char **allow)
+	struct url *url, enum http_method method, const char **param, const char **allow)
 {
 	size_t skip = prefix_length(prefix, url);
 
@@ -79,8 +91,11 @@ const struct route *route_find(const struct route *table, size_t n, const char *
 		for (size_t i = 0; i < n; i++) {
 			if (!path_matches(&table[i], url, skip, param))
 				continue;
-			if (table[i].method == method)
+			if (table[i].method == method) {
+				if (strstr(table[i].path, "**"))
+					join(url, *param);
 				return &table[i];
+			}
 			if (!*allow)
 				*allow = method_name(table[i].method);
 		}

@@ -19,19 +19,20 @@ struct dialect_call;
 
 struct route {
 	enum http_method method;
-	const char
-		*path;  /* without slashes at its ends; "*" stands for one segment, the parameter */
-	unsigned flags; /* enum route_flag */
+	const char *path; /* without slashes at its ends; "*" stands for one segment, the parameter;
+			 "**" at the end for one or more */
+	unsigned flags;   /* enum route_flag */
 	void (*handle)(struct dialect_call *c); /* leaves a whole response */
 };
 
 /*
  * Finds the route for url and method, with or without prefix ("/api/v1", may be empty). *param
- * is the segment that "*" stands for, or NULL; it lies in url. NULL: no such path, and *allow is
+ * is the segment that "*" stands for, or NULL; it lies in url, where the segments that "**" stands
+ * for are put together again. NULL: no such path, and *allow is
  * NULL; or the path has other methods, and *allow names that of its first route, which is all
  * that the original names.
  */
 const struct route *route_find(const struct route *table, size_t n, const char *prefix,
-	const struct url *url, enum http_method method, const char **param, const char **allow);
+	struct url *url, enum http_method method, const char **param, const char **allow);
 
 #endif

@@ -17,6 +17,7 @@ enum worker_note {
 	NOTE_READY = 'R',  /* locked and waiting; the connection given before, if any, is done */
 	NOTE_PARAMS = 'P', /* the parameters are complete */
 	NOTE_BODY = 'B',   /* the body is read, or will not be */
+	NOTE_STREAM = 'S', /* the answer is being written and may take as long as it takes */
 	NOTE_REPLY = 'A',  /* the answer is being written */
 };
 

@@ -236,17 +236,24 @@ static int list_binds(struct image *out, struct err *e)
 	return 0;
 }
 
+void host_name(char out[64])
+{
+	snprintf(out, 64, "host/%016llx", (unsigned long long)skeleton_key());
+}
+
 int host_resolve(const struct store *s, struct image *out, struct err *e)
 {
 	static const char env[] =
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	char name[64], path[PATH_MAX];
 
-	snprintf(name, sizeof name, "host/%016llx", (unsigned long long)skeleton_key());
+	host_name(name);
 	if (faccessat(s->dir, name, F_OK, 0) < 0 && make_skeleton(s, name, e) < 0)
 		return err_in(e, "prepare the image \"host\"");
 	if (snprintf(path, sizeof path, "%s/%s", s->path, name) >= (int)sizeof path)
 		return err_set(e, ERR_SETUP, ENAMETOOLONG, "image \"host\"");
+	if (layout_pin(s, name, out, e) < 0)
+		return err_in(e, "prepare the image \"host\"");
 	memcpy(out->id, "host", sizeof "host");
 	if (layout_push(&out->lowers, &out->nlowers, path, e) < 0 ||
 		layout_push(&out->env, &out->nenv, env, e) < 0)

@@ -12,6 +12,7 @@
 
 #include "images/layout.h"
 #include "images/sniff.h"
+#include "images/tag.h"
 #include "isolate/beneath.h"
 #include "isolate/own.h"
 
@@ -305,14 +306,58 @@ static int import_rootfs(struct ingest *in, const struct source *src, char id[65
 	return ret;
 }
 
+struct spool {
+	int fd;
+	int64_t left;
+};
+
+static int take_spool(void *arg, const void *p, size_t n, struct err *e)
+{
+	struct spool *s = arg;
+	const char *from = p;
+	ssize_t w;
+
+	s->left -= (int64_t)n;
+	if (s->left < 0)
+		return err_set(e, ERR_LIMIT, 0, "standard input is larger than image_max_bytes");
+	for (; n; from += w, n -= (size_t)w) {
+		w = write(s->fd, from, n);
+		if (w < 0 && errno == EINTR)
+			w = 0;
+		else if (w <= 0)
+			return err_set(e, ERR_SETUP, errno, "keep what comes from standard input");
+	}
+	return 0;
+}
+
+/* What comes through a pipe is kept in a file without a name: it is read twice. */
+static int spool_stdin(const struct ingest *in, struct err *e)
+{
+	OWN_FD fd = openat(in->store->dir, "tmp", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	struct spool s = {fd, in->conf->image_max_bytes};
+
+	if (fd < 0)
+		return err_set(e, ERR_SETUP, errno, "make a file in the image store");
+	if (isatty(STDIN_FILENO) == 1)
+		return err_set(e, ERR_REQUEST, 0, "standard input is a terminal");
+	if (pour(STDIN_FILENO, take_spool, &s, e) < 0)
+		return -1;
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return err_set(e, ERR_SETUP, errno, "rewind standard input");
+	return take_fd(&fd);
+}
+
 static int import_path(struct ingest *in, const char *path, char id[65], struct err *e)
 {
-	OWN_FD fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	bool piped = !strcmp(path, "-");
+	OWN_FD fd = piped ? spool_stdin(in, e) : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	const struct source file = {.fetch = fetch_file, .arg = &fd};
 	const struct source tree = {.fetch = fetch_tree, .arg = (void *)path};
 	struct stat st;
 	int kind;
 
+	if (fd < 0 && piped)
+		return -1;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_set(e, ERR_NOTFOUND, errno, "open \"%.200s\"", path);
 	if (S_ISDIR(st.st_mode)) {
@@ -334,16 +379,10 @@ static int import_path(struct ingest *in, const char *path, char id[65], struct 
 int import_image(struct ingest *in, const char *name, const char *path, char id[65], struct err *e)
 {
 	char ref[REF_MAX + 1];
-	struct ref r;
 
-	if (!strcmp(name, "host"))
-		return err_set(e, ERR_REQUEST, 0, "\"host\" is the built-in image");
-	if (!ref_parse(name, &r) || r.digest[0])
-		return err_set(e, ERR_REQUEST, 0, "\"%.100s\" is no name for an image", name);
-	ref_fill_tag(&r);
-	if (!ref_format(&r, ref))
-		return err_set(e, ERR_REQUEST, 0, "the image's name is too long");
+	if (tag_name(name, ref, sizeof ref, e) < 0)
+		return -1;
 	if (import_path(in, path, id, e) < 0)
 		return err_in(e, "import \"%.60s\"", name);
-	return ingest_refer(in, ref, id, e);
+	return ingest_refer(in, ref, NULL, id, e);
 }

@@ -11,10 +11,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "images/collect.h"
 #include "images/crew.h"
 #include "images/digest.h"
 #include "images/layout.h"
-#include "images/listing.h"
 #include "images/rmtree.h"
 #include "isolate/own.h"
 
@@ -72,11 +72,12 @@ void ingest_close(struct ingest *in)
 
 void ingest_abandon(struct ingest *in, const struct err *e)
 {
-	struct err ignored; /* such as ERR_BUSY: `image prune` will find them */
+	const struct collect c = {.store = in->store};
+	struct err ignored; /* such as ERR_BUSY: `image gc` will find them */
 
 	own_close(&in->lock);
 	if (in->brought && e->kind != ERR_SETUP && e->kind != ERR_BUSY)
-		listing_prune(in->store, in->brought, in->nbrought, &ignored);
+		collect_layers(&c, in->brought, in->nbrought, &ignored);
 	ingest_close(in);
 }
 
@@ -176,13 +177,16 @@ int ingest_record(struct ingest *in, const char *config, size_t n, struct record
 	return layout_write(in->store, name, text.p, text.len, e);
 }
 
-int ingest_refer(struct ingest *in, const char *ref, const char id[65], struct err *e)
+int ingest_refer(
+	struct ingest *in, const char *ref, const char *origin, const char id[65], struct err *e)
 {
-	char name[REF_MAX + 16], line[80];
-	int n = snprintf(line, sizeof line, "%s\n", id);
+	struct named named = {0};
 
-	layout_ref_name(ref, name, sizeof name);
-	if (layout_write(in->store, name, line, (size_t)n, e) < 0)
+	memcpy(named.id, id, sizeof named.id);
+	memcpy(named.manifest, in->manifest, sizeof named.manifest);
+	if (origin)
+		snprintf(named.origin, sizeof named.origin, "%s", origin);
+	if (layout_name(in->store, ref, &named, e) < 0)
 		return -1;
 	/* The directory entries of all that was renamed: the reference is the last of them. */
 	if (syncfs(in->store->dir) < 0)
@@ -196,7 +200,6 @@ static int ingest_manifest(struct ingest *in, const struct source *src, const ch
 	OWN_BUF config = BUF_INIT(MANIFEST_MAX);
 	struct manifest m;
 	struct record r = {0};
-	char hex[65];
 	int ret;
 
 	if (manifest_parse(text, n, in->conf->image_layers_max, &m, e) < 0)
@@ -208,7 +211,7 @@ static int ingest_manifest(struct ingest *in, const struct source *src, const ch
 	if (ret == 0)
 		ret = ingest_layers(in, src, &r, m.layers, m.nlayers, e);
 	if (ret == 0)
-		ret = write_blob(in, text, n, hex, e);
+		ret = write_blob(in, text, n, in->manifest, e);
 	if (ret == 0)
 		ret = ingest_record(in, config.p, config.len, &r, id, e);
 	record_clear(&r);

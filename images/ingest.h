@@ -21,6 +21,7 @@ struct ingest {
 	int lock;                 /* shared lock of the store */
 	char (*brought)[65];      /* layers that were not there before; ingest_close() frees it */
 	size_t nbrought;
+	char manifest[65]; /* out: digits of the manifest of ingest_image() */
 };
 
 /*
@@ -80,8 +81,12 @@ int ingest_archive(
 int ingest_record(struct ingest *in, const char *config, size_t n, struct record *r, char id[65],
 	struct err *e);
 
-/* Points a formatted reference at an image. */
-int ingest_refer(struct ingest *in, const char *ref, const char id[65], struct err *e);
+/*
+ * Points a formatted reference at an image. origin: the "host/path" it can be pulled from again,
+ * or NULL.
+ */
+int ingest_refer(
+	struct ingest *in, const char *ref, const char *origin, const char id[65], struct err *e);
 
 /* The limits of one layer when so many bytes of the image are spent. */
 struct layer_limits ingest_limits(const struct ingest *in, uint64_t spent);

@@ -13,13 +13,19 @@
 #include <unistd.h>
 
 #include "images/digest.h"
+#include "images/inventory.h"
 #include "images/layout.h"
 #include "images/rmtree.h"
 #include "images/unpack.h"
 #include "isolate/jail.h"
 #include "isolate/own.h"
 
-enum { UNPACK_MEMORY_BYTES = 1 << 30, DEPTH_MAX = 128, PIPE_BYTES = 1 << 20 };
+enum {
+	UNPACK_MEMORY_BYTES = 1 << 30,
+	DEPTH_MAX = 128,
+	PIPE_BYTES = 1 << 20,
+	TREE_LINE_BYTES = 512 /* of the file "tree" for an entry; few have longer names */
+};
 
 struct layer {
 	const struct store *store;
@@ -29,6 +35,8 @@ struct layer {
 	char tmp[128];  /* name below the store */
 	uint64_t bytes; /* unpacked, after layer_end() */
 	struct reroute reroute;
+	struct inventory_sum inventory; /* after layer_end() */
+	bool plain;
 };
 
 /* What the child sends, in one write. The parent believes sizes and digits only after a check. */
@@ -36,6 +44,7 @@ struct answer {
 	struct err err;
 	struct unpack_stats stats;
 	struct reroute reroute;
+	struct inventory_sum inventory;
 	char diff_id[65];
 };
 
@@ -53,19 +62,27 @@ static void child_bytes(void *arg, const void *p, size_t n)
 		__atomic_fetch_add(plain->count, n, __ATOMIC_RELAXED);
 }
 
-static int child_unpack(
-	int in, int rootfd, int reply, const struct layer_limits *lim, struct answer *a)
+/* The child's descriptors. */
+struct child {
+	int in, root, reply;
+	int tree; /* -1: an archive that is no layer */
+};
+
+static int child_unpack(const struct child *c, const struct layer_limits *lim, struct answer *a)
 {
 	const struct jail_limits jail = {.address_space_bytes = UNPACK_MEMORY_BYTES,
-		.file_max_bytes = lim->bytes_max,
+		.file_max_bytes = lim->bytes_max + lim->entries_max * TREE_LINE_BYTES,
 		.time_max_s = lim->time_max_s};
-	const int keep[] = {in, reply, lim->lock};
+	const int keep[] = {c->in, c->reply, lim->lock, c->tree};
 	struct digest *d = digest_new(&a->err);
 	struct plain plain = {d, lim->unpacked};
-	struct unpack_plan plan = {.in_fd = in, .dir_fd = -1, .raw_fd = -1, .bytes = child_bytes};
+	struct unpack_plan plan = {
+		.in_fd = c->in, .dir_fd = -1, .raw_fd = -1, .bytes = child_bytes};
+	struct inventory inventory;
 	OWN_FD dir = -1;
 
-	if (!d || jail_enter(rootfd, keep, NELEM(keep), &jail, &a->err) < 0)
+	inventory_init(&inventory);
+	if (!d || jail_enter(c->root, keep, NELEM(keep), &jail, &a->err) < 0)
 		return -1;
 	dir = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
@@ -73,6 +90,7 @@ static int child_unpack(
 	plan.dir_fd = dir;
 	plan.arg = &plain;
 	plan.reroute = lim->plain ? NULL : &a->reroute;
+	plan.inventory = lim->plain ? NULL : &inventory;
 	plan.policy = (struct unpack_policy){.layer = !lim->plain,
 		.packed_max_bytes = (int64_t)lim->bytes_max,
 		.unpacked_max_bytes = (int64_t)lim->bytes_max,
@@ -82,18 +100,21 @@ static int child_unpack(
 		.depth_max = DEPTH_MAX};
 	if (unpack(&plan, &a->stats, &a->err) < 0)
 		return -1;
+	if (!lim->plain && inventory_write(&inventory, dir, c->tree, &a->inventory, &a->err) < 0)
+		return -1;
 	return digest_end(d, a->diff_id, &a->err);
 }
 
 static _Noreturn void child_main(
-	int in, int rootfd, int reply, const struct layer_limits *lim, const struct reroute *links)
+	const struct child *c, const struct layer_limits *lim, const struct reroute *links)
 {
 	struct answer a = {.reroute = *links};
 	ssize_t n;
 
 	signal(SIGPIPE, SIG_IGN);
-	child_unpack(in, rootfd, reply, lim, &a);
-	n = write(reply, &a, sizeof a);
+	signal(SIGXFSZ, SIG_IGN); /* EFBIG has a message */
+	child_unpack(c, lim, &a);
+	n = write(c->reply, &a, sizeof a);
 	_exit(n == (ssize_t)sizeof a ? 0 : 1);
 }
 
@@ -113,16 +134,32 @@ static int make_tree(struct layer *l, struct err *e)
 	return take_fd(&dir);
 }
 
+/* The file beside the tree, which the child cannot reach by name. */
+static int open_list(struct layer *l, struct err *e)
+{
+	char name[160];
+	int fd;
+
+	snprintf(name, sizeof name, "%s/tree", l->tmp);
+	fd = openat(l->store->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	return fd < 0 ? err_set(e, ERR_SETUP, errno, "create \"%s\" in the image store", name) : fd;
+}
+
 static int start_child(struct layer *l, int rootfd, const struct layer_limits *lim, struct err *e)
 {
 	int in[2] = {-1, -1}, reply[2] = {-1, -1};
+	OWN_FD tree = -1;
+
+	l->plain = lim->plain;
+	if (!l->plain && (tree = open_list(l, e)) < 0)
+		return -1;
 
 	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(reply, O_CLOEXEC) < 0)
 		err_set(e, ERR_SETUP, errno, "make a pipe");
 	else if ((l->pid = fork()) < 0)
 		err_set(e, ERR_SETUP, errno, "start the unpacker");
 	else if (l->pid == 0)
-		child_main(in[0], rootfd, reply[1], lim, &l->reroute);
+		child_main(&(struct child){in[0], rootfd, reply[1], tree}, lim, &l->reroute);
 	own_close(&in[0]);
 	own_close(&reply[1]);
 	if (l->pid <= 0) {
@@ -238,16 +275,23 @@ int layer_end(struct layer *l, struct layer_result *out, struct err *e)
 	out->entries = a.stats.entries;
 	out->skipped = a.stats.skipped;
 	out->rerouted = l->reroute.used;
+	out->setid = a.inventory.setid;
+	l->inventory = a.inventory;
 	return 0;
 }
 
-/* Contents of "done": the size, then the directories that layer_fits() must know. */
+/*
+ * Contents of "done": the size, then the directories that layer_fits() must know, then the checksum
+ * of the file "tree", files that lost set-id bits, and devices that were left out.
+ */
 static void write_note(const struct layer *l, int fd)
 {
 	dprintf(fd, "%llu\n%s", (unsigned long long)l->bytes, l->reroute.overflow ? "any\n" : "");
 	for (size_t i = 0; i < l->reroute.nnames; i++)
 		if (!l->reroute.names[i].entry)
 			dprintf(fd, "implied %s\n", l->reroute.names[i].name);
+	dprintf(fd, "tree %08x %llu %llu\n", l->inventory.crc,
+		(unsigned long long)l->inventory.setid, (unsigned long long)l->inventory.dropped);
 }
 
 int layer_commit(struct layer *l, const char *id, struct err *e)
@@ -263,18 +307,17 @@ int layer_commit(struct layer *l, const char *id, struct err *e)
 	if (fd < 0 || syncfs(fd) < 0)
 		return err_set(e, ERR_SETUP, errno, "sync layer %.12s", id);
 	snprintf(name, sizeof name, "layers/%s", id);
-	if (renameat(l->store->dir, l->tmp, l->store->dir, name) < 0) {
-		if (errno != EEXIST && errno != ENOTEMPTY)
-			return err_set(e, ERR_SETUP, errno, "put layer %.12s into place", id);
-		if (layer_present(l->store, id))
-			return 0;
-		/* Damage of a foreign hand: we only ever rename whole layers to here. */
-		if (rmtree_at(l->store->dir, name, e) < 0)
-			return -1;
-		if (renameat(l->store->dir, l->tmp, l->store->dir, name) < 0)
-			return err_set(e, ERR_SETUP, errno, "put layer %.12s into place", id);
+	if (renameat(l->store->dir, l->tmp, l->store->dir, name) == 0) {
+		l->tmp[0] = '\0';
+		return 0;
 	}
-	l->tmp[0] = '\0';
+	if (errno != EEXIST && errno != ENOTEMPTY)
+		return err_set(e, ERR_SETUP, errno, "put layer %.12s into place", id);
+	if (layer_present(l->store, id))
+		return 0;
+	/* A damaged one: the two change places, and layer_free() removes it. */
+	if (renameat2(l->store->dir, l->tmp, l->store->dir, name, RENAME_EXCHANGE) < 0)
+		return err_set(e, ERR_SETUP, errno, "put layer %.12s into place", id);
 	return 0;
 }
 
@@ -306,13 +349,28 @@ int layer_tree(const struct layer *l, struct err *e)
 
 uint64_t layer_bytes(const struct store *s, const char *diff_id)
 {
-	OWN_BUF text = BUF_INIT(64);
+	OWN_BUF text = BUF_INIT(1 << 16);
 	char name[128];
 
 	snprintf(name, sizeof name, "layers/%s/done", diff_id);
 	if (layout_read(s, name, &text, NULL) < 0 || !text.p)
 		return 0;
 	return strtoull(text.p, NULL, 10);
+}
+
+bool layer_note(const struct store *s, const char *diff_id, struct layer_note *out)
+{
+	OWN_BUF text = BUF_INIT(1 << 16);
+	char name[128];
+	const char *at;
+
+	*out = (struct layer_note){0};
+	snprintf(name, sizeof name, "layers/%s/done", diff_id);
+	if (layout_read(s, name, &text, NULL) < 0 || !text.p)
+		return false;
+	out->bytes = strtoull(text.p, NULL, 10);
+	at = strstr(text.p, "\ntree ");
+	return at && sscanf(at, "\ntree %8x %llu %llu", &out->crc, &out->setid, &out->dropped) == 3;
 }
 
 bool layer_fits(const struct store *s, const char *diff_id, const struct reroute *links)

@@ -33,7 +33,8 @@ struct layer_result {
 	char diff_id[65]; /* digest of the plain tar */
 	uint64_t bytes;   /* contents of its files */
 	uint64_t entries, skipped;
-	bool rerouted; /* the tree depends on the links that layer_begin() was given */
+	uint64_t setid; /* files whose set-id bits were removed */
+	bool rerouted;  /* the tree depends on the links that layer_begin() was given */
 };
 
 /*
@@ -66,6 +67,15 @@ bool layer_present(const struct store *s, const char *diff_id);
 
 /* The unpacked size that layer_commit() noted; 0 when it is not known. */
 uint64_t layer_bytes(const struct store *s, const char *diff_id);
+
+/* What layer_commit() noted. */
+struct layer_note {
+	uint64_t bytes;
+	unsigned crc;                      /* of the file "tree" */
+	unsigned long long setid, dropped; /* see struct inventory_sum */
+};
+/* false: the note is missing or damaged; out then holds what could be read. */
+bool layer_note(const struct store *s, const char *diff_id, struct layer_note *out);
 
 /* Whether a present layer means the same above lower layers that have these links. */
 bool layer_fits(const struct store *s, const char *diff_id, const struct reroute *links);

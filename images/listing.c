@@ -1,307 +1,322 @@
 #include "images/listing.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdlib.h>
+#include <json-c/json.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
 
+#include "images/details.h"
 #include "images/layer.h"
-#include "images/layout.h"
-#include "images/rmtree.h"
+#include "images/table.h"
+#include "images/uses.h"
 #include "isolate/own.h"
 
-static void own_dir(DIR **d)
+static void own_json(struct json_object **o)
 {
-	if (*d)
-		closedir(*d);
+	json_object_put(*o);
 }
-#define OWN_DIR __attribute__((cleanup(own_dir))) DIR *
+#define OWN_JSON __attribute__((cleanup(own_json))) struct json_object
 
-/* A list of strings that is freed with its scope. */
-struct names {
-	char **list;
-	size_t n;
-};
-
-static void names_clear(struct names *l)
+static void put_text(struct json_object *o, const char *key, const char *text)
 {
-	for (size_t i = 0; i < l->n; i++)
-		free(l->list[i]);
-	free(l->list);
-}
-#define OWN_NAMES __attribute__((cleanup(names_clear))) struct names
-
-static int compare(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
+	json_object_object_add(o, key, text ? json_object_new_string(text) : NULL);
 }
 
-/* The names in a directory, sorted, without those that begin with a dot. */
-static int list_directory(int dirfd, const char *name, struct names *out, struct err *e)
+static void put_number(struct json_object *o, const char *key, uint64_t n)
 {
-	OWN_FD fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	OWN_DIR d = NULL;
-	struct dirent *ent;
+	json_object_object_add(o, key, json_object_new_int64((int64_t)n));
+}
 
-	d = fd < 0 ? NULL : fdopendir(fd);
-	if (!d)
-		return err_set(
-			e, errno == ENOENT ? ERR_NOTFOUND : ERR_SETUP, errno, "list \"%s\"", name);
-	take_fd(&fd);
-	while ((ent = readdir(d)))
-		if (ent->d_name[0] != '.' && layout_push(&out->list, &out->n, ent->d_name, e) < 0)
-			return -1;
-	if (out->n)
-		qsort(out->list, out->n, sizeof *out->list, compare);
+static void put_list(struct json_object *o, const char *key, char *const *list, size_t n)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_object_array_add(a, json_object_new_string(list[i]));
+	json_object_object_add(o, key, a);
+}
+
+static int print_json(struct json_object *o, FILE *out, struct err *e)
+{
+	const char *text = o ? json_object_to_json_string_ext(
+				       o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
+			     : NULL;
+
+	if (!text)
+		return err_set(e, ERR_SETUP, ENOMEM, "write JSON");
+	fprintf(out, "%s\n", text);
 	return 0;
 }
 
-/* Reads the id that a file below refs/ holds. */
-static int ref_target(const struct store *s, const char *file, char id[65], struct err *e)
+static int print_table(const struct table *t, enum listing_form form, FILE *out, struct err *e)
 {
-	OWN_BUF text = BUF_INIT(128);
-	char name[REF_MAX + 16];
-
-	snprintf(name, sizeof name, "refs/%s", file);
-	if (layout_read(s, name, &text, e) < 0)
-		return -1;
-	if (text.len != 65 || text.p[64] != '\n')
-		return err_set(e, ERR_SETUP, 0, "the reference \"%.120s\" is damaged", file);
-	memcpy(id, text.p, 64);
-	id[64] = '\0';
-	return ref_is_hex(id, 64)
-		       ? 0
-		       : err_set(e, ERR_SETUP, 0, "the reference \"%.120s\" is damaged", file);
+	return table_print(t, form == LISTING_ALIGNED, out) < 0
+		       ? err_set(e, ERR_SETUP, ENOMEM, "write a table")
+		       : 0;
 }
 
-int listing_print(struct store *s, FILE *out, struct err *e)
+/* "1.2 MB" on a terminal, the number for programs. */
+static void cell_bytes(struct table *t, enum listing_form form, uint64_t n)
+{
+	if (form == LISTING_ALIGNED)
+		table_cell(t, "%.1f MB", (double)n / 1e6);
+	else
+		table_cell(t, "%llu", (unsigned long long)n);
+}
+
+/* One row of ls. */
+struct row {
+	const char *name, *id, *created, *damage; /* damage: "" when there is none */
+	size_t layers, sessions;
+	uint64_t bytes;
+};
+
+static void put_row(
+	struct table *t, struct json_object *list, enum listing_form form, const struct row *r)
+{
+	struct json_object *o;
+
+	if (form == LISTING_JSON) {
+		o = json_object_new_object();
+		put_text(o, "reference", r->name);
+		put_text(o, "id", r->id);
+		put_number(o, "layers", r->layers);
+		put_number(o, "bytes", r->bytes);
+		put_text(o, "created", *r->created ? r->created : NULL);
+		put_number(o, "sessions", r->sessions);
+		if (*r->damage)
+			put_text(o, "damage", r->damage);
+		json_object_array_add(list, o);
+		return;
+	}
+	table_cell(t, "%s", r->name);
+	table_cell(t, "%.12s", r->id);
+	table_cell(t, "%zu", r->layers);
+	if (!strcmp(r->name, "host"))
+		table_cell(t, "-");
+	else
+		cell_bytes(t, form, r->bytes);
+	table_cell(t, "%s", *r->damage ? "damaged" : *r->created ? r->created : "-");
+	table_cell(t, "%zu", r->sessions);
+	table_row(t);
+}
+
+/* Damage of one image does not hide the others. */
+static void put_ref(struct store *s, const struct uses *sessions, char *file, struct table *t,
+	struct json_object *list, enum listing_form form)
+{
+	char name[REF_MAX + 16], part[80];
+	OWN_DETAILS d = {.nsteps = 0};
+	struct record r = {0};
+	struct named named;
+	struct err damage = {0};
+	struct row row = {.name = file};
+
+	snprintf(name, sizeof name, "refs/%s", file);
+	if (layout_named(s, name, &named, &damage) == 0 &&
+		layout_record(s, named.id, &r, &damage) == 0)
+		details_read(s, named.id, &d, &damage);
+	for (char *p = file; *p; p++)
+		if (*p == '+')
+			*p = '/';
+	snprintf(part, sizeof part, "images/%s", named.id);
+	row.id = named.id;
+	row.created = d.created;
+	row.damage = damage.msg;
+	row.layers = r.nlayers;
+	row.bytes = r.bytes;
+	row.sessions = uses_count(sessions, part, USER_SESSION);
+	put_row(t, list, form, &row);
+	record_clear(&r);
+}
+
+int listing_print(struct store *s, enum listing_form form, FILE *out, struct err *e)
+{
+	static const char *const head[] = {
+		"REFERENCE", "ID", "LAYERS", "BYTES", "CREATED", "SESSIONS"};
+	struct row host = {.name = "host", .id = "host", .created = "", .damage = "", .layers = 1};
+	OWN_JSON *list = json_object_new_array();
+	OWN_NAMES refs = {0};
+	OWN_USES sessions = {0};
+	OWN_TABLE t = TABLE_INIT;
+
+	if (names_list(s->dir, "refs", false, &refs, e) < 0 || uses_sessions(s, &sessions, e) < 0)
+		return -1;
+	for (size_t i = 0; i < NELEM(head); i++)
+		table_cell(&t, "%s", head[i]);
+	table_row(&t);
+	host.sessions = uses_count(&sessions, "images/host", USER_SESSION);
+	put_row(&t, list, form, &host);
+	for (size_t i = 0; i < refs.n; i++)
+		put_ref(s, &sessions, refs.list[i], &t, list, form);
+	return form == LISTING_JSON ? print_json(list, out, e) : print_table(&t, form, out, e);
+}
+
+/* What inspect shows beside the image itself. */
+struct extra {
+	struct record record;
+	struct details details;
+	struct names names;
+	char manifest[65], origin[REF_MAX + 1];
+	uint64_t setid, dropped;
+};
+
+static void extra_clear(struct extra *x)
+{
+	record_clear(&x->record);
+	details_clear(&x->details);
+	names_clear(&x->names);
+}
+
+static int fill_names(const struct store *s, const char *id, struct extra *x, struct err *e)
 {
 	OWN_NAMES refs = {0};
 
-	fprintf(out, "REFERENCE\tID\tLAYERS\tBYTES\nhost\thost\t1\t-\n");
-	if (list_directory(s->dir, "refs", &refs, e) < 0)
+	if (names_list(s->dir, "refs", false, &refs, e) < 0)
 		return -1;
 	for (size_t i = 0; i < refs.n; i++) {
-		struct record r = {0};
-		char id[65];
+		char file[REF_MAX + 16];
+		struct named named;
 
-		if (ref_target(s, refs.list[i], id, e) < 0 || layout_record(s, id, &r, e) < 0)
-			return -1;
+		snprintf(file, sizeof file, "refs/%s", refs.list[i]);
+		if (layout_named(s, file, &named, NULL) < 0 || strcmp(named.id, id) != 0)
+			continue;
+		if (!x->manifest[0] || named.origin[0]) {
+			memcpy(x->manifest, named.manifest, sizeof x->manifest);
+			memcpy(x->origin, named.origin, sizeof x->origin);
+		}
 		for (char *p = refs.list[i]; *p; p++)
 			if (*p == '+')
 				*p = '/';
-		fprintf(out, "%s\t%.12s\t%zu\t%llu\n", refs.list[i], id, r.nlayers,
-			(unsigned long long)r.bytes);
-		record_clear(&r);
+		if (layout_push(&x->names.list, &x->names.n, refs.list[i], e) < 0)
+			return -1;
 	}
 	return 0;
 }
 
-int listing_inspect(struct store *s, const char *ref, FILE *out, struct err *e)
+static int fill_extra(const struct store *s, const char *id, struct extra *x, struct err *e)
 {
+	struct layer_note note;
+	struct err damage;
+
+	if (!strcmp(id, "host"))
+		return 0;
+	if (layout_record(s, id, &x->record, e) < 0 || fill_names(s, id, x, e) < 0)
+		return -1;
+	details_read(s, id, &x->details, &damage); /* `image verify` tells of it */
+	for (size_t i = 0; i < x->record.nlayers; i++) {
+		layer_note(s, x->record.layers[i], &note);
+		x->setid += note.setid;
+		x->dropped += note.dropped;
+	}
+	return 0;
+}
+
+static void print_texts(const char *key, char *const *list, size_t n, FILE *out)
+{
+	for (size_t i = 0; i < n; i++) {
+		fprintf(out, "%s ", key);
+		table_print_text(list[i], out);
+		putc('\n', out);
+	}
+}
+
+static void print_extra(const struct extra *x, FILE *out)
+{
+	print_texts("name", x->names.list, x->names.n, out);
+	print_texts("entrypoint", x->record.entrypoint, x->record.nentrypoint, out);
+	print_texts("cmd", x->record.cmd, x->record.ncmd, out);
+	print_texts("label", x->record.labels, x->record.nlabels, out);
+	if (x->details.created[0]) {
+		fputs("created ", out);
+		table_print_text(x->details.created, out);
+		putc('\n', out);
+	}
+	if (x->details.architecture[0]) {
+		fputs("architecture ", out);
+		table_print_text(x->details.architecture, out);
+		putc('\n', out);
+	}
+	if (x->manifest[0])
+		fprintf(out, "digest sha256:%s\n", x->manifest);
+	if (x->origin[0])
+		fprintf(out, "origin %s\n", x->origin);
+	if (x->record.nlayers)
+		fprintf(out, "setid_removed %llu\ndevices_left_out %llu\n",
+			(unsigned long long)x->setid, (unsigned long long)x->dropped);
+}
+
+static void print_image(const struct image *im, FILE *out)
+{
+	fprintf(out, "id %s\n", im->id);
+	for (size_t i = 0; i < im->nlowers; i++)
+		fprintf(out, "lower %s\n", im->lowers[i]);
+	for (size_t i = 0; i < im->nhost_binds; i++)
+		fprintf(out, "bind %s\n", im->host_binds[i]);
+	for (size_t i = 0; i < im->nenv; i++)
+		fprintf(out, "env %s\n", im->env[i]);
+	fprintf(out, "workdir %s\nuser %s\nbytes %llu\n", im->workdir ? im->workdir : "/",
+		im->user ? im->user : "0", (unsigned long long)im->bytes);
+}
+
+static void put_labels(struct json_object *o, const struct record *r)
+{
+	struct json_object *labels = json_object_new_object();
+
+	for (size_t i = 0; i < r->nlabels; i++) {
+		char *value = strchr(r->labels[i], '=');
+
+		*value = '\0';
+		put_text(labels, r->labels[i], value + 1);
+		*value = '=';
+	}
+	json_object_object_add(o, "labels", labels);
+}
+
+static struct json_object *inspect_json(const struct image *im, const struct extra *x)
+{
+	struct json_object *o = json_object_new_object();
+	char digest[80];
+
+	snprintf(digest, sizeof digest, "sha256:%s", x->manifest);
+	put_text(o, "id", im->id);
+	put_list(o, "names", x->names.list, x->names.n);
+	put_list(o, "lowers", im->lowers, im->nlowers);
+	put_list(o, "binds", im->host_binds, im->nhost_binds);
+	put_list(o, "env", im->env, im->nenv);
+	put_text(o, "workdir", im->workdir ? im->workdir : "/");
+	put_text(o, "user", im->user ? im->user : "0");
+	put_number(o, "bytes", im->bytes);
+	put_list(o, "entrypoint", im->entrypoint, im->nentrypoint);
+	put_list(o, "cmd", im->cmd, im->ncmd);
+	put_labels(o, &x->record);
+	put_text(o, "created", x->details.created[0] ? x->details.created : NULL);
+	put_text(o, "architecture", x->details.architecture[0] ? x->details.architecture : NULL);
+	put_text(o, "digest", x->manifest[0] ? digest : NULL);
+	put_text(o, "origin", x->origin[0] ? x->origin : NULL);
+	put_number(o, "setid_removed", x->setid);
+	put_number(o, "devices_left_out", x->dropped);
+	return o;
+}
+
+int listing_inspect(
+	struct store *s, const char *ref, enum listing_form form, FILE *out, struct err *e)
+{
+	struct extra x = {.setid = 0};
 	struct image im;
+	int r;
 
 	if (store_resolve(s, ref, &im, e) < 0)
 		return -1;
-	fprintf(out, "id %s\n", im.id);
-	for (size_t i = 0; i < im.nlowers; i++)
-		fprintf(out, "lower %s\n", im.lowers[i]);
-	for (size_t i = 0; i < im.nhost_binds; i++)
-		fprintf(out, "bind %s\n", im.host_binds[i]);
-	for (size_t i = 0; i < im.nenv; i++)
-		fprintf(out, "env %s\n", im.env[i]);
-	fprintf(out, "workdir %s\nuser %s\nbytes %llu\n", im.workdir ? im.workdir : "/",
-		im.user ? im.user : "0", (unsigned long long)im.bytes);
+	r = fill_extra(s, im.id, &x, e);
+	if (r == 0 && form == LISTING_JSON) {
+		OWN_JSON *o = inspect_json(&im, &x);
+
+		r = print_json(o, out, e);
+	} else if (r == 0) {
+		print_image(&im, out);
+		print_extra(&x, out);
+	}
+	extra_clear(&x);
 	image_clear(&im);
-	return 0;
-}
-
-/* Adds the layers that images other than id use. */
-static int used_by_images(const struct store *s, const char *id, struct names *used, struct err *e)
-{
-	OWN_NAMES images = {0};
-
-	if (list_directory(s->dir, "images", &images, e) < 0)
-		return -1;
-	for (size_t i = 0; i < images.n; i++) {
-		struct record r = {0};
-		int ret = 0;
-
-		if (!strcmp(images.list[i], id))
-			continue;
-		if (layout_record(s, images.list[i], &r, e) < 0)
-			return -1;
-		for (size_t j = 0; j < r.nlayers && ret == 0; j++)
-			ret = layout_push(&used->list, &used->n, r.layers[j], e);
-		record_clear(&r);
-		if (ret < 0)
-			return -1;
-	}
-	return 0;
-}
-
-/* Adds the layer that a line "lower STATE/images/layers/<hex>/fs" of a session's spec names. */
-static int take_spec_line(const char *line, struct names *used, struct err *e)
-{
-	const char *at = strncmp(line, "lower ", 6) ? NULL : strstr(line, "/layers/");
-	char hex[65];
-
-	if (!at || strlen(at) < 8 + 64)
-		return 0;
-	memcpy(hex, at + 8, 64);
-	hex[64] = '\0';
-	return ref_is_hex(hex, 64) ? layout_push(&used->list, &used->n, hex, e) : 0;
-}
-
-/* Sessions keep their own list of lowers, so a layer may be in use that no image names. */
-static int used_by_sessions(const struct store *s, struct names *used, struct err *e)
-{
-	OWN_NAMES sessions = {0};
-	struct err own = {0};
-
-	if (list_directory(s->state, "sessions", &sessions, &own) < 0) {
-		if (own.kind == ERR_NOTFOUND)
-			return 0;
-		*e = own;
-		return -1;
-	}
-	for (size_t i = 0; i < sessions.n; i++) {
-		char path[PATH_MAX];
-		OWN_MEM char *line = NULL;
-		OWN_FILE f = NULL;
-		size_t size = 0;
-		ssize_t n;
-		int fd;
-
-		snprintf(path, sizeof path, "sessions/%s/spec", sessions.list[i]);
-		fd = openat(s->state, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-		if (fd < 0 && errno == ENOENT)
-			continue;
-		f = fd < 0 ? NULL : fdopen(fd, "r");
-		if (!f)
-			return err_set(e, ERR_SETUP, errno, "read \"%s\"", path);
-		while ((n = getline(&line, &size, f)) > 0)
-			if (take_spec_line(line, used, e) < 0)
-				return -1;
-	}
-	return 0;
-}
-
-static bool holds(const struct names *l, const char *name)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (!strcmp(l->list[i], name))
-			return true;
-	return false;
-}
-
-/* Out of sight by one rename, then removed: a crash leaves nothing that looks whole. */
-static int remove_layer(const struct store *s, const char *hex, struct err *e)
-{
-	char name[128], tmp[128];
-
-	snprintf(name, sizeof name, "layers/%s", hex);
-	layout_tmp_name(tmp, sizeof tmp, "gone");
-	if (renameat(s->dir, name, s->dir, tmp) < 0)
-		return errno == ENOENT ? 0 : err_set(e, ERR_SETUP, errno, "remove \"%s\"", name);
-	return rmtree_at(s->dir, tmp, e);
-}
-
-static int remove_image(const struct store *s, const char *id, struct err *e)
-{
-	OWN_NAMES used = {0};
-	struct record r = {0};
-	char name[128];
-	int ret = 0;
-
-	if (layout_record(s, id, &r, e) < 0)
-		return -1;
-	if (used_by_images(s, id, &used, e) < 0 || used_by_sessions(s, &used, e) < 0)
-		ret = -1;
-	snprintf(name, sizeof name, "images/%s", id);
-	if (ret == 0 && unlinkat(s->dir, name, 0) < 0)
-		ret = err_set(e, ERR_SETUP, errno, "remove \"%s\"", name);
-	snprintf(name, sizeof name, "blobs/sha256/%s", id);
-	if (ret == 0 && unlinkat(s->dir, name, 0) < 0 && errno != ENOENT)
-		ret = err_set(e, ERR_SETUP, errno, "remove \"%s\"", name);
-	for (size_t i = 0; i < r.nlayers && ret == 0; i++)
-		if (!holds(&used, r.layers[i]))
-			ret = remove_layer(s, r.layers[i], e);
-	record_clear(&r);
-	return ret;
-}
-
-/* The file below refs/ that a text names: as typed with its tag, else in full. */
-static int find_ref_file(
-	const struct store *s, const char *text, char file[REF_MAX + 16], struct err *e)
-{
-	char ref[REF_MAX + 1];
-	struct ref r;
-
-	if (!ref_parse(text, &r))
-		return err_set(e, ERR_REQUEST, 0, "malformed image reference");
-	for (int full = 0; full < 2; full++) {
-		if (full)
-			ref_fill_all(&r);
-		else
-			ref_fill_tag(&r);
-		if (!ref_format(&r, ref))
-			continue;
-		layout_ref_name(ref, file, REF_MAX + 16);
-		if (faccessat(s->dir, file, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-			return 0;
-	}
-	return err_set(e, ERR_NOTFOUND, 0, "there is no image \"%.120s\"", text);
-}
-
-int listing_remove(struct store *s, const char *text, struct err *e)
-{
-	OWN_FD lock = -1;
-	OWN_NAMES refs = {0};
-	char file[REF_MAX + 16], id[65], other[65];
-
-	if (!strcmp(text, "host"))
-		return err_set(e, ERR_REQUEST, 0, "the built-in image \"host\" cannot be removed");
-	lock = layout_lock(s, LOCK_EX, true, e);
-	if (lock < 0 || find_ref_file(s, text, file, e) < 0 ||
-		ref_target(s, file + strlen("refs/"), id, e) < 0)
-		return -1;
-	if (unlinkat(s->dir, file, 0) < 0)
-		return err_set(e, ERR_SETUP, errno, "remove \"%s\"", file);
-	if (list_directory(s->dir, "refs", &refs, e) < 0)
-		return -1;
-	for (size_t i = 0; i < refs.n; i++) {
-		if (ref_target(s, refs.list[i], other, e) < 0)
-			return -1;
-		if (!strcmp(id, other)) /* another name for the same image */
-			return 0;
-	}
-	return remove_image(s, id, e);
-}
-
-static int prune_one(const struct store *s, const struct names *used, const char *id, struct err *e)
-{
-	return holds(used, id) ? 0 : remove_layer(s, id, e);
-}
-
-int listing_prune(struct store *s, char (*ids)[65], size_t n, struct err *e)
-{
-	OWN_FD lock = layout_lock(s, LOCK_EX, true, e);
-	OWN_NAMES used = {0}, all = {0};
-
-	if (lock < 0 || used_by_images(s, "", &used, e) < 0 || used_by_sessions(s, &used, e) < 0)
-		return -1;
-	for (size_t i = 0; i < n; i++)
-		if (prune_one(s, &used, ids[i], e) < 0)
-			return -1;
-	if (!ids && list_directory(s->dir, "layers", &all, e) < 0)
-		return -1;
-	for (size_t i = 0; i < all.n; i++)
-		if (ref_is_hex(all.list[i], 64) && prune_one(s, &used, all.list[i], e) < 0)
-			return -1;
-	return 0;
+	return r;
 }

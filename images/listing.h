@@ -1,4 +1,4 @@
-/* Listing and removing images. Used by the program `image`. */
+/* What is in the store, for people and, as JSON, for programs. Used by the program `image`. */
 #ifndef CGIBOX_LISTING_H
 #define CGIBOX_LISTING_H
 
@@ -6,22 +6,24 @@
 
 #include "images/store.h"
 
-/* One line for each reference: name, id, layers, size; tab separated, "host" first. */
-int listing_print(struct store *s, FILE *out, struct err *e);
+enum listing_form {
+	LISTING_TABS,
+	LISTING_ALIGNED, /* of a terminal */
+	LISTING_JSON,    /* one document */
+};
 
-/* Image record and layers as "key value" lines. */
-int listing_inspect(struct store *s, const char *ref, FILE *out, struct err *e);
+/* A line for each reference, "host" first: name, id, layers, bytes, created, sessions. */
+int listing_print(struct store *s, enum listing_form form, FILE *out, struct err *e);
 
-/*
- * Removes a reference; when it was the last one to its image, also the image and those of its
- * layers that no other image and no session uses. ERR_BUSY while somebody writes to the store.
- */
-int listing_remove(struct store *s, const char *ref, struct err *e);
+/* Image record, layers and config as "key value" lines. */
+int listing_inspect(
+	struct store *s, const char *ref, enum listing_form form, FILE *out, struct err *e);
 
-/*
- * Removes those of n layers (64 digits each; ids NULL: of all) that no image and no session uses:
- * what pulls that failed left for the next try. ERR_BUSY while somebody writes to the store.
- */
-int listing_prune(struct store *s, char (*ids)[65], size_t n, struct err *e);
+/* The steps that made an image, newest first: layer, bytes, created, by what. */
+int listing_history(
+	struct store *s, const char *ref, enum listing_form form, FILE *out, struct err *e);
+
+/* Bytes of each layer and of the rest, how many use them, and what collect_all() would free. */
+int listing_disk(struct store *s, enum listing_form form, FILE *out, struct err *e);
 
 #endif

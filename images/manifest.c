@@ -19,7 +19,7 @@ static void own_json(struct json_object **o)
 
 #define OWN_JSON __attribute__((cleanup(own_json))) struct json_object
 
-static struct json_object *parse(const char *text, size_t n, const char *what, struct err *e)
+struct json_object *manifest_json(const char *text, size_t n, const char *what, struct err *e)
 {
 	struct json_tokener *t = n <= MANIFEST_MAX ? json_tokener_new_ex(JSON_DEPTH) : NULL;
 	struct json_object *o = NULL;
@@ -126,7 +126,7 @@ static enum media kind_of(struct json_object *o)
 
 enum media manifest_kind(const char *text, size_t n)
 {
-	OWN_JSON *o = parse(text, n, "manifest", NULL);
+	OWN_JSON *o = manifest_json(text, n, "manifest", NULL);
 
 	return o ? kind_of(o) : MEDIA_OTHER;
 }
@@ -221,7 +221,7 @@ static bool vague(const char *type)
 
 int manifest_check_type(const char *text, size_t n, const char *content_type, struct err *e)
 {
-	OWN_JSON *o = parse(text, n, "manifest", e);
+	OWN_JSON *o = manifest_json(text, n, "manifest", e);
 	const char *own = member_text(o, "mediaType");
 	size_t len = strcspn(content_type, "; ");
 	char told[100], says[100];
@@ -247,7 +247,7 @@ int manifest_check_type(const char *text, size_t n, const char *content_type, st
 int manifest_parse(
 	const char *text, size_t n, int64_t layers_max, struct manifest *out, struct err *e)
 {
-	OWN_JSON *o = parse(text, n, "manifest", e);
+	OWN_JSON *o = manifest_json(text, n, "manifest", e);
 	struct json_object *config;
 	char type[100];
 
@@ -304,7 +304,7 @@ static int check_pick(const struct descriptor *d, struct err *e)
 int manifest_pick(const char *text, size_t n, const struct platform *want, struct descriptor *out,
 	struct err *e)
 {
-	OWN_JSON *o = parse(text, n, "image index", e);
+	OWN_JSON *o = manifest_json(text, n, "image index", e);
 	struct json_object *list, *found = NULL;
 	char name[PLATFORM_TEXT];
 	int best = 0;
@@ -348,6 +348,40 @@ static int read_diff_ids(
 	return 0;
 }
 
+static int read_args(struct json_object *list, struct record *out,
+	int (*add)(struct record *, const char *, struct err *), struct err *e)
+{
+	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+		const char *text = text_of(json_object_array_get_idx(list, i));
+
+		if (!text)
+			return err_set(
+				e, ERR_REQUEST, 0, "the image's config holds a malformed argument");
+		if (add(out, text, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Labels are notes: one that is no text or too long is left out. */
+static int read_labels(struct json_object *labels, struct record *out, struct err *e)
+{
+	if (!labels)
+		return 0;
+	json_object_object_foreach(labels, key, value)
+	{
+		const char *text = text_of(value);
+		OWN_BUF b = BUF_INIT(RECORD_TEXT_MAX);
+
+		if (!text || strchr(key, '=') || out->nlabels == RECORD_LABELS_MAX)
+			continue;
+		buf_addf(&b, "%s=%s", key, text);
+		if (buf_ok(&b) && record_add_label(out, b.p, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int read_settings(struct json_object *config, struct record *out, struct err *e)
 {
 	struct json_object *env = member(config, "Env", json_type_array);
@@ -360,6 +394,11 @@ static int read_settings(struct json_object *config, struct record *out, struct 
 		if (record_add_env(out, text ? text : "", e) < 0)
 			return -1;
 	}
+	if (read_args(member(config, "Entrypoint", json_type_array), out, record_add_entrypoint,
+		    e) < 0 ||
+		read_args(member(config, "Cmd", json_type_array), out, record_add_cmd, e) < 0 ||
+		read_labels(member(config, "Labels", json_type_object), out, e) < 0)
+		return -1;
 	if (workdir && *workdir && record_set_workdir(out, workdir, e) < 0)
 		return -1;
 	return user && *user ? record_set_user(out, user, e) : 0;
@@ -368,7 +407,7 @@ static int read_settings(struct json_object *config, struct record *out, struct 
 int manifest_config(
 	const char *text, size_t n, int64_t layers_max, struct record *out, struct err *e)
 {
-	OWN_JSON *o = parse(text, n, "image config", e);
+	OWN_JSON *o = manifest_json(text, n, "image config", e);
 	struct json_object *rootfs, *config;
 	const char *os;
 	int r;
@@ -413,7 +452,7 @@ static int read_saved(struct json_object *o, int64_t layers_max, struct saved *o
 
 int manifest_saved(const char *text, size_t n, int64_t layers_max, struct saved *out, struct err *e)
 {
-	OWN_JSON *o = parse(text, n, "manifest.json", e);
+	OWN_JSON *o = manifest_json(text, n, "manifest.json", e);
 
 	memset(out, 0, sizeof *out);
 	if (!o)

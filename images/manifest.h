@@ -37,6 +37,12 @@ struct manifest {
 	size_t nlayers;
 };
 
+/*
+ * Reads any of these documents, strictly. The caller's (json_object_put()); NULL with ERR_REQUEST
+ * when it is too large, too deep or no JSON.
+ */
+struct json_object *manifest_json(const char *text, size_t n, const char *what, struct err *e);
+
 /* What a media type, as it stands in a document or a Content-Type, means. */
 enum media manifest_media(const char *type);
 
@@ -58,7 +64,7 @@ int manifest_pick(const char *text, size_t n, const struct platform *want, struc
 	struct err *e);
 
 /*
- * Takes layers, environment, working directory and user of a config into out, which is cleared
+ * Takes layers, environment, arguments, labels, working directory and user of a config into out, which is cleared
  * first; layers are then topmost first. ERR_REQUEST for one we do not run.
  */
 int manifest_config(

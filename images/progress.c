@@ -131,11 +131,9 @@ void progress_end(struct progress *p, size_t line, const char *what)
 	}
 }
 
-void progress_event(const struct progress *p, const char *event, const char *key, const char *value)
+static void put_string(const char *value)
 {
-	if (p->form != PROGRESS_JSON)
-		return;
-	printf("{\"event\":\"%s\",\"%s\":\"", event, key);
+	putchar('"');
 	for (; *value; value++) {
 		if (*value == '"' || *value == '\\')
 			printf("\\%c", *value);
@@ -144,6 +142,48 @@ void progress_event(const struct progress *p, const char *event, const char *key
 		else
 			putchar(*value);
 	}
-	puts("\"}");
+	putchar('"');
+}
+
+static void put_member(const char *key, const char *value)
+{
+	printf(",\"%s\":", key);
+	put_string(value);
+}
+
+void progress_collected(
+	const char *what, const char *name, uint64_t bytes, const char *kept_by, const char *who)
+{
+	printf("{\"event\":\"%s\"", kept_by ? "kept" : "removed");
+	put_member("what", what);
+	put_member("name", name);
+	printf(",\"bytes\":%llu", (unsigned long long)bytes);
+	if (kept_by) {
+		put_member("by", kept_by);
+		put_member("who", who);
+	}
+	puts("}");
+	fflush(stdout);
+}
+
+void progress_damage(
+	const char *event, const char *what, const char *name, const char *path, const char *why)
+{
+	printf("{\"event\":\"%s\"", event);
+	put_member("what", what);
+	put_member("name", name);
+	put_member("path", path);
+	put_member("why", why);
+	puts("}");
+	fflush(stdout);
+}
+
+void progress_event(const struct progress *p, const char *event, const char *key, const char *value)
+{
+	if (p->form != PROGRESS_JSON)
+		return;
+	printf("{\"event\":\"%s\"", event);
+	put_member(key, value);
+	puts("}");
 	fflush(stdout);
 }

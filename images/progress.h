@@ -48,4 +48,13 @@ void progress_end(struct progress *p, size_t line, const char *what);
 void progress_event(
 	const struct progress *p, const char *event, const char *key, const char *value);
 
+/*
+ * Other events, always written: {"event":"removed"|"kept","what","name","bytes"[,"by","who"]} and
+ * {"event":event,"what","name","path","why"}.
+ */
+void progress_collected(
+	const char *what, const char *name, uint64_t bytes, const char *kept_by, const char *who);
+void progress_damage(
+	const char *event, const char *what, const char *name, const char *path, const char *why);
+
 #endif

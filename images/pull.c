@@ -1,5 +1,6 @@
 #include "images/pull.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "images/mirror.h"
@@ -33,7 +34,7 @@ static int read_ref(const char *text, struct ref *r, char full[REF_MAX + 1], str
 
 int pull_image(struct ingest *in, const char *text, bool for_client, char id[65], struct err *e)
 {
-	char full[REF_MAX + 1];
+	char full[REF_MAX + 1], origin[2 * REF_MAX + 3];
 	struct registry *g;
 	struct ref r = {.host = ""};
 	int ret;
@@ -50,5 +51,25 @@ int pull_image(struct ingest *in, const char *text, bool for_client, char id[65]
 	registry_close(g);
 	if (ret < 0)
 		return err_in(e, "pull \"%.80s\"", text);
-	return ingest_refer(in, full, id, e);
+	snprintf(origin, sizeof origin, "%s/%s", r.host, r.path);
+	return ingest_refer(in, full, origin, id, e);
+}
+
+int pull_again(struct ingest *in, const char *origin, const char *manifest, bool for_client,
+	char id[65], struct err *e)
+{
+	char text[2 * REF_MAX + 80];
+	struct registry *g;
+	struct ref r;
+	int ret;
+
+	snprintf(text, sizeof text, "%s@sha256:%s", origin, manifest);
+	if (!ref_parse(text, &r) || !r.host[0])
+		return err_set(e, ERR_SETUP, 0, "the image's origin \"%.100s\" is damaged", origin);
+	g = registry_open(&r, in->conf, for_client, e);
+	if (!g)
+		return err_in(e, "pull \"%.120s\"", text);
+	ret = pull_from(in, g, &r, id, e);
+	registry_close(g);
+	return ret < 0 ? err_in(e, "pull \"%.120s\"", text) : 0;
 }

@@ -12,4 +12,8 @@
  */
 int pull_image(struct ingest *in, const char *ref, bool for_client, char id[65], struct err *e);
 
+/* Brings in what a manifest (64 digits) of origin, "host/path", names; no reference changes. */
+int pull_again(struct ingest *in, const char *origin, const char *manifest, bool for_client,
+	char id[65], struct err *e);
+
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "images/escape.h"
 #include "images/ref.h"
 #include "isolate/own.h"
 
@@ -11,9 +12,14 @@
 
 void record_clear(struct record *r)
 {
-	for (size_t i = 0; i < r->nenv; i++)
-		free(r->env[i]);
-	free(r->env);
+	char **lists[] = {r->env, r->entrypoint, r->cmd, r->labels};
+	const size_t counts[] = {r->nenv, r->nentrypoint, r->ncmd, r->nlabels};
+
+	for (size_t i = 0; i < NELEM(lists); i++) {
+		for (size_t j = 0; j < counts[i]; j++)
+			free(lists[i][j]);
+		free(lists[i]);
+	}
 	free(r->layers);
 	free(r->workdir);
 	free(r->user);
@@ -68,10 +74,24 @@ int record_add_layer(struct record *r, const char *hex, struct err *e)
 	return 0;
 }
 
+static int push(char ***list, size_t *n, const char *text, struct err *e)
+{
+	char **p = realloc(*list, (*n + 1) * sizeof *p);
+
+	if (p) {
+		*list = p;
+		p[*n] = strdup(text);
+		if (p[*n]) {
+			++*n;
+			return 0;
+		}
+	}
+	return err_set(e, ERR_SETUP, ENOMEM, "record the image");
+}
+
 int record_add_env(struct record *r, const char *text, struct err *e)
 {
 	char shown[80];
-	void *p;
 
 	if (!record_env_ok(text))
 		return err_set(e, ERR_REQUEST, 0,
@@ -80,15 +100,34 @@ int record_add_env(struct record *r, const char *text, struct err *e)
 	if (r->nenv >= RECORD_ENV_MAX)
 		return err_set(
 			e, ERR_LIMIT, 0, "more than %d environment variables", RECORD_ENV_MAX);
-	p = realloc(r->env, (r->nenv + 1) * sizeof *r->env);
-	if (!p)
-		return err_set(e, ERR_SETUP, ENOMEM, "record the environment");
-	r->env = p;
-	r->env[r->nenv] = strdup(text);
-	if (!r->env[r->nenv])
-		return err_set(e, ERR_SETUP, ENOMEM, "record the environment");
-	r->nenv++;
-	return 0;
+	return push(&r->env, &r->nenv, text, e);
+}
+
+static int add_text(
+	char ***list, size_t *n, size_t max, const char *what, const char *text, struct err *e)
+{
+	if (*n >= max || strlen(text) > RECORD_TEXT_MAX)
+		return err_set(e, ERR_LIMIT, 0,
+			"the image has more than %zu %s, or one over %d bytes", max, what,
+			RECORD_TEXT_MAX);
+	return push(list, n, text, e);
+}
+
+int record_add_entrypoint(struct record *r, const char *text, struct err *e)
+{
+	return add_text(&r->entrypoint, &r->nentrypoint, RECORD_ARGS_MAX, "arguments", text, e);
+}
+
+int record_add_cmd(struct record *r, const char *text, struct err *e)
+{
+	return add_text(&r->cmd, &r->ncmd, RECORD_ARGS_MAX, "arguments", text, e);
+}
+
+int record_add_label(struct record *r, const char *text, struct err *e)
+{
+	if (!strchr(text, '='))
+		return err_set(e, ERR_REQUEST, 0, "a label of the image has no value");
+	return add_text(&r->labels, &r->nlabels, RECORD_LABELS_MAX, "labels", text, e);
 }
 
 static bool climbs(const char *path)
@@ -141,18 +180,33 @@ static int set_bytes(struct record *r, const char *text, struct err *e)
 	return 0;
 }
 
+/* Values that may hold anything are escaped as in escape.h. */
+static int unescaped(struct record *r, char *value,
+	int (*add)(struct record *, const char *, struct err *), struct err *e)
+{
+	if (!escape_take(value, strlen(value), value, strlen(value) + 1))
+		return err_set(e, ERR_SETUP, 0, "bad escape");
+	return add(r, value, e);
+}
+
 static int parse_line(struct record *r, char *line, struct err *e)
 {
 	static const struct {
 		const char *key;
 		int (*set)(struct record *, const char *, struct err *);
-	} keys[] = {
-		{"layer", record_add_layer},
-		{"env", record_add_env},
-		{"workdir", record_set_workdir},
-		{"user", record_set_user},
-		{"bytes", set_bytes},
-	};
+	} keys[] =
+		{
+			{"layer", record_add_layer},
+			{"env", record_add_env},
+			{"workdir", record_set_workdir},
+			{"user", record_set_user},
+			{"bytes", set_bytes},
+		},
+	  texts[] = {
+		  {"entrypoint", record_add_entrypoint},
+		  {"cmd", record_add_cmd},
+		  {"label", record_add_label},
+	  };
 	char *value = strchr(line, ' ');
 
 	if (!value)
@@ -161,6 +215,9 @@ static int parse_line(struct record *r, char *line, struct err *e)
 	for (size_t i = 0; i < NELEM(keys); i++)
 		if (!strcmp(keys[i].key, line))
 			return keys[i].set(r, value, e);
+	for (size_t i = 0; i < NELEM(texts); i++)
+		if (!strcmp(texts[i].key, line))
+			return unescaped(r, value, texts[i].set, e);
 	return err_set(e, ERR_SETUP, 0, "unknown key");
 }
 
@@ -209,6 +266,15 @@ int record_parse(struct record *out, const char *text, size_t n, struct err *e)
 	return -1;
 }
 
+static void put_texts(struct buf *out, const char *key, char *const *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		buf_addf(out, "%s ", key);
+		escape_put(list[i], out);
+		buf_addc(out, '\n');
+	}
+}
+
 int record_format(const struct record *r, struct buf *out)
 {
 	buf_adds(out, MAGIC "\n");
@@ -216,6 +282,9 @@ int record_format(const struct record *r, struct buf *out)
 		buf_addf(out, "layer %s\n", r->layers[i]);
 	for (size_t i = 0; i < r->nenv; i++)
 		buf_addf(out, "env %s\n", r->env[i]);
+	put_texts(out, "entrypoint", r->entrypoint, r->nentrypoint);
+	put_texts(out, "cmd", r->cmd, r->ncmd);
+	put_texts(out, "label", r->labels, r->nlabels);
 	if (r->workdir)
 		buf_addf(out, "workdir %s\n", r->workdir);
 	if (r->user)

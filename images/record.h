@@ -9,13 +9,24 @@
 #include "isolate/buf.h"
 #include "isolate/err.h"
 
-enum { RECORD_MAX = 1 << 20, RECORD_LAYERS_MAX = 500, RECORD_ENV_MAX = 1000 };
+enum {
+	RECORD_MAX = 1 << 20,
+	RECORD_LAYERS_MAX = 500,
+	RECORD_ENV_MAX = 1000,
+	RECORD_ARGS_MAX = 1000,
+	RECORD_LABELS_MAX = 1000,
+	RECORD_TEXT_MAX = 1 << 17, /* bytes of an argument or a label */
+};
 
 struct record {
 	char (*layers)[65]; /* diff ids, topmost first */
 	size_t nlayers;
 	char **env; /* NAME=value */
 	size_t nenv;
+	char **entrypoint, **cmd; /* arguments, any bytes but NUL */
+	size_t nentrypoint, ncmd;
+	char **labels; /* KEY=value; a key holds no "=" */
+	size_t nlabels;
 	char *workdir, *user; /* NULL when absent */
 	uint64_t bytes;       /* unpacked, 0 when unknown */
 };
@@ -28,6 +39,9 @@ void record_clear(struct record *r);
  */
 int record_add_layer(struct record *r, const char *hex, struct err *e);
 int record_add_env(struct record *r, const char *text, struct err *e);
+int record_add_entrypoint(struct record *r, const char *text, struct err *e);
+int record_add_cmd(struct record *r, const char *text, struct err *e);
+int record_add_label(struct record *r, const char *text, struct err *e);
 int record_set_workdir(struct record *r, const char *text, struct err *e);
 int record_set_user(struct record *r, const char *text, struct err *e);
 

@@ -190,28 +190,78 @@ int layout_push(char ***list, size_t *n, const char *text, struct err *e)
 	return err_set(e, ERR_SETUP, ENOMEM, "list the parts of an image");
 }
 
+/* One line of a reference file behind the first. */
+static bool take_named(char *line, struct named *out)
+{
+	char *value = strchr(line, ' ');
+
+	if (!value)
+		return false;
+	*value++ = '\0';
+	if (!strcmp(line, "manifest") && ref_is_hex(value, 64))
+		memcpy(out->manifest, value, 65);
+	else if (!strcmp(line, "origin") && strlen(value) <= REF_MAX)
+		memcpy(out->origin, value, strlen(value) + 1);
+	else
+		return false;
+	return true;
+}
+
+int layout_named(const struct store *s, const char *name, struct named *out, struct err *e)
+{
+	OWN_BUF text = BUF_INIT(1024);
+	char *save, *line;
+	bool good;
+
+	memset(out, 0, sizeof *out);
+	if (layout_read(s, name, &text, e) < 0)
+		return -1;
+	good = text.len >= 65 && text.p[64] == '\n' && text.p[text.len - 1] == '\n' &&
+	       strlen(text.p) == text.len;
+	line = good ? strtok_r(text.p, "\n", &save) : NULL;
+	good = line && ref_is_hex(line, 64);
+	if (good)
+		memcpy(out->id, line, 65);
+	while (good && (line = strtok_r(NULL, "\n", &save)))
+		good = take_named(line, out);
+	if (!good)
+		return err_set(e, ERR_SETUP, 0, "the reference \"%.120s\" is damaged",
+			name + strlen("refs/"));
+	return 0;
+}
+
+int layout_name(const struct store *s, const char *ref, const struct named *named, struct err *e)
+{
+	OWN_BUF text = BUF_INIT(1024);
+	char name[REF_MAX + 16];
+
+	layout_ref_name(ref, name, sizeof name);
+	buf_addf(&text, "%s\n", named->id);
+	if (named->manifest[0])
+		buf_addf(&text, "manifest %s\n", named->manifest);
+	if (named->manifest[0] && named->origin[0])
+		buf_addf(&text, "origin %s\n", named->origin);
+	return layout_write(s, name, text.p, text.len, e);
+}
+
 /* 1: the reference file exists and names an image; 0: there is none; -1: damaged. */
 static int read_ref(const struct store *s, const struct ref *r, char id[72], struct err *e)
 {
-	OWN_BUF text = BUF_INIT(128);
 	char ref[REF_MAX + 1], name[REF_MAX + 16];
+	struct named named;
 	struct err own = {0};
 
 	if (!ref_format(r, ref))
 		return 0;
 	layout_ref_name(ref, name, sizeof name);
-	if (layout_read(s, name, &text, &own) < 0) {
+	if (layout_named(s, name, &named, &own) < 0) {
 		if (own.kind == ERR_NOTFOUND)
 			return 0;
-		*e = own;
+		if (e)
+			*e = own;
 		return -1;
 	}
-	if (text.len != 65 || text.p[64] != '\n')
-		return err_set(e, ERR_SETUP, 0, "the reference \"%.120s\" is damaged", ref);
-	text.p[64] = '\0';
-	if (!ref_is_hex(text.p, 64))
-		return err_set(e, ERR_SETUP, 0, "the reference \"%.120s\" is damaged", ref);
-	memcpy(id, text.p, 65);
+	memcpy(id, named.id, sizeof named.id);
 	return 1;
 }
 
@@ -273,23 +323,53 @@ int layout_find(const struct store *s, const char *text, char id[72], struct err
 
 void image_clear(struct image *im)
 {
-	char **lists[] = {im->lowers, im->host_binds, im->env};
-	size_t counts[] = {im->nlowers, im->nhost_binds, im->nenv};
+	char **lists[] = {im->lowers, im->host_binds, im->env, im->entrypoint, im->cmd};
+	size_t counts[] = {im->nlowers, im->nhost_binds, im->nenv, im->nentrypoint, im->ncmd};
 
 	for (size_t i = 0; i < NELEM(lists); i++) {
 		for (size_t j = 0; j < counts[i]; j++)
 			free(lists[i][j]);
 		free(lists[i]);
 	}
+	for (size_t i = 0; i < im->npins; i++)
+		close(im->pins[i]);
+	free(im->pins);
 	free(im->workdir);
 	free(im->user);
 	memset(im, 0, sizeof *im);
+}
+
+int layout_pin(const struct store *s, const char *name, struct image *out, struct err *e)
+{
+	OWN_FD fd = openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat held, now;
+	int *more, r;
+
+	if (fd < 0)
+		return err_set(e, ERR_SETUP, errno, "open \"%.24s\" in the image store", name);
+	do { /* an exclusive lock is held for a few renames at most */
+		r = flock(fd, LOCK_SH);
+	} while (r < 0 && errno == EINTR);
+	/* Whoever removes it holds the lock alone and takes the name away first. */
+	if (r < 0 || fstat(fd, &held) < 0 || fstatat(s->dir, name, &now, AT_SYMLINK_NOFOLLOW) < 0 ||
+		held.st_ino != now.st_ino)
+		return err_set(e, ERR_SETUP, r < 0 ? errno : ENOENT,
+			"hold \"%.24s\" in the image store", name);
+	more = realloc(out->pins, (out->npins + 1) * sizeof *more);
+	if (!more)
+		return err_set(e, ERR_SETUP, ENOMEM, "hold an image");
+	out->pins = more;
+	more[out->npins++] = take_fd(&fd);
+	return 0;
 }
 
 static int add_lower(const struct store *s, const char *hex, struct image *out, struct err *e)
 {
 	char name[128], path[PATH_MAX];
 
+	snprintf(name, sizeof name, "layers/%s", hex);
+	if (layout_pin(s, name, out, e) < 0)
+		return -1;
 	snprintf(name, sizeof name, "layers/%s/done", hex);
 	if (faccessat(s->dir, name, F_OK, 0) < 0)
 		return err_set(
@@ -316,11 +396,26 @@ static int fill_image(const struct store *s, struct record *r, struct image *out
 			return -1;
 	out->env = take_ptr(&r->env);
 	out->nenv = r->nenv;
-	r->nenv = 0;
+	out->entrypoint = take_ptr(&r->entrypoint);
+	out->nentrypoint = r->nentrypoint;
+	out->cmd = take_ptr(&r->cmd);
+	out->ncmd = r->ncmd;
+	r->nenv = r->nentrypoint = r->ncmd = 0;
 	out->workdir = take_ptr(&r->workdir);
 	out->user = take_ptr(&r->user);
 	out->bytes = r->bytes;
 	return 0;
+}
+
+/*
+ * What a reference leads to is missing: damage, unless the image was removed or replaced since we
+ * read its name.
+ */
+static bool still_named(const struct store *s, const char *ref, const char *id)
+{
+	char again[72];
+
+	return layout_find(s, ref, again, NULL) == 0 && !strcmp(id, again);
 }
 
 int store_resolve(struct store *s, const char *ref, struct image *out, struct err *e)
@@ -337,8 +432,8 @@ int store_resolve(struct store *s, const char *ref, struct image *out, struct er
 			ret = layout_record(s, out->id, &r, e);
 		if (ret == 0)
 			ret = fill_image(s, &r, out, e);
-		else if (e && e->kind == ERR_NOTFOUND && out->id[0])
-			e->kind = ERR_SETUP; /* a reference without its record is damage */
+		if (ret < 0 && e && out->id[0])
+			e->kind = still_named(s, ref, out->id) ? ERR_SETUP : ERR_NOTFOUND;
 		record_clear(&r);
 	}
 	if (ret < 0)

@@ -4,10 +4,12 @@
  *
  *	blobs/sha256/<hex>        manifests, configs, kept as received
  *	layers/<diff id hex>/     unpacked layer: fs/ (the tree; whiteouts in overlay form with
- *	                          user.overlay.* xattrs), done (written last). A layer whose tree
- *	                          depends on links below it (reroute.h) is named by a digest of both
+ *	                          user.overlay.* xattrs), tree (what the archive said, treefile.h),
+ *	                          done (written last). A layer whose tree depends on links below it
+ *	                          (reroute.h) is named by a digest of both
  *	images/<image id hex>     record, "key value" lines: layers top first, env, workdir, user
- *	refs/<escaped name>       one line, the image id
+ *	refs/<escaped name>       lines: the image id; "manifest <hex>" when it came with one, and
+ *	                          "origin HOST/PATH" when that can be pulled again
  *	host/                     the built-in image "host": a skeleton of /etc and mount points
  *	tmp/                      work in progress, swept under an exclusive lock
  *
@@ -31,9 +33,13 @@ struct image {
 	size_t nhost_binds;
 	char **env; /* NAME=value of the image's config */
 	size_t nenv;
+	char **entrypoint, **cmd; /* what is run when nobody says: first these, then those */
+	size_t nentrypoint, ncmd;
 	char *workdir;  /* absolute, or NULL */
 	char *user;     /* as written in the config, or NULL; unparsed */
 	uint64_t bytes; /* unpacked size, 0 when unknown */
+	int *pins;      /* descriptors that hold the layers, until image_clear() */
+	size_t npins;
 };
 
 struct store; /* an open store: directory descriptors, no cache */
@@ -46,7 +52,9 @@ void store_close(struct store *s); /* NULL is fine */
  * Looks ref up: "host", a name as imported, a registry reference (normalised: docker.io/library/
  * and :latest are filled in when the short name is not there), or an image id of at least 12
  * digits. ERR_REQUEST for a malformed reference, ERR_NOTFOUND when absent (the message names the
- * command to type), ERR_SETUP for a damaged record. Keeper and `cgibox run`; never blocks on a
+ * command to type), ERR_SETUP for a damaged record. What out names is not removed by anybody
+ * until image_clear(): a shared flock(2) on each directory of layers/ and host/. A session's spec
+ * must be written before that; what it names is then in use. Keeper and `cgibox run`; never blocks on a
  * pull. Prepares or refreshes the skeleton of "host".
  */
 int store_resolve(struct store *s, const char *ref, struct image *out, struct err *e);

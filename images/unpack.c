@@ -11,10 +11,12 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "images/entry.h"
+#include "images/inventory.h"
 #include "images/offsets.h"
 #include "images/place.h"
 #include "images/reroute.h"
@@ -199,8 +201,56 @@ static int write_all(int fd, const char *p, size_t n, int64_t at, struct err *e)
 	return 0;
 }
 
+static struct inventory_meta meta_of(struct archive_entry *en, uint32_t crc)
+{
+	int64_t uid = archive_entry_uid(en), gid = archive_entry_gid(en);
+
+	return (struct inventory_meta){.mode = archive_entry_mode(en),
+		.uid = uid < 0 || uid > UINT32_MAX ? 0 : (uint32_t)uid,
+		.gid = gid < 0 || gid > UINT32_MAX ? 0 : (uint32_t)gid,
+		.crc = crc};
+}
+
+/* What was just made at the entry's path. */
+static int note_path(struct job *j, struct archive_entry *en)
+{
+	const struct inventory_meta meta = meta_of(en, 0);
+
+	if (!j->plan->inventory)
+		return 0;
+	return inventory_add_path(j->plan->inventory, j->plan->dir_fd,
+		j->entry.path[0] ? j->entry.path : ".", &meta, j->e);
+}
+
+static int note_file(struct job *j, struct archive_entry *en, int fd, uint32_t crc)
+{
+	const struct inventory_meta meta = meta_of(en, crc);
+	struct stat st;
+
+	if (!j->plan->inventory)
+		return 0;
+	if (fstat(fd, &st) < 0)
+		return err_set(j->e, ERR_SETUP, errno, "look at an unpacked file");
+	return inventory_add(j->plan->inventory, st.st_ino, &meta, j->e);
+}
+
+static void note_dropped(struct job *j, struct archive_entry *en)
+{
+	const struct inventory_meta meta = meta_of(en, 0);
+	mode_t type = archive_entry_filetype(en);
+	dev_t dev = archive_entry_rdev(en);
+
+	if (j->plan->inventory && j->entry.path[0] &&
+		(type == AE_IFCHR || type == AE_IFBLK || type == AE_IFIFO))
+		inventory_drop(j->plan->inventory,
+			type == AE_IFCHR   ? 'c'
+			: type == AE_IFBLK ? 'b'
+					   : 'p',
+			j->entry.path, &meta, major(dev), minor(dev), archive_entry_mtime(en));
+}
+
 /* Contents of the current entry into fd and the raw file. Holes stay holes in both. */
-static int copy_contents(struct job *j, int fd, int64_t size)
+static int copy_contents(struct job *j, int fd, int64_t size, uint32_t *crc)
 {
 	int64_t at = 0, end = 0;
 	const void *p;
@@ -218,10 +268,16 @@ static int copy_contents(struct job *j, int fd, int64_t size)
 		if (j->plan->raw_fd >= 0 &&
 			write_all(j->plan->raw_fd, p, n, j->raw_end + at, j->e) < 0)
 			return -1;
+		if (j->plan->inventory) {
+			*crc = inventory_crc(*crc, NULL, (uint64_t)(at - end));
+			*crc = inventory_crc(*crc, p, n);
+		}
 		end = at + (int64_t)n;
 	}
 	if (r != ARCHIVE_EOF)
 		return archive_bad(j, j->inner);
+	if (j->plan->inventory)
+		*crc = inventory_crc(*crc, NULL, (uint64_t)(size - end));
 	if (end < size && ftruncate(fd, size) < 0)
 		return err_set(j->e, ERR_SETUP, errno, "extend a sparse file");
 	return 0;
@@ -267,6 +323,7 @@ static int take_file(struct job *j, struct archive_entry *en)
 {
 	int64_t size = archive_entry_size(en), at = j->plan->raw_fd >= 0 ? j->raw_end : -1;
 	OWN_FD fd = -1;
+	uint32_t crc = 0;
 
 	if (size < 0)
 		return err_set(j->e, ERR_REQUEST, 0,
@@ -276,7 +333,7 @@ static int take_file(struct job *j, struct archive_entry *en)
 	fd = place_file(&j->place, &j->entry, j->e);
 	if (fd < 0)
 		return -1;
-	if (size > 0 && copy_contents(j, fd, size) < 0)
+	if (size > 0 && copy_contents(j, fd, size, &crc) < 0)
 		return -1;
 	/* Only now: before its contents were read, a large first file would look like a bomb. */
 	if (check_ratio(j, j->stats->unpacked_bytes) < 0)
@@ -285,6 +342,8 @@ static int take_file(struct job *j, struct archive_entry *en)
 		set_xattrs(fd, en);
 	if (futimens(fd, (struct timespec[2]){{.tv_nsec = UTIME_OMIT}, mtime_of(j, en)}) < 0)
 		return err_set(j->e, ERR_SETUP, errno, "set the time of a file");
+	if (note_file(j, en, fd, crc) < 0)
+		return -1;
 	if (j->plan->raw_fd >= 0)
 		j->raw_end += size;
 	j->stats->files++;
@@ -340,12 +399,12 @@ static int take_entry(struct job *j, struct archive_entry *en)
 		return take_hardlink(j);
 	case ENTRY_DIRECTORY:
 		st->directories++;
-		if (place_directory(&j->place, &j->entry, mtime, j->e) < 0)
+		if (place_directory(&j->place, &j->entry, mtime, j->e) < 0 || note_path(j, en) < 0)
 			return -1;
 		return tell(j, S_IFDIR, 0, -1);
 	case ENTRY_SYMLINK:
 		st->symlinks++;
-		if (place_symlink(&j->place, &j->entry, mtime, j->e) < 0)
+		if (place_symlink(&j->place, &j->entry, mtime, j->e) < 0 || note_path(j, en) < 0)
 			return -1;
 		j->entry.mode = 0777;
 		return tell(j, S_IFLNK, strlen(j->entry.link), -1);
@@ -356,8 +415,9 @@ static int take_entry(struct job *j, struct archive_entry *en)
 		st->whiteouts++;
 		return place_opaque(&j->place, &j->entry, j->e);
 	case ENTRY_ROOT:
-		return 0;
+		return note_path(j, en);
 	case ENTRY_SKIP:
+		note_dropped(j, en);
 		break;
 	}
 	st->skipped++;

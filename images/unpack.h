@@ -24,6 +24,8 @@ struct unpack_policy {
 	int64_t depth_max;      /* directory depth, 128 */
 };
 
+struct inventory;
+
 struct unpack_stats {
 	uint64_t packed_bytes, unpacked_bytes, entries;
 	uint64_t files, directories, symlinks, hardlinks, whiteouts;
@@ -46,9 +48,10 @@ struct unpack_plan {
 	int dir_fd; /* target, below the jail's root */
 	int raw_fd; /* -1, or receives the contents of regular files; see unpack_entry_fn */
 	struct unpack_policy policy;
-	unpack_entry_fn *entry;  /* NULL: none */
-	unpack_bytes_fn *bytes;  /* NULL: none */
-	struct reroute *reroute; /* layers: links of the lower ones (reroute.h); NULL: none */
+	unpack_entry_fn *entry;      /* NULL: none */
+	unpack_bytes_fn *bytes;      /* NULL: none */
+	struct reroute *reroute;     /* layers: links of the lower ones (reroute.h); NULL: none */
+	struct inventory *inventory; /* receives what the archive says (inventory.h); NULL: none */
 	void *arg;
 };
 

@@ -111,7 +111,7 @@ bench: $(programs) $B/treectl $B/bench-launch
 lint_c  := $(wildcard isolate/*.[ch] images/*.[ch] fcgi/*.[ch] fcgi/dialects/*.[ch] \
              tests/unit/*.[ch] tests/fuzz/*.c tests/attacks/*.[ch])
 lint_sh := scripts/serve scripts/quickstart scripts/test scripts/deps scripts/fuzz \
-             scripts/check-includes scripts/check-docs scripts/lighttpd-error.cgi .ci/run \
+             scripts/check-includes scripts/check-docs scripts/make-images scripts/lighttpd-error.cgi .ci/run \
              tests/http/run $(wildcard tests/vm/run tests/vm/build-guest tests/vm/pack tests/vm/inside.sh tests/vm/core.sh \
              tests/vm/guest/customize tests/vm/guest/init tests/vm/guest/command tests/vm/guest/finish)
 lint: check-includes check-docs

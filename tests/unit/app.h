@@ -40,6 +40,10 @@ static struct {
 	int64_t timeout_ms, output_max;
 	const char *patch;
 	struct system_info system; /* facts: borrowed */
+	enum image_verb image_verb;
+	char image_ref[300];
+	const char *image_text;
+	int image_code;
 } be;
 
 static int failing(char verb, struct err *e)
@@ -210,9 +214,32 @@ static int be_system(struct backend *b, struct system_info *out, struct err *e)
 	return failing('s', e);
 }
 
+/* The answer is be.image_text in a file, or in a pipe for a pull. */
+static int be_image(struct backend *b, enum image_verb verb, const char *ref,
+	struct image_answer *out, struct err *e)
+{
+	int pair[2];
+
+	(void)b;
+	be.image_verb = verb;
+	snprintf(be.image_ref, sizeof be.image_ref, "%s", ref);
+	if (failing('i', e) < 0)
+		return -1;
+	if (verb == IMAGE_PULL && pipe(pair) == 0) {
+		out->fd = pair[0];
+	} else {
+		pair[1] = memfd_create("image", MFD_CLOEXEC);
+		out->fd = dup(pair[1]);
+	}
+	out->code = be.image_code;
+	if (write(pair[1], be.image_text, strlen(be.image_text)) < 0)
+		return err_set(e, ERR_SETUP, errno, "write");
+	return close(pair[1]);
+}
+
 /* The symbol that app.c knows: the linker prefers it to the library's. */
 const struct backend_ops backend_isolate = {"test", be_new, be_free, be_health, be_create,
-	be_exists, be_open, be_exec, be_patch, be_close, be_destroy, be_system};
+	be_exists, be_open, be_exec, be_patch, be_close, be_destroy, be_image, be_system};
 
 /* A request from memory. */
 

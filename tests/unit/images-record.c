@@ -20,6 +20,8 @@ static void round_trip(void)
 {
 	static const char text[] = "cgibox-image 1\nlayer " A "\nlayer " B
 				   "\nenv PATH=/bin\nenv A=b c\n"
+				   "entrypoint /bin/sh\nentrypoint -c\nentrypoint a\\x0ab\\x20\n"
+				   "cmd \ncmd x\nlabel a.b=c\\x20d\nlabel n=\n"
 				   "workdir /w\nuser 1000:1000\nbytes 12345\n";
 	struct buf out = BUF_INIT(RECORD_MAX);
 	struct record r;
@@ -30,6 +32,10 @@ static void round_trip(void)
 	ok(r.nlayers == 2 && r.nenv == 2 && r.bytes == 12345, "counts and size");
 	is_str(r.layers[0], A, "the topmost layer first");
 	is_str(r.env[1], "A=b c", "a value with a space");
+	ok(r.nentrypoint == 3 && r.ncmd == 2 && r.nlabels == 2, "arguments and labels");
+	is_str(r.entrypoint[2], "a\nb ", "an argument with a line feed");
+	is_str(r.cmd[0], "", "an empty argument");
+	is_str(r.labels[0], "a.b=c d", "a label");
 	is_str(r.workdir, "/w", "working directory");
 	is_str(r.user, "1000:1000", "user");
 	ok(record_format(&r, &out) == 0, "it is written");
