@@ -40,6 +40,7 @@ struct run {
 	uint64_t kill_at_ms; /* monotonic, 0 = never */
 	bool over_output;
 	struct run_watch watch;
+	const char *const *argv; /* NULL-ended */
 };
 
 static uint64_t now_ms(void)
@@ -299,7 +300,7 @@ static int start_command(struct run *r, const struct buf *env, const char *dir, 
 	struct client_exec x = {.run = RUN_ID,
 		.flags = PROTO_STDIO,
 		.dir = dir,
-		.argv = (const char *const *)r->o->argv,
+		.argv = r->argv,
 		.env = env->p,
 		.env_bytes = env->len,
 		.timeout_ms = r->o->timeout_ms};
@@ -438,8 +439,30 @@ static int run_image(struct run *r, const struct image *im)
 	return ret;
 }
 
+/* The caller's program, or the image's (its Entrypoint, then its Cmd). *own: to free. */
+static int choose_program(struct run *r, const struct image *im, const char ***own, struct err *e)
+{
+	size_t n = im->nentrypoint + im->ncmd, at = 0;
+
+	r->argv = (const char *const *)r->o->argv;
+	if (r->argv[0])
+		return 0;
+	if (n == 0 || n > PROTO_ARGS_MAX)
+		return err_set(e, ERR_REQUEST, 0, "no program is named, and the image names none");
+	*own = calloc(n + 1, sizeof **own);
+	if (!*own)
+		return err_set(e, ERR_SETUP, ENOMEM, "arguments");
+	for (size_t i = 0; i < im->nentrypoint; i++)
+		(*own)[at++] = im->entrypoint[i];
+	for (size_t i = 0; i < im->ncmd; i++)
+		(*own)[at++] = im->cmd[i];
+	r->argv = *own;
+	return 0;
+}
+
 static int resolve_and_run(struct run *r)
 {
+	const char **own = NULL;
 	struct image im = {0};
 	struct store *store = NULL;
 	struct err e = {0};
@@ -452,7 +475,10 @@ static int resolve_and_run(struct run *r)
 		ret = store_resolve(store, r->o->image, &im, &e);
 	else
 		ret = -1;
+	if (ret == 0)
+		ret = choose_program(r, &im, &own, &e);
 	ret = ret < 0 ? fail(r, &e) : run_image(r, &im);
+	free(own);
 	image_clear(&im);
 	store_close(store);
 	return ret;
@@ -469,7 +495,7 @@ static int die_with_parent(pid_t parent, struct err *e)
 static int usage_error(const struct err *e)
 {
 	complain(e);
-	fputs("usage: cgibox run [options] [--] PROGRAM [ARGUMENT...]\n"
+	fputs("usage: cgibox run [options] [--] [PROGRAM [ARGUMENT...]]\n"
 	      "       cgibox run --help lists the options\n",
 		stderr);
 	return EXIT_USAGE;

@@ -45,7 +45,7 @@ struct run_opts {
 	int json_fd;                     /* -1: none; opened before anything starts */
 	bool read_only, die_with_parent, help;
 	enum run_tty tty;
-	char **argv;
+	char **argv; /* empty: the image's */
 };
 
 /*

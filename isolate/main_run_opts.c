@@ -15,7 +15,7 @@
 #include "isolate/own.h"
 
 const char opts_usage[] =
-	"usage: cgibox run [options] [--] PROGRAM [ARGUMENT...]\n"
+	"usage: cgibox run [options] [--] [PROGRAM [ARGUMENT...]]\n"
 	"  --image REF             image of the store; default host, the machine's own /usr\n"
 	"  --rootfs DIR            any directory as the root instead; it is not changed\n"
 	"  --bind SRC:DST[:ro|:rw] show a file or directory, read-only unless :rw\n"
@@ -438,7 +438,8 @@ int opts_parse(struct run_opts *o, const struct conf *c, int argc, char **argv, 
 	o->argv = argv + i;
 	if (check_together(given, e) < 0 || o->help)
 		return o->help ? 0 : -1;
-	if (i >= argc || !*argv[i])
+	/* an image may name its own */
+	if (i < argc ? !*argv[i] : o->rootfs || !strcmp(o->image, "host"))
 		return err_set(e, ERR_CONF, 0, "no program is named");
 	return open_json(o, e);
 }

@@ -227,7 +227,8 @@ static int list_processes(struct watch *w, struct err *e)
 	size_t before = w->n;
 	ssize_t n;
 
-	qsort(w->v, before, sizeof *w->v, compare_pids);
+	if (before > 0)
+		qsort(w->v, before, sizeof *w->v, compare_pids);
 	if (lseek(w->p.proc, 0, SEEK_SET) < 0)
 		return err_set(e, ERR_SETUP, errno, "list the processes of a sandbox");
 	while ((n = getdents64(w->p.proc, buf, sizeof buf)) > 0)
