@@ -256,14 +256,14 @@ for line in want:
 t = Terminal("sh", "-c", "stty -echo raw; stty 300; exit 0")
 t.wait()
 t.restored("whatever modes the command sets")
-t = Terminal("sh", "-c", "echo go; stty -echo; sleep 60")
+t = Terminal("sh", "-c", "echo go; stty -echo; sleep 6007")
 t.until("go")
 os.kill(t.pid, signal.SIGKILL)
 t.wait()
 left = time.monotonic() + 10
-while time.monotonic() < left and subprocess.run(["pgrep", "-f", "^sleep 60$"], capture_output=True).stdout:
+while time.monotonic() < left and subprocess.run(["pgrep", "-f", "^sleep 6007$"], capture_output=True).stdout:
     time.sleep(0.02)
-ok(not subprocess.run(["pgrep", "-f", "^sleep 60$"], capture_output=True).stdout, "kill -9 of cgibox leaves no process")
+ok(not subprocess.run(["pgrep", "-f", "^sleep 6007$"], capture_output=True).stdout, "kill -9 of cgibox leaves no process")
 
 # --- only some of the three are terminals
 HAS = "import os,sys;os.write(%d, repr([os.isatty(i) for i in range(3)]).encode())"
