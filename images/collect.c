@@ -151,10 +151,16 @@ static int list_named(const struct store *s, struct named_parts *out, struct err
 	for (size_t i = 0; i < refs.n; i++) {
 		char file[REF_MAX + 16];
 		struct named named;
+		struct err own = {0};
 
 		snprintf(file, sizeof file, "refs/%s", refs.list[i]);
-		if (layout_named(s, file, &named, e) < 0 ||
-			layout_push(&out->ids.list, &out->ids.n, named.id, e) < 0 ||
+		if (layout_named(s, file, &named, &own) < 0) {
+			if (own.kind == ERR_NOTFOUND) /* names are taken away without the lock */
+				continue;
+			*e = own;
+			return -1;
+		}
+		if (layout_push(&out->ids.list, &out->ids.n, named.id, e) < 0 ||
 			(named.manifest[0] && layout_push(&out->manifests.list, &out->manifests.n,
 						      named.manifest, e) < 0))
 			return -1;

@@ -107,14 +107,17 @@ static void put_ref(struct store *s, const struct uses *sessions, char *file, st
 	char name[REF_MAX + 16], part[80];
 	OWN_DETAILS d = {.nsteps = 0};
 	struct record r = {0};
-	struct named named;
+	struct named named = {.id = ""};
 	struct err damage = {0};
 	struct row row = {.name = file};
 
 	snprintf(name, sizeof name, "refs/%s", file);
-	if (layout_named(s, name, &named, &damage) == 0 &&
-		layout_record(s, named.id, &r, &damage) == 0)
+	if (layout_named(s, name, &named, &damage) < 0) {
+		if (damage.kind == ERR_NOTFOUND)
+			return; /* taken away since the names were listed */
+	} else if (layout_record(s, named.id, &r, &damage) == 0) {
 		details_read(s, named.id, &d, &damage);
+	}
 	for (char *p = file; *p; p++)
 		if (*p == '+')
 			*p = '/';
