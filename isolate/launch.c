@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "isolate/asan.h"
 #include "isolate/buf.h"
 #include "isolate/creds.h"
 #include "isolate/fdmsg.h"
@@ -294,6 +295,7 @@ static int do_clone(struct birth *b, struct sandbox *out, struct err *e)
 	sigprocmask(SIG_SETMASK, &all, &old);
 	out->pid = clone(birth_main, stack + sizeof stack, flags, b, &out->pidfd);
 	saved = errno;
+	ASAN_FORGET(stack, sizeof stack);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (out->pid < 0)
 		return err_set(e, ERR_SETUP, saved,

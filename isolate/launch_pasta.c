@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "isolate/asan.h"
 #include "isolate/creds.h"
 #include "isolate/fdmsg.h"
 #include "isolate/fdplace.h"
@@ -126,6 +127,8 @@ static int do_start(struct entry *b, struct pasta *out, struct err *e)
 		return err_set(e, ERR_SETUP, saved, "clone");
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
+	ASAN_FORGET(first, sizeof first);
+	ASAN_FORGET(second, sizeof second);
 	if (b->err.kind == ERR_NONE && b->pid > 0) {
 		out->pid = b->pid;
 		out->pidfd = sys_pidfd_open(out->pid, 0);
