@@ -239,7 +239,20 @@ size_t watch_text_columns(
 	return rows;
 }
 
-/* "\040" and the like, proc(5). False: does not fit. */
+/* The byte of three octal digits, or -1. */
+static int octal(const char *s)
+{
+	int v = 0;
+
+	for (int i = 0; i < 3; i++) {
+		if (s[i] < '0' || s[i] > '7')
+			return -1;
+		v = v * 8 + (s[i] - '0');
+	}
+	return v <= 255 ? v : -1;
+}
+
+/* "\040" and the like, proc(5). False: does not fit, or is none of these. */
 static bool unescape(const char *s, size_t n, char *out, size_t size)
 {
 	size_t o = 0;
@@ -247,9 +260,12 @@ static bool unescape(const char *s, size_t n, char *out, size_t size)
 	for (size_t i = 0; i < n; i++) {
 		if (o + 1 >= size)
 			return false;
-		if (s[i] == '\\' && n - i >= 4) {
-			out[o++] = (char)((s[i + 1] - '0') << 6 | (s[i + 2] - '0') << 3 |
-					  (s[i + 3] - '0'));
+		if (s[i] == '\\') {
+			int byte = n - i >= 4 ? octal(s + i + 1) : -1;
+
+			if (byte < 0)
+				return false;
+			out[o++] = (char)byte;
 			i += 3;
 		} else {
 			out[o++] = s[i];
