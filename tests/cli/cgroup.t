@@ -209,8 +209,7 @@ ok(r[0]["usage"]["cpu_ms"] < 0.4 * r[0]["usage"]["wall_ms"], "to that share", r)
 ok(r[1]["usage"]["throttled_ms"] == 0 and r[1]["usage"]["cpu_ms"] > 0.5 * r[1]["usage"]["wall_ms"],
    "control: who did not ask is not", r)
 status, body = svc.session(memory_bytes=1 << 40)
-r = svc.run(body["session_id"], python(EAT % 400))
-eq([x["verdict"] for x in r], ["memory"], "a client cannot ask for more than memory_max_bytes")
+ok(status == 422 and "memory_max_bytes" in str(body), "a client cannot ask for more than memory_max_bytes", status, body)
 
 # --- processes
 FORKS = ("import os,sys,time\nn=0\nr=0\nfor i in range(%d):\n try:\n  p=os.fork()\n except OSError as e: r=e.errno; break\n"
@@ -223,11 +222,11 @@ if ok(len(r) == 2, "results", r):
        "processes_max at once, never more", r[1])
 
 # --- usage
-r = fresh(svc, "sleep 0.3", python("import time\nt=time.time()\nwhile time.time()-t<0.5: pass"),
+r = fresh(svc, "sleep 1", python("import time\nt=time.time()\nwhile time.time()-t<0.5: pass"),
           "head -c 1000 /dev/zero | tr '\\0' x", "exit 3")
 if ok(len(r) == 4, "results", r):
     u = [x["usage"] for x in r]
-    ok(u[0]["wall_ms"] >= 300 and u[0]["cpu_ms"] < 250, "a sleep costs time and no processor", u[0])
+    ok(u[0]["wall_ms"] >= 1000 and u[0]["cpu_ms"] < 700, "a sleep costs time and no processor", u[0])
     ok(u[1]["cpu_ms"] >= 300 and u[1]["user_ms"] + u[1]["system_ms"] >= 300, "a loop costs processor", u[1])
     eq(u[2]["output_bytes"], 1000, "output is counted")
     ok(all(x["oom_kills"] == x["pids_denied"] == 0 for x in u), "nothing was denied", u)
