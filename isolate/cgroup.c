@@ -12,6 +12,7 @@
 
 #include "isolate/buf.h"
 #include "isolate/cgfile.h"
+#include "isolate/mountinfo.h"
 #include "isolate/own.h"
 
 #define CGROUP2_MAGIC 0x63677270UL /* linux/magic.h */
@@ -50,26 +51,6 @@ unsigned cgroup_parse_controllers(const char *text)
 	return have;
 }
 
-/* Copies n bytes of a mountinfo field: blank, tab, newline and backslash are \NNN there. */
-static bool unescape(const char *p, size_t n, char *out, size_t size)
-{
-	size_t o = 0;
-
-	for (size_t i = 0; i < n; o++) {
-		if (o + 1 >= size)
-			return false;
-		if (p[i] == '\\' && n - i >= 4) {
-			out[o] = (char)((p[i + 1] - '0') * 64 + (p[i + 2] - '0') * 8 +
-					(p[i + 3] - '0'));
-			i += 4;
-		} else {
-			out[o] = p[i++];
-		}
-	}
-	out[o] = '\0';
-	return true;
-}
-
 /* The start of field number i (from 0) of a line, its length in *n; NULL when there is none. */
 static const char *field(const char *line, const char *end, unsigned i, size_t *n)
 {
@@ -104,8 +85,8 @@ bool cgroup_parse_mount(const char *text, char *at, char *root, size_t size, boo
 		p = rest ? field(rest + 3, end, 0, &n) : NULL;
 		*v1 = *v1 || is_field(p, n, "cgroup");
 		if (!found && is_field(p, n, "cgroup2") && (p = field(line, end, 3, &n)) &&
-			unescape(p, n, root, size) && (p = field(line, end, 4, &n)))
-			found = unescape(p, n, at, size);
+			mountinfo_unescape(p, n, root, size) && (p = field(line, end, 4, &n)))
+			found = mountinfo_unescape(p, n, at, size);
 		line = end + (*end == '\n');
 	}
 	return found;

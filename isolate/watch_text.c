@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "isolate/mountinfo.h"
+
 /* A decimal or hexadecimal number at *p, which moves past it; saturates. False: no digit. */
 static bool number(const char **p, const char *end, unsigned base, uint64_t *out)
 {
@@ -239,42 +241,6 @@ size_t watch_text_columns(
 	return rows;
 }
 
-/* The byte of three octal digits, or -1. */
-static int octal(const char *s)
-{
-	int v = 0;
-
-	for (int i = 0; i < 3; i++) {
-		if (s[i] < '0' || s[i] > '7')
-			return -1;
-		v = v * 8 + (s[i] - '0');
-	}
-	return v <= 255 ? v : -1;
-}
-
-/* "\040" and the like, proc(5). False: does not fit, or is none of these. */
-static bool unescape(const char *s, size_t n, char *out, size_t size)
-{
-	size_t o = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		if (o + 1 >= size)
-			return false;
-		if (s[i] == '\\') {
-			int byte = n - i >= 4 ? octal(s + i + 1) : -1;
-
-			if (byte < 0)
-				return false;
-			out[o++] = (char)byte;
-			i += 3;
-		} else {
-			out[o++] = s[i];
-		}
-	}
-	out[o] = '\0';
-	return true;
-}
-
 bool watch_text_tmpfs(const char *line, size_t n, char *path, size_t size)
 {
 	const char *p = line, *end = line + n, *word, *mount = NULL;
@@ -291,5 +257,5 @@ bool watch_text_tmpfs(const char *line, size_t n, char *path, size_t size)
 	}
 	word = word ? next_word(&p, end, &len) : NULL;
 	return mount && word && len == 5 && !memcmp(word, "tmpfs", 5) &&
-	       unescape(mount, mlen, path, size);
+	       mountinfo_unescape(mount, mlen, path, size);
 }
