@@ -8,7 +8,6 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "fcgi/backend.h"
 #include "fcgi/body.h"
@@ -22,6 +21,7 @@
 #include "isolate/conf.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
+#include "isolate/clock.h"
 
 /* A list of 422 problems: each echoes its input once or twice, escaped sixfold at worst. */
 enum { BODY_MAX = 16 << 20 };
@@ -202,14 +202,6 @@ static void answer(struct app *a, struct dialect_call *c)
 		answer_bare(a, r, c);
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* One line a request. The query is left out: that is where people put secrets. */
 static void log_access(const struct http_request *rq, const struct http_response *rs, int64_t ms)
 {
@@ -225,7 +217,7 @@ static void log_access(const struct http_request *rq, const struct http_response
 
 int app_handle(struct app *a, struct http_request *rq, struct http_response *rs)
 {
-	int64_t start = now_ms();
+	int64_t start = clock_ms();
 	struct body body = {.archive_fd = -1};
 	struct dialect_call c = {a->conf, a->ops, a->backend, rq, rs, NULL, &body};
 
@@ -236,6 +228,6 @@ int app_handle(struct app *a, struct http_request *rq, struct http_response *rs)
 		log_line(LOG_ERROR, "request %s: no memory for the response", rq->request_id);
 		dialect_detail(&c, 500, "Internal Server Error");
 	}
-	log_access(rq, rs, now_ms() - start);
+	log_access(rq, rs, clock_ms() - start);
 	return 0;
 }

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "isolate/fdmsg.h"
 #include "fcgi/examiner.h"
@@ -17,6 +16,7 @@
 #include "fcgi/keeper_proto.h"
 #include "isolate/client.h"
 #include "isolate/own.h"
+#include "isolate/clock.h"
 
 enum {
 	ANSWER_GRACE_MS =
@@ -189,21 +189,13 @@ static int command_dir(const struct command_spec *s, char *out, size_t size, str
 	return n > 0 && (size_t)n < size ? 0 : err_set(e, ERR_REQUEST, ENAMETOOLONG, "workdir");
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* Waits for pid 1 to say something; it keeps the command's deadline, we keep an eye on it. */
 static int await(const struct session_call *c, int64_t until_ms, struct err *e)
 {
 	struct pollfd p = {.fd = c->client, .events = POLLIN};
 
 	for (;;) {
-		int64_t left = until_ms ? until_ms - now_ms() : WAIT_STEP_MS;
+		int64_t left = until_ms ? until_ms - clock_ms() : WAIT_STEP_MS;
 
 		if (left <= 0)
 			return err_set(e, ERR_SETUP, ETIMEDOUT, "the sandbox does not answer");
@@ -237,7 +229,7 @@ static int isolate_exec(
 		.timeout_ms = (uint64_t)s->timeout_ms,
 		.output_max_bytes = (uint64_t)s->output_max_bytes,
 		.fds = {s->output_fd, -1, -1}};
-	int64_t until = s->timeout_ms ? now_ms() + s->timeout_ms + ANSWER_GRACE_MS : 0;
+	int64_t until = s->timeout_ms ? clock_ms() + s->timeout_ms + ANSWER_GRACE_MS : 0;
 	struct proto_reply rp = {.op = 0};
 
 	if (command_dir(s, dir, sizeof dir, e) < 0 || client_send_exec(c->client, &x, e) < 0)

@@ -10,7 +10,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fcgi/crew.h"
@@ -21,6 +20,7 @@
 #include "isolate/log.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
+#include "isolate/clock.h"
 
 enum {
 	EVENTS = 64,          /* taken from epoll at a time */
@@ -77,14 +77,6 @@ struct front {
 	int64_t keeper_after, keeper_born;
 	int kind_keeper, kind_listener, kind_signals, kind_lifeline; /* what epoll points to */
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
 
 static void earlier(int64_t *a, int64_t b)
 {
@@ -442,7 +434,7 @@ static void turn(struct front *f, int timeout_ms)
 {
 	struct epoll_event events[EVENTS];
 	int n = epoll_wait(f->epoll, events, EVENTS, timeout_ms);
-	int64_t now = now_ms();
+	int64_t now = clock_ms();
 
 	for (int i = 0; i < n; i++)
 		dispatch(f, &events[i], now);
@@ -467,7 +459,7 @@ static bool done(const struct front *f, int64_t now)
 
 static void serve(struct front *f)
 {
-	int64_t now = now_ms(), next;
+	int64_t now = clock_ms(), next;
 
 	while (!done(f, now)) {
 		next = expire(f, now);
@@ -480,7 +472,7 @@ static void serve(struct front *f)
 			earlier(&next, f->stop_by);
 		bury(f);
 		turn(f, until(next, now));
-		now = now_ms();
+		now = clock_ms();
 	}
 }
 

@@ -6,12 +6,12 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "fcgi/gate.h"
 #include "fcgi/params.h"
 #include "isolate/buf.h"
 #include "isolate/own.h"
+#include "isolate/clock.h"
 
 /* How long a connection stays open after a management record without a request. */
 enum { MANAGEMENT_WAIT_MS = 1000 };
@@ -387,23 +387,15 @@ enum request_fate request_receive(struct request *q, int fd, const struct conf *
 	return fill_http(q, pairs, e) < 0 ? refuse(q, 400) : REQUEST_OK;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
-
 /* Drops what arrives until the peer closes or the time is over. */
 static void linger(int fd, int64_t ms)
 {
-	int64_t until = now_ms() + ms, left;
+	int64_t until = clock_ms() + ms, left;
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	char junk[16384];
 
 	shutdown(fd, SHUT_WR);
-	while ((left = until - now_ms()) > 0 && poll(&p, 1, (int)left) == 1)
+	while ((left = until - clock_ms()) > 0 && poll(&p, 1, (int)left) == 1)
 		if (recv(fd, junk, sizeof junk, MSG_DONTWAIT) <= 0)
 			break;
 }

@@ -11,13 +11,13 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "isolate/log.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
+#include "isolate/clock.h"
 
 enum { YOUNG_MS = 1000, PAUSE_MAX_MS = 1000, STOP_MS = 15000, LIFELINE = 3 };
 
@@ -30,14 +30,6 @@ struct supervisor {
 	int64_t kill_at; /* ms: after a SIGTERM, INT64_MAX before */
 	bool stop;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
 
 static _Noreturn void become_main(const struct supervisor *s, int lifeline, pid_t parent)
 {
@@ -71,7 +63,7 @@ static int start_main(struct supervisor *s, struct err *e)
 		become_main(s, line[0], parent);
 	close(line[0]);
 	s->lifeline = line[1];
-	s->born = now_ms();
+	s->born = clock_ms();
 	s->kill_at = INT64_MAX;
 	if (s->main > 0)
 		return 0;
@@ -82,7 +74,7 @@ static int start_main(struct supervisor *s, struct err *e)
 
 static void main_died(struct supervisor *s, int status)
 {
-	int64_t now = now_ms();
+	int64_t now = clock_ms();
 	bool young = now - s->born < YOUNG_MS;
 
 	log_line(s->stop ? LOG_INFO : LOG_ERROR, "main %d ended (wait status 0x%x)", (int)s->main,
@@ -110,7 +102,7 @@ static void end_main(struct supervisor *s)
 	if (s->main <= 0 || s->kill_at != INT64_MAX)
 		return;
 	kill(s->main, SIGTERM);
-	s->kill_at = now_ms() + STOP_MS;
+	s->kill_at = clock_ms() + STOP_MS;
 }
 
 static void signal_event(struct supervisor *s)
@@ -131,7 +123,7 @@ static void signal_event(struct supervisor *s)
 /* Starts or kills what is due; milliseconds to the next thing, -1 for none. */
 static int due(struct supervisor *s)
 {
-	int64_t now = now_ms(), next = INT64_MAX;
+	int64_t now = clock_ms(), next = INT64_MAX;
 	struct err e;
 
 	if (s->main > 0 && s->kill_at <= now) {

@@ -13,12 +13,6 @@
 
 enum { FILE_MAX_BYTES = 4 << 20, DEPTH_MAX = 12 };
 
-static void own_dir(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-
 static int copy_bytes(int in, int out)
 {
 	char block[65536];
@@ -62,7 +56,7 @@ static int copy_entry(int from, const char *name, int to, int depth, struct err 
 
 static int copy_directory(int in, const char *name, int to, int depth, struct err *e)
 {
-	__attribute__((cleanup(own_dir))) DIR *d = NULL;
+	OWN_DIR d = NULL;
 	OWN_FD copy = openat(in, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), out = -1;
 	struct dirent *ent;
 

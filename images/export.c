@@ -17,12 +17,7 @@
 #include "images/rmtree.h"
 #include "images/uses.h"
 #include "isolate/own.h"
-
-static void own_json(struct json_object **o)
-{
-	json_object_put(*o);
-}
-#define OWN_JSON __attribute__((cleanup(own_json))) struct json_object
+#include "images/own_json.h"
 
 /* One export: a layout in the directory dir. */
 struct export

@@ -8,23 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "images/credential.h"
 #include "isolate/buf.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
+#include "isolate/clock.h"
 
 enum { HELPER_S = 20, END_MS = 2000, ANSWER_MAX = 65536 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* What a keyring or a browser log-in needs, and nothing of ours. */
 static void make_env(struct buf *text, char **env, size_t max)
@@ -70,14 +62,14 @@ static int start(const char *name, int in, int out, pid_t *pid, struct err *e)
 /* Reads to the end; -1 when it takes too long or says too much. */
 static int collect(int fd, struct buf *out)
 {
-	int64_t until = now_ms() + HELPER_S * 1000;
+	int64_t until = clock_ms() + HELPER_S * 1000;
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	char block[4096];
 	ssize_t n;
 	int r = 0;
 
 	for (;;) {
-		int64_t left = until - now_ms();
+		int64_t left = until - clock_ms();
 
 		if (left <= 0 || (r = poll(&p, 1, (int)left)) == 0)
 			return -1;

@@ -65,12 +65,6 @@ static const struct {
 /* Links into /usr on merged machines, directories of their own on others. */
 static const char *const roots[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
 
-static void own_dir(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-
 static uint64_t mix(uint64_t h, const void *p, size_t n)
 {
 	for (const unsigned char *b = p; n--; b++)
@@ -172,7 +166,7 @@ static int copy_resolv_conf(int to, struct err *e)
 
 static int copy_etc(int dir, struct err *e)
 {
-	__attribute__((cleanup(own_dir))) DIR *d = opendir("/etc");
+	OWN_DIR d = opendir("/etc");
 	OWN_FD to = openat(dir, "etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct dirent *ent;
 

@@ -18,16 +18,10 @@
 #include "images/rmtree.h"
 #include "isolate/own.h"
 
-static void own_dir(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-
 /* Removes what is below tmp/. The caller holds the exclusive lock, so nobody works there. */
 static int sweep(const struct store *s, struct err *e)
 {
-	__attribute__((cleanup(own_dir))) DIR *d = NULL;
+	OWN_DIR d = NULL;
 	OWN_FD fd = openat(s->dir, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct dirent *ent;
 

@@ -30,17 +30,11 @@ struct stack {
 	bool fetched;      /* all that were missing: once */
 };
 
-static void own_dir(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-
 /* Notes the links at the top of one layer whose names no layer above it (seen) has. */
 static int note_links(const struct ingest *in, const char *layer, struct above *w, struct buf *seen,
 	struct err *e)
 {
-	__attribute__((cleanup(own_dir))) DIR *d = NULL;
+	OWN_DIR d = NULL;
 	char path[PATH_MAX], target[PATH_MAX], mark[300];
 	struct dirent *ent;
 	ssize_t n;

@@ -9,12 +9,7 @@
 #include "images/table.h"
 #include "images/uses.h"
 #include "isolate/own.h"
-
-static void own_json(struct json_object **o)
-{
-	json_object_put(*o);
-}
-#define OWN_JSON __attribute__((cleanup(own_json))) struct json_object
+#include "images/own_json.h"
 
 static void put_text(struct json_object *o, const char *key, const char *text)
 {

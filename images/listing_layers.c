@@ -11,12 +11,7 @@
 #include "images/table.h"
 #include "images/uses.h"
 #include "isolate/own.h"
-
-static void own_json(struct json_object **o)
-{
-	json_object_put(*o);
-}
-#define OWN_JSON __attribute__((cleanup(own_json))) struct json_object
+#include "images/own_json.h"
 
 static int print(const struct table *t, struct json_object *o, enum listing_form form, FILE *out,
 	struct err *e)

@@ -9,15 +9,9 @@
 #include "images/ref.h"
 #include "isolate/buf.h"
 #include "isolate/own.h"
+#include "images/own_json.h"
 
 enum { JSON_DEPTH = 24, INDEX_ENTRIES_MAX = 1000 };
-
-static void own_json(struct json_object **o)
-{
-	json_object_put(*o);
-}
-
-#define OWN_JSON __attribute__((cleanup(own_json))) struct json_object
 
 struct json_object *manifest_json(const char *text, size_t n, const char *what, struct err *e)
 {

@@ -14,15 +14,6 @@
 
 #include "isolate/own.h"
 
-static void own_dir(DIR **d)
-{
-	int saved = errno;
-
-	if (*d)
-		closedir(*d);
-	errno = saved;
-}
-
 /* Opens a directory; one of ours that has no r, w or x for us gets them. */
 static int open_directory(int dirfd, const char *name)
 {
@@ -53,7 +44,7 @@ static int open_directory(int dirfd, const char *name)
  */
 static int empty_directory(int fd, char child[256])
 {
-	__attribute__((cleanup(own_dir))) DIR *d = NULL;
+	OWN_DIR d = NULL;
 	OWN_FD copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct dirent *ent;
 	bool dir;

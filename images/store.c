@@ -265,16 +265,10 @@ static int read_ref(const struct store *s, const struct ref *r, char id[72], str
 	return 1;
 }
 
-static void own_dir(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-
 /* 1: exactly one image has this id or beginning of an id; 0: none. */
 static int find_id(const struct store *s, const char *text, char id[72], struct err *e)
 {
-	__attribute__((cleanup(own_dir))) DIR *d = NULL;
+	OWN_DIR d = NULL;
 	int fd = openat(s->dir, "images", O_RDONLY | O_DIRECTORY | O_CLOEXEC), found = 0;
 	size_t n = strlen(text);
 	struct dirent *ent;

@@ -10,13 +10,6 @@
 
 #include "isolate/own.h"
 
-static void own_dir(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-#define OWN_DIR __attribute__((cleanup(own_dir))) DIR *
-
 void names_clear(struct names *l)
 {
 	for (size_t i = 0; i < l->n; i++)

@@ -11,13 +11,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "isolate/creds.h"
 #include "isolate/own.h"
 #include "isolate/plan.h"
 #include "isolate/proto.h"
 #include "isolate/sys.h"
+#include "isolate/clock.h"
 
 /* What pasta starts with, beside standard error. */
 enum { PASTA_FD_READY = 3, PASTA_FD_NETNS = 4, SAID_MAX = 160 };
@@ -169,14 +169,6 @@ static int report_end(struct guard *g, struct err *e)
 		g->nsaid ? ": " : "", g->text);
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* What the pipe of the pid says: a number and a newline, or the end. False: pasta has ended. */
 static bool read_ready(struct guard *g)
 {
@@ -195,13 +187,13 @@ static bool read_ready(struct guard *g)
 /* Until there is nothing to guard. Returns the exit status; e is set when that is pasta's fault. */
 static int watch(struct guard *g, struct err *e)
 {
-	int64_t deadline = now_ms() + GUARD_START_MS;
+	int64_t deadline = clock_ms() + GUARD_START_MS;
 
 	for (;;) {
 		struct pollfd p[] = {{.fd = GUARD_FD_CTL, .events = POLLIN},
 			{.fd = GUARD_FD_SANDBOX, .events = POLLIN},
 			{.fd = g->ready, .events = POLLIN}, {.fd = g->said, .events = POLLIN}};
-		int64_t left = g->serving ? -1 : deadline - now_ms();
+		int64_t left = g->serving ? -1 : deadline - clock_ms();
 
 		if (!g->serving && left <= 0)
 			return err_set(e, ERR_SETUP, ETIMEDOUT,

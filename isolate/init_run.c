@@ -13,19 +13,12 @@
 #include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
+#include "isolate/clock.h"
 
 enum {
 	PUMP_BYTES = 65536,
 	REAP_MAX = 256, /* children in one round of the loop */
 };
-
-static uint64_t now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
 
 static struct init_run *free_slot(struct init_state *s)
 {
@@ -115,7 +108,7 @@ void init_run_start(
 	*r = none;
 	r->used = r->live = true;
 	r->output_max = rq->output_max_bytes;
-	r->start_us = now_us();
+	r->start_us = (uint64_t)clock_us();
 	init_usage_read(&r->before);
 	r->deadline_us = rq->timeout_ms ? r->start_us + rq->timeout_ms * 1000 : 0;
 	r->pid = prepare_io(r, &st, stdio, s->null, fds, pipe_w) < 0 ? -1
@@ -184,7 +177,7 @@ static bool out_of_cpu_time(const struct plan *p, const struct result *r)
 static void run_ended(struct init_state *s, struct init_run *r, int status, const struct rusage *u)
 {
 	struct result res = {
-		.wall_us = now_us() - r->start_us,
+		.wall_us = (uint64_t)clock_us() - r->start_us,
 		.user_us = timeval_us(&u->ru_utime),
 		.system_us = timeval_us(&u->ru_stime),
 		.rss_peak_kib = (uint64_t)u->ru_maxrss,
@@ -231,7 +224,7 @@ static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdic
 		.verdict = verdict,
 		.exit_code = verdict == VERDICT_TIMEOUT ? 124 : 128 + SIGKILL,
 		.signal = verdict == VERDICT_TIMEOUT ? 0 : SIGKILL,
-		.wall_us = now_us() - r->start_us,
+		.wall_us = (uint64_t)clock_us() - r->start_us,
 		.user_us = timeval_us(&r->usage.ru_utime),
 		.system_us = timeval_us(&r->usage.ru_stime),
 		.rss_peak_kib = (uint64_t)r->usage.ru_maxrss,
@@ -285,7 +278,7 @@ void init_run_signal(const struct init_state *s, int peer, uint32_t run, uint32_
 
 int init_run_deadlines(struct init_state *s)
 {
-	uint64_t now = now_us(), next = 0;
+	uint64_t now = (uint64_t)clock_us(), next = 0;
 
 	for (int i = 0; i < PROTO_RUNS_MAX; i++) {
 		struct init_run *r = &s->run[i];

@@ -10,7 +10,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "isolate/client.h"
@@ -20,6 +19,7 @@
 #include "isolate/main_net.h"
 #include "isolate/main_watch.h"
 #include "isolate/own.h"
+#include "isolate/clock.h"
 
 enum {
 	EXIT_USAGE = 64,
@@ -42,14 +42,6 @@ struct run {
 	struct run_watch watch;
 	const char *const *argv; /* NULL-ended */
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static int complain(const struct err *e)
 {
@@ -131,7 +123,7 @@ static void on_signal(struct run *r, int sig)
 	case SIGTERM:
 	case SIGHUP:
 		if (!r->kill_at_ms)
-			r->kill_at_ms = now_ms() + TERM_GRACE_MS;
+			r->kill_at_ms = (uint64_t)clock_ms() + TERM_GRACE_MS;
 		forward(r, sig);
 		break;
 	case SIGTSTP:
@@ -160,7 +152,7 @@ static int next_signal(const struct run *r)
 /* Milliseconds to the next thing that has to be done unasked, -1 = nothing. */
 static int next_wake_ms(const struct run *r)
 {
-	uint64_t now = now_ms();
+	uint64_t now = (uint64_t)clock_ms();
 	int watch = run_watch_wait_ms(&r->watch, now), kill;
 
 	if (!r->kill_at_ms)
@@ -172,7 +164,7 @@ static int next_wake_ms(const struct run *r)
 /* What next_wake_ms() waited for. */
 static void on_wake(struct run *r)
 {
-	uint64_t now = now_ms();
+	uint64_t now = (uint64_t)clock_ms();
 
 	if (r->kill_at_ms && r->kill_at_ms <= now)
 		kill_all(r);

@@ -5,6 +5,7 @@
 #ifndef CGIBOX_OWN_H
 #define CGIBOX_OWN_H
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,9 +40,20 @@ static inline void own_fclose(FILE **f)
 	errno = saved;
 }
 
+static inline void own_closedir(DIR **d)
+{
+	int saved = errno;
+
+	if (*d)
+		closedir(*d);
+	*d = NULL;
+	errno = saved;
+}
+
 #define OWN_FD   __attribute__((cleanup(own_close))) int
 #define OWN_MEM  __attribute__((cleanup(own_free)))
 #define OWN_FILE __attribute__((cleanup(own_fclose))) FILE *
+#define OWN_DIR  __attribute__((cleanup(own_closedir))) DIR *
 
 /* Hands a descriptor over: the owner keeps -1. */
 static inline int take_fd(int *fd)

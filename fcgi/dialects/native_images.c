@@ -11,14 +11,9 @@
 #include "fcgi/schema.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
+#include "images/own_json.h"
 
 enum { ANSWER_MAX = 8 << 20 /* bytes of JSON about all images */ };
-
-static void own_json(struct json_object **o)
-{
-	json_object_put(*o);
-}
-#define OWN_JSON __attribute__((cleanup(own_json))) struct json_object
 
 /* What the program wrote, all of it; it has ended. */
 static int read_all(int fd, struct buf *out)
