@@ -316,7 +316,7 @@ ROWS = [
 
 
 def timed(lab, mutate=(), conf={}, **kw):
-    return ended_by("stay", 4, "mark-timed")(lab, mutate=mutate, conf=conf, args=["--timeout", "1"])
+    return ended_by("stay", 12, "mark-timed")(lab, mutate=mutate, conf=conf, args=["--timeout", "1"])
 
 
 for _r in ROWS:
