@@ -79,7 +79,7 @@ class Outcome:
             self.word, self.why = "KILLED", "status %d" % rc
         for line in out.splitlines():
             word, _, why = line.partition(": ")
-            if word in ("HELD", "BREACH", "UNPROVEN"):
+            if word in ("HELD", "BREACH", "UNPROVEN") and self.word != "BREACH":
                 self.word, self.why = word, why
         if self.word == "NONE" and rc and err.startswith("cgibox: "):
             self.word, self.why = "REFUSES", err.strip()

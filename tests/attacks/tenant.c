@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { KEY = 0x0cb0, LOOK_BYTES = 65536 };
@@ -170,14 +171,7 @@ static void find_own(int argc, char **argv)
 	works(pid, "fork");
 	if (pid == 0)
 		arm(argc, argv);
-	for (int i = 0; i < 200 && access("/tmp", F_OK) == 0; i++) {
-		char path[256];
-
-		snprintf(path, sizeof path, "/tmp/%s", argc > 0 ? argv[0] : "x");
-		if (access(path, F_OK) == 0)
-			break;
-		usleep(10000);
-	}
+	works(waitpid(pid, NULL, 0), "wait for what leaves the token");
 	wanted = argc > 0 ? argv[0] : "x";
 	nftw("/tmp", look, 64, FTW_PHYS | FTW_ACTIONRETVAL);
 	held();
