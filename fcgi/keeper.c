@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "fcgi/keeper_int.h"
+#include "fcgi/statesock.h"
 #include "isolate/files.h"
 #include "isolate/idmap.h"
 #include "isolate/log.h"
@@ -54,44 +55,9 @@ void keeper_unwatch(struct keeper *k, struct source *s)
 	own_close(&s->fd);
 }
 
-/* Unix addresses hold 107 bytes, state directories may be longer: go by way of a descriptor. */
-static int socket_address(int state, struct sockaddr_un *a, const char *name)
-{
-	*a = (struct sockaddr_un){.sun_family = AF_UNIX};
-	return snprintf(a->sun_path, sizeof a->sun_path, "/proc/self/fd/%d/%s", state, name);
-}
-
 int keeper_connect(const char *state_dir, struct err *e)
 {
-	OWN_FD state = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	OWN_FD s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	struct sockaddr_un a;
-
-	if (state < 0 || s < 0)
-		return err_set(e, ERR_SETUP, errno, "reach the keeper");
-	socket_address(state, &a, KEEPER_SOCKET);
-	if (connect(s, (struct sockaddr *)&a, sizeof a) < 0)
-		return err_set(e, ERR_BUSY, ECONNREFUSED, "the keeper is starting");
-	return take_fd(&s);
-}
-
-/* A new socket takes the old one's place by rename: there is never a moment without a name. */
-static int listen_socket(int state, struct err *e)
-{
-	OWN_FD s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct sockaddr_un a;
-	mode_t old;
-	int ret;
-
-	socket_address(state, &a, KEEPER_SOCKET ".new");
-	unlinkat(state, KEEPER_SOCKET ".new", 0);
-	old = umask(0177);
-	ret = s < 0 ? -1 : bind(s, (struct sockaddr *)&a, sizeof a);
-	umask(old);
-	if (ret < 0 || listen(s, BACKLOG) < 0 ||
-		renameat(state, KEEPER_SOCKET ".new", state, KEEPER_SOCKET) < 0)
-		return err_set(e, ERR_SETUP, errno, "listen on " KEEPER_SOCKET);
-	return take_fd(&s);
+	return statesock_connect(state_dir, KEEPER_SOCKET, "the keeper", e);
 }
 
 /*
@@ -147,22 +113,15 @@ static void pause_listening(struct keeper *k)
 
 static void accept_one(struct keeper *k, struct source *s)
 {
-	int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC);
-	struct ucred cred;
-	socklen_t n = sizeof cred;
+	int fd = statesock_accept(s->fd);
 
-	if (fd < 0) {
-		/* The connection stays in the backlog and epoll would tell of it at once again. */
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-			pause_listening(k);
+	if (fd >= 0) {
+		call_accept(k, fd);
 		return;
 	}
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0 || cred.uid != geteuid()) {
-		log_line(LOG_WARN, "refused a connection of uid %u", cred.uid);
-		close(fd);
-		return;
-	}
-	call_accept(k, fd);
+	/* The connection stays in the backlog and epoll would tell of it at once again. */
+	if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+		pause_listening(k);
 }
 
 static void lifeline_cut(struct keeper *k, struct source *s)
@@ -233,11 +192,11 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 
 static int keeper_listen(struct keeper *k, int lifeline, struct err *e)
 {
-	int fd = listen_socket(k->dirs.state, e);
+	int fd = statesock_listen(k->dirs.state, KEEPER_SOCKET, BACKLOG, e);
 
 	k->listen.ready = accept_one;
 	k->lifeline.ready = lifeline_cut;
-	if (fd < 0 || keeper_watch(k, &k->listen, fd, e) < 0)
+	if (fd < 0 || keeper_watch(k, &k->listen, fd, e) < 0 || index_listen(k, e) < 0)
 		return -1;
 	return lifeline < 0 || MUTATED("lifeline") ? 0 : keeper_watch(k, &k->lifeline, lifeline, e);
 }
@@ -274,11 +233,13 @@ static int next_wait(struct keeper *k)
 	int wait = tick_in < (uint64_t)call_in ? (int)tick_in : call_in;
 	int group_in = group_retry(k);
 	int disk_in = watch_disk_work(k);
+	int index_in = index_retry(k);
 
 	if (disk_in >= 0 && disk_in < wait)
 		wait = disk_in;
 
 	wait = group_in < wait ? group_in : wait;
+	wait = index_in < wait ? index_in : wait;
 	if (k->listen_at_ms && now >= k->listen_at_ms) {
 		k->listen_at_ms = 0;
 		set_listening(k, true);

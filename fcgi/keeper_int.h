@@ -1,7 +1,7 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox),
  * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
- * keeper_pull.c and keeper_image.c (images), keeper_system.c (facts), keeper_watch.c (the watchdog). */
+ * keeper_pull.c and keeper_image.c (images), keeper_index.c (the index), keeper_system.c (facts), keeper_watch.c (the watchdog). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -117,6 +117,13 @@ struct facts {
 	uint64_t tried_ms;  /* when the last run began; 0 = never */
 };
 
+/* The program `index`; see keeper_index.c. */
+struct index_service {
+	struct source listen, exit; /* exit: its pidfd */
+	int pid;                    /* 0 = it does not run */
+	uint64_t again_ms;          /* when to listen again; 0 = not awaited */
+};
+
 struct keeper {
 	const struct conf *conf;
 	struct session_dirs dirs;
@@ -145,6 +152,7 @@ struct keeper {
 	unsigned npulls, nimages; /* nimages: shorter runs of the program `image` */
 	uint64_t start_ms;
 	struct facts facts;
+	struct index_service index;
 };
 
 uint64_t keeper_now_ms(void);
@@ -189,6 +197,10 @@ void net_stop(struct keeper *k, struct call *c); /* does not wait for the end of
 /* keeper_trash.c */
 void trash_work(struct keeper *k);
 void trash_expire(struct keeper *k);
+
+/* keeper_index.c */
+int index_listen(struct keeper *k, struct err *e);
+int index_retry(struct keeper *k); /* ms to when it wants to be called */
 
 /* keeper_system.c */
 int facts_open(struct keeper *k, struct err *e); /* before the keeper enters its namespaces */

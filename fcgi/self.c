@@ -63,19 +63,12 @@ static struct ruleset_attr all_rights(int abi, size_t *size)
 	return a;
 }
 
-/* Unnamed files of request bodies and outputs are made here, and nowhere else. */
-static int allow_tmp(int ruleset, const char *state_dir, uint64_t handled, struct err *e)
+/* Files of the directory may be made, read, written and, if asked, removed: nothing elsewhere. */
+static int allow(int ruleset, const char *path, uint64_t rights, struct err *e)
 {
-	struct landlock_path_beneath_attr rule = {
-		.allowed_access = (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE |
-					  LANDLOCK_ACCESS_FS_MAKE_REG | FS_TRUNCATE) &
-				  handled,
-	};
-	char path[4096];
+	struct landlock_path_beneath_attr rule = {.allowed_access = rights};
 	OWN_FD dir = -1;
 
-	if (snprintf(path, sizeof path, "%s/tmp", state_dir) >= (int)sizeof path)
-		return err_set(e, ERR_CONF, ENAMETOOLONG, "state_dir");
 	dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return err_set(e, ERR_SETUP, errno, "open %s", path);
@@ -85,7 +78,12 @@ static int allow_tmp(int ruleset, const char *state_dir, uint64_t handled, struc
 	return 0;
 }
 
-static int lock_files(const struct conf *c, struct err *e)
+enum {
+	FS_FILES = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE |
+		   LANDLOCK_ACCESS_FS_MAKE_REG | FS_TRUNCATE
+};
+
+static int lock_into(const char *path, uint64_t rights, struct err *e)
 {
 	int abi = (int)syscall(
 		SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -99,11 +97,21 @@ static int lock_files(const struct conf *c, struct err *e)
 	ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
 	if (ruleset < 0)
 		return err_set(e, ERR_SETUP, errno, "landlock ruleset (ABI %d)", abi);
-	if (allow_tmp(ruleset, c->state_dir, attr.fs, e) < 0)
+	if (allow(ruleset, path, rights & attr.fs, e) < 0)
 		return -1;
 	if (syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "enter landlock");
 	return 0;
+}
+
+/* Unnamed files of request bodies and outputs are made in tmp, and nowhere else. */
+static int lock_files(const struct conf *c, struct err *e)
+{
+	char path[4096];
+
+	if (snprintf(path, sizeof path, "%s/tmp", c->state_dir) >= (int)sizeof path)
+		return err_set(e, ERR_CONF, ENAMETOOLONG, "state_dir");
+	return lock_into(path, FS_FILES, e);
 }
 
 #define CALL(name) SCMP_SYS(name), #name
@@ -335,5 +343,15 @@ int self_lock(const struct conf *c, struct err *e)
 	for (size_t i = 0; i < NELEM(steps); i++)
 		if (steps[i].run(c, e) < 0)
 			return err_in(e, "lock the worker, %s", steps[i].name);
+	return 0;
+}
+
+int self_lock_directory(const char *path, struct err *e)
+{
+	if (lock_process(NULL, e) < 0 ||
+		lock_into(path,
+			FS_FILES | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE,
+			e) < 0)
+		return err_in(e, "lock the program");
 	return 0;
 }

@@ -17,4 +17,10 @@
  */
 int self_lock(const struct conf *c, struct err *e);
 
+/*
+ * The same but for the filter of system calls, for a program whose library needs many: it can make,
+ * read, write and remove files in the directory path, and open nothing else.
+ */
+int self_lock_directory(const char *path, struct err *e);
+
 #endif

@@ -27,6 +27,7 @@ $B/attack-%: tests/attacks/%.c
 	@mkdir -p $(@D)
 	$(CC) $(STD) $(WARN) -O2 -pthread -o $@ $<
 $B/unit/fcgi-watch: | $B/attack-sum
+$B/unit/fcgi-index: | $B/libexec/index
 
 # Fuzz targets: tests/fuzz/LAYER-NAME.c with LLVMFuzzerTestOneInput, always built by clang with
 # libFuzzer, ASan and UBSan, over objects of their own. Corpus: tests/fuzz/corpus/LAYER-NAME/.
