@@ -167,6 +167,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	for (int i = 0; i < TRASH_JOBS; i++)
 		k->trash[i].job.fd = -1;
 	LIST_INIT(&k->calls);
+	LIST_INIT(&k->boxes);
 	LIST_INIT(&k->sessions);
 	if (session_dirs_open(&k->dirs, c->state_dir, e) < 0)
 		return -1;
@@ -265,6 +266,7 @@ static void loop(struct keeper *k)
 			if (s->fd >= 0) /* else closed earlier in this round */
 				s->ready(k, s);
 		}
+		box_reap(k);
 		reap_calls(k);
 	}
 }

@@ -146,7 +146,7 @@ static void begin(struct keeper *k, struct call *c)
 	OWN_FD dir = -1;
 
 	watch_disk_limits(k, c);
-	if ((!c->disk.limit && !c->disk.inode_limit) || !session_dir_check(&k->dirs, c->held->id)) {
+	if ((!c->disk.bytes && !c->disk.inodes) || !session_dir_check(&k->dirs, c->held->id)) {
 		if (start_sandbox(k, c, &e) < 0)
 			call_fail(k, c, &e);
 		return;
@@ -233,10 +233,23 @@ int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int dat
 	j->ephemeral = c->record.ephemeral;
 	j->layout = c->layout;
 	job_limits(k->conf, j);
-	/* double: whether a session may still be opened is decided beyond its limit */
-	j->stop_bytes = 2 * c->disk.limit;
-	j->stop_inodes = 2 * c->disk.inode_limit;
 	return tree_start(k->tree, j, dir, data, e);
+}
+
+int job_measure(struct keeper *k, const struct ws_layout *lay, const struct disk_limits *limit,
+	int dir, struct err *e)
+{
+	OWN_MEM struct tree_job *j = calloc(1, sizeof *j);
+
+	if (!j)
+		return err_set(e, ERR_SETUP, ENOMEM, "tree helper");
+	j->op = TREE_MEASURE;
+	j->layout = *lay;
+	job_limits(k->conf, j);
+	/* double: whether a session may still be opened is decided beyond its limit */
+	j->stop_bytes = 2 * limit->bytes;
+	j->stop_inodes = 2 * limit->inodes;
+	return tree_start(k->tree, j, dir, -1, e);
 }
 
 static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
@@ -246,7 +259,8 @@ static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir
 
 	c->job.ready = job_done;
 	c->job_op = op;
-	fd = job_open(k, c, op, dir, data, &e);
+	fd = op == TREE_MEASURE ? job_measure(k, &c->layout, &c->disk, dir, &e)
+				: job_open(k, c, op, dir, data, &e);
 	if (fd < 0 || keeper_watch(k, &c->job, fd, &e) < 0) {
 		call_fail(k, c, &e);
 		return;
@@ -501,7 +515,7 @@ static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
 	if (rq->op == KEEPER_CREATE && (rq->memory_bytes < 0 || !(rq->cpus >= 0)))
 		return false;
 	/* one session a connection, opened once; who holds one can only ask for its patch */
-	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && c->box.pid <= 0);
+	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && !c->box);
 }
 
 static void call_message(struct keeper *k, struct source *s)
@@ -547,12 +561,10 @@ void call_accept(struct keeper *k, int fd)
 	}
 	for (int i = 0; i < KEEPER_FDS_MAX; i++)
 		c->fd[i] = -1;
-	c->client = c->pull_out = c->group.dir = -1;
-	c->job.fd = c->ctl.fd = c->exit.fd = c->net.fd = c->disk.job.fd = -1;
-	c->pasta = (struct pasta)PASTA_NONE;
-	c->box = SANDBOX_NONE;
+	c->client = c->pull_out = -1;
+	c->job.fd = c->exit.fd = -1;
 	c->sock = (struct source){.fd = -1, .ready = call_message, .call = c};
-	c->job.call = c->ctl.call = c->exit.call = c->net.call = c->disk.job.call = c;
+	c->job.call = c->exit.call = c;
 	LIST_INSERT_HEAD(&k->calls, c, link);
 	k->ncalls++;
 	if (keeper_watch(k, &c->sock, fd, &e) < 0)

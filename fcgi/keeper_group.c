@@ -80,31 +80,31 @@ static uint64_t least(uint64_t asked, uint64_t allowed)
 	return asked < allowed ? asked : allowed;
 }
 
-int group_make(struct keeper *k, struct call *c, struct err *e)
+int group_make(struct keeper *k, struct box *b, struct err *e)
 {
 	struct cgroup_limits l;
 
 	if (k->group.dir < 0)
 		return 0;
 	cgroup_limits_of(k->conf, k->delegated.have, &l);
-	l.memory_bytes = least(c->record.memory_bytes, l.memory_bytes);
+	l.memory_bytes = least(b->memory_bytes, l.memory_bytes);
 	if (group_holds(k, CGROUP_CPU))
-		l.cpu_percent = (uint32_t)least(c->record.cpu_percent, l.cpu_percent);
-	return cgroup_box_make(k->group.dir, "box", &l, &c->group, e);
+		l.cpu_percent = (uint32_t)least(b->cpu_percent, l.cpu_percent);
+	return cgroup_box_make(k->group.dir, "box", &l, &b->group, e);
 }
 
-void group_drop(struct keeper *k, struct call *c)
+void group_drop(struct keeper *k, struct box *b)
 {
 	struct group_left *left;
 
-	if (cgroup_box_remove(k->group.dir, &c->group) == 0)
+	if (cgroup_box_remove(k->group.dir, &b->group) == 0)
 		return;
-	log_line(errno == EBUSY ? LOG_DEBUG : LOG_WARN, "group %s: %s", c->group.name,
+	log_line(errno == EBUSY ? LOG_DEBUG : LOG_WARN, "group %s: %s", b->group.name,
 		strerror(errno));
 	left = calloc(1, sizeof *left);
 	if (!left)
 		return; /* the next keeper sweeps */
-	memcpy(left->name, c->group.name, sizeof left->name);
+	memcpy(left->name, b->group.name, sizeof left->name);
 	LIST_INSERT_HEAD(&k->groups_left, left, link);
 }
 

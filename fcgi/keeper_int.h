@@ -1,7 +1,8 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
- * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox),
- * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
- * keeper_pull.c and keeper_image.c (images), keeper_index.c (the index), keeper_system.c (facts), keeper_watch.c (the watchdog). */
+ * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox), keeper_box.c
+ * (the life of a sandbox), keeper_net.c (its network), keeper_group.c (control groups),
+ * keeper_trash.c (expiry, removal), keeper_pull.c and keeper_image.c (images), keeper_index.c (the
+ * index), keeper_system.c (facts), keeper_watch.c (the watchdog). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -22,18 +23,21 @@
 
 enum { CALLS_MAX = 4096, PULLS_MAX = 4, IMAGES_MAX = 8, TRASH_JOBS = 2, START_TIMEOUT_MS = 30000 };
 
+struct box;
 struct call;
 struct keeper;
+struct session;
 
 /* Something epoll watches; fd -1 = not watched. */
 struct source {
 	int fd;
 	void (*ready)(struct keeper *k, struct source *s);
-	struct call *call;
+	struct call *call; /* or */
+	struct box *box;
 };
 
 enum call_state {
-	CALL_IDLE,  /* waits for a message; may hold a session and its sandbox */
+	CALL_IDLE,  /* waits for a message; may hold a session and work in its sandbox */
 	CALL_LOCK,  /* waits for the session */
 	CALL_PULL,  /* waits for the program `image` */
 	CALL_JOB,   /* waits for a tree helper */
@@ -42,54 +46,85 @@ enum call_state {
 	CALL_FACTS, /* waits for the first facts about the machine */
 };
 
+/* How much a session may grow beyond its archives; 0 = no limit. */
+struct disk_limits {
+	uint64_t bytes, inodes;
+};
+
 /* A running sandbox's use of the disk. */
 struct disk_watch {
-	struct source job;           /* a helper that measures */
-	bool want;                   /* the disk was written to since it began */
-	uint64_t limit, inode_limit; /* of growth; 0 = none */
-	uint64_t unlinked;           /* bytes of open files without a name */
+	struct source job; /* a helper that measures */
+	bool want;         /* the disk was written to since it began */
+	struct disk_limits limit;
+	uint64_t unlinked; /* bytes of open files without a name */
 	uint64_t begun_ms, rest_until_ms;
+};
+
+TAILQ_HEAD(call_queue, call);
+
+enum box_state {
+	BOX_STARTING, /* pid 1 builds the root */
+	BOX_READY,
+	BOX_STOPPING, /* killed; its processes are being ended by the kernel */
+};
+
+/* A sandbox, from its launch to the end of its last process. It belongs to a session. */
+struct box {
+	LIST_ENTRY(box) link;
+	struct session *session;
+	enum box_state state;
+	bool over;                /* to be freed after this round of events */
+	struct call *starter;     /* BOX_STARTING: who waits for it */
+	struct call_queue enders; /* BOX_STOPPING: who wait for its end, each in CALL_STOP */
+	struct source ctl, exit;  /* exit: its pidfd */
+	struct source net;        /* pasta's guard */
+	struct sandbox sandbox;   /* pid -1: was never launched */
+	struct cgroup_box group;  /* of its commands; dir -1 = none */
+	struct pasta pasta;       /* pid 0 = none */
+	uint64_t memory_bytes;    /* that the session asked for; 0 = as sandbox.conf says */
+	uint32_t cpu_percent;     /* the same */
+	struct ws_layout layout;  /* of its workspace */
+	uint64_t watch_id;        /* at the watchdog; 0 = none */
+	struct disk_watch disk;
 };
 
 /* One connection of a worker. */
 struct call {
 	LIST_ENTRY(call) link;
-	TAILQ_ENTRY(call) waiting; /* in session->waiters while CALL_LOCK */
+	TAILQ_ENTRY(call) waiting; /* in session->waiters (CALL_LOCK) or box->enders (CALL_STOP) */
 	enum call_state state;
-	bool gone;                          /* the worker hung up */
-	bool over;                          /* to be freed after this round of events */
-	struct source sock, job, ctl, exit; /* exit: the pidfd of sandbox or puller */
-	struct source net;                  /* pasta's guard */
-	struct keeper_request rq;           /* the one being served */
-	int fd[KEEPER_FDS_MAX];             /* that came with it */
-	uint64_t deadline_ms;               /* monotonic; 0 = none */
+	bool gone;                     /* the worker hung up */
+	bool over;                     /* to be freed after this round of events */
+	struct source sock, job, exit; /* exit: the pidfd of a puller */
+	struct keeper_request rq;      /* the one being served */
+	int fd[KEEPER_FDS_MAX];        /* that came with it */
+	uint64_t deadline_ms;          /* monotonic; 0 = none */
 	struct session *held;
 	struct session *wanted; /* while CALL_LOCK */
 	struct session_record record;
 	struct ws_layout layout;
-	struct sandbox box;              /* pid -1 = none */
-	struct cgroup_box group;         /* of its commands; dir -1 = none */
-	struct pasta pasta;              /* pid 0 = none */
+	struct box *box;                 /* that it starts, works in, or waits for; NULL = none */
 	int client;                      /* our end for the worker until READY */
 	char new_id[SESSION_ID_LEN + 1]; /* of a session being made; "" = none */
 	struct err failure; /* to be answered once the sandbox is gone; ERR_NONE = none */
 	bool pulled;        /* one try a request */
 	uint32_t job_op;    /* enum tree_op of the job in progress */
-	uint64_t watch_id;  /* of the sandbox at the watchdog; 0 = none */
-	struct disk_watch disk;
+	struct disk_limits disk;
 	int pull_out; /* what the puller says */
 	int pull_pid;
 };
 
-TAILQ_HEAD(call_queue, call);
 LIST_HEAD(call_list, call);
+LIST_HEAD(box_list, box);
 LIST_HEAD(session_list, session);
 
-/* A session that somebody holds or waits for. */
+/* A session that somebody holds or waits for, or that has a sandbox. */
 struct session {
 	LIST_ENTRY(session) link;
 	char id[SESSION_ID_LEN + 1];
 	struct call *holder;
+	struct box *box; /* NULL = none */
+	bool pinned;     /* must not be freed now */
 	struct call_queue waiters;
 	unsigned nwaiters;
 };
@@ -136,6 +171,7 @@ struct keeper {
 	unsigned nmeasuring;
 	bool on_demand, stop;
 	struct call_list calls;
+	struct box_list boxes;
 	struct session_list sessions;
 	unsigned ncalls, nboxes;
 	size_t nsessions;        /* on disk */
@@ -164,7 +200,7 @@ void call_accept(struct keeper *k, int fd);
 void call_locked(struct keeper *k, struct call *c); /* the lock came */
 void call_fail(struct keeper *k, struct call *c, const struct err *e);
 void call_ready(struct keeper *k, struct call *c);   /* pid 1 is ready */
-void call_stopped(struct keeper *k, struct call *c); /* its sandbox is gone */
+void call_stopped(struct keeper *k, struct call *c); /* the sandbox is gone */
 void call_pulled(struct keeper *k, struct call *c, const struct err *e);
 void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if there are any */
 void call_answer_image(struct keeper *k, struct call *c, int out, int code);
@@ -176,23 +212,29 @@ int lock_take(
 	struct keeper *k, struct call *c, const char *id, struct err *e); /* 1 held, 0 waits */
 void lock_give_up(struct keeper *k, struct call *c);
 void lock_release(struct keeper *k, struct call *c);
+void lock_forget(struct session *s); /* frees it, unless it is held, wanted, or has a sandbox */
 
-/* keeper_start.c */
-int start_sandbox(struct keeper *k, struct call *c, struct err *e);
-bool stop_sandbox(struct keeper *k, struct call *c); /* true: call_stopped() follows later */
+/* keeper_start.c: launches b for the session that c holds; c->client becomes pid 1's first client */
+int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e);
 int make_environment(struct keeper *k, const struct image *im, const struct call *c,
 	struct buf *out, struct err *e);
+
+/* keeper_box.c */
+int start_sandbox(struct keeper *k, struct call *c, struct err *e); /* call_ready() follows */
+bool stop_sandbox(struct keeper *k, struct call *c); /* true: call_stopped() follows later */
+void box_fail(struct keeper *k, struct box *b, const struct err *e); /* it does not start */
+void box_reap(struct keeper *k); /* frees those that ended in this round of events */
 
 /* keeper_group.c */
 int group_enter(struct keeper *k, struct err *e);  /* before the keeper's own namespaces */
 int group_settle(struct keeper *k, struct err *e); /* in them */
 bool group_holds(const struct keeper *k, unsigned controller); /* CGROUP_* */
-int group_make(struct keeper *k, struct call *c, struct err *e);
-void group_drop(struct keeper *k, struct call *c);
+int group_make(struct keeper *k, struct box *b, struct err *e);
+void group_drop(struct keeper *k, struct box *b);
 int group_retry(struct keeper *k); /* ms to the next try */
 /* keeper_net.c */
-int net_start(struct keeper *k, struct call *c, const int ns[SANDBOX_NS], struct err *e);
-void net_stop(struct keeper *k, struct call *c); /* does not wait for the end of it */
+int net_start(struct keeper *k, struct box *b, const int ns[SANDBOX_NS], struct err *e);
+void net_stop(struct keeper *k, struct box *b); /* does not wait for the end of it */
 
 /* keeper_trash.c */
 void trash_work(struct keeper *k);
@@ -210,19 +252,22 @@ void system_fill(const struct keeper *k, struct keeper_reply *rp);
 
 /* keeper_watch.c */
 int watch_start(struct keeper *k, struct err *e);
-int watch_add(struct keeper *k, struct call *c, struct err *e); /* its sandbox is ready */
-void watch_remove(struct keeper *k, struct call *c);            /* its sandbox is being ended */
+int watch_add(struct keeper *k, struct box *b, struct err *e); /* it is ready */
+void watch_remove(struct keeper *k, struct box *b);            /* it is being ended */
 int watch_disk_work(struct keeper *k); /* starts measurements; ms to the next, -1 = none */
 int watch_disk_room(const struct keeper *k, struct err *e); /* ERR_BUSY under the reserve */
 /* What a session that is to be opened has written: 0 it may, and its limits are set. */
 int watch_disk_admit(
 	struct keeper *k, struct call *c, uint64_t bytes, uint64_t inodes, struct err *e);
 void watch_disk_limits(const struct keeper *k, struct call *c);
-uint64_t watch_memory_limit(const struct keeper *k, const struct call *c); /* bytes, 0 = none */
-double watch_cpus(const struct keeper *k, const struct call *c);           /* 0 = no limit */
+uint64_t watch_memory_limit(const struct keeper *k, const struct box *b); /* bytes, 0 = none */
+double watch_cpus(const struct keeper *k, const struct box *b);           /* 0 = no limit */
 
 /* keeper_call.c */
 int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e);
+/* A helper that measures what a session wrote beyond its archives. */
+int job_measure(struct keeper *k, const struct ws_layout *lay, const struct disk_limits *limit,
+	int dir, struct err *e);
 
 /* keeper_pull.c */
 int pull_start(struct keeper *k, struct call *c, struct err *e);

@@ -61,6 +61,14 @@ void lock_give_up(struct keeper *k, struct call *c)
 	c->state = CALL_IDLE;
 }
 
+void lock_forget(struct session *s)
+{
+	if (s->holder || s->box || s->pinned || !TAILQ_EMPTY(&s->waiters))
+		return;
+	LIST_REMOVE(s, link);
+	free(s);
+}
+
 void lock_release(struct keeper *k, struct call *c)
 {
 	struct session *s = c->held;
@@ -73,8 +81,7 @@ void lock_release(struct keeper *k, struct call *c)
 	session_dir_touch(&k->dirs, s->id);
 	next = TAILQ_FIRST(&s->waiters);
 	if (!next) {
-		LIST_REMOVE(s, link);
-		free(s);
+		lock_forget(s);
 		return;
 	}
 	lock_give_up(k, next);

@@ -13,35 +13,35 @@
 /* pasta serves, or failed, or has ended. A sandbox that stands lives on without its network. */
 static void net_ready(struct keeper *k, struct source *s)
 {
-	struct call *c = s->call;
+	struct box *b = s->box;
 	struct err e = {0};
 
-	if (pasta_answer(s->fd, &e) == 0 && c->state == CALL_START) {
-		if (pasta_go(c->ctl.fd, &e) < 0)
-			call_fail(k, c, &e);
+	if (pasta_answer(s->fd, &e) == 0 && b->state == BOX_STARTING) {
+		if (pasta_go(b->ctl.fd, &e) < 0)
+			box_fail(k, b, &e);
 		return;
 	}
-	if (c->state == CALL_START) {
-		call_fail(k, c, &e);
+	if (b->state == BOX_STARTING) {
+		box_fail(k, b, &e);
 		return;
 	}
 	log_err(LOG_WARN, &e, "a sandbox has lost its network");
 	keeper_unwatch(k, s);
 }
 
-int net_start(struct keeper *k, struct call *c, const int ns[SANDBOX_NS], struct err *e)
+int net_start(struct keeper *k, struct box *b, const int ns[SANDBOX_NS], struct err *e)
 {
 	char path[PATH_MAX];
 	int ret;
 
-	if (c->pasta.pid > 0)
+	if (b->pasta.pid > 0)
 		return err_set(e, ERR_BUG, 0, "pid 1 asks for a second network");
 	if (pasta_find(k->conf->pasta_program, path, e) < 0 ||
-		pasta_start(&k->launcher, &c->box, ns, path, &c->pasta, e) < 0)
+		pasta_start(&k->launcher, &b->sandbox, ns, path, &b->pasta, e) < 0)
 		return -1;
-	c->net.ready = net_ready;
-	ret = keeper_watch(k, &c->net, c->pasta.ctl, e);
-	c->pasta.ctl = -1; /* the source owns it now */
+	b->net.ready = net_ready;
+	ret = keeper_watch(k, &b->net, b->pasta.ctl, e);
+	b->pasta.ctl = -1; /* the source owns it now */
 	return ret;
 }
 
@@ -60,25 +60,25 @@ static void guard_gone(struct keeper *k, struct source *s)
 	free(d);
 }
 
-void net_stop(struct keeper *k, struct call *c)
+void net_stop(struct keeper *k, struct box *b)
 {
 	struct dying *d;
 	OWN_FD copy = -1;
 	struct err e;
 
-	keeper_unwatch(k, &c->net);
-	if (c->pasta.pid <= 0)
+	keeper_unwatch(k, &b->net);
+	if (b->pasta.pid <= 0)
 		return;
-	sys_pidfd_send_signal(c->pasta.pidfd, SIGKILL);
-	copy = fcntl(c->pasta.pidfd, F_DUPFD_CLOEXEC, 3);
+	sys_pidfd_send_signal(b->pasta.pidfd, SIGKILL);
+	copy = fcntl(b->pasta.pidfd, F_DUPFD_CLOEXEC, 3);
 	d = copy < 0 ? NULL : malloc(sizeof *d);
 	if (d) {
-		*d = (struct dying){.exit = {.fd = -1, .ready = guard_gone}, .pasta = c->pasta};
+		*d = (struct dying){.exit = {.fd = -1, .ready = guard_gone}, .pasta = b->pasta};
 		if (keeper_watch(k, &d->exit, take_fd(&copy), &e) == 0) {
-			c->pasta = (struct pasta)PASTA_NONE;
+			b->pasta = (struct pasta)PASTA_NONE;
 			return;
 		}
 		free(d);
 	}
-	pasta_stop(&c->pasta); /* out of descriptors or memory: wait for it here */
+	pasta_stop(&b->pasta); /* out of descriptors or memory: wait for it here */
 }

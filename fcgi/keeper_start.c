@@ -146,11 +146,12 @@ static int plan_network(const struct keeper *k, const struct call *c, struct net
 	return netblock_collect(k->conf->network_blocked, *blocked, e);
 }
 
-static int launch(struct keeper *k, struct call *c, int client, struct strings *s, struct err *e)
+static int launch(struct keeper *k, struct box *b, struct call *c, int client, struct strings *s,
+	struct err *e)
 {
 	const char *lowers[2 * WS_LAYERS_MAX], *id = c->held->id;
 	OWN_MEM struct launch_mount *m = NULL;
-	struct launch w = launch_base(k->conf, c, watch_cpus(k, c), client);
+	struct launch w = launch_base(k->conf, c, watch_cpus(k, b), client);
 	OWN_MEM struct netblock *blocked = NULL;
 	OWN_MEM char *staging = NULL;
 
@@ -174,113 +175,18 @@ static int launch(struct keeper *k, struct call *c, int client, struct strings *
 		return -1;
 	w.mounts = m;
 	w.nmounts = c->record.nbinds + 1;
-	if (group_make(k, c, e) < 0)
+	if (group_make(k, b, e) < 0)
 		return err_in(e, "limit a sandbox");
-	w.cgroup = c->group.dir < 0 ? NULL : &c->group;
+	w.cgroup = b->group.dir < 0 ? NULL : &b->group;
 	w.cgroup_shared = true;
-	return sandbox_start(&k->launcher, &w, &c->box, e);
+	return sandbox_start(&k->launcher, &w, &b->sandbox, e);
 }
 
-/* READY brought what the watchdog needs: a command runs only when it looks. */
-static void box_watched(struct keeper *k, struct call *c, const struct sandbox *box)
-{
-	struct err e = {0};
-
-	memcpy(c->box.watch_fd, box->watch_fd, sizeof box->watch_fd);
-	if (watch_add(k, c, &e) < 0)
-		call_fail(k, c, &e);
-	else
-		call_ready(k, c);
-}
-
-static void box_ready(struct keeper *k, struct source *s)
-{
-	struct call *c = s->call;
-	struct sandbox box = c->box;
-	struct err e = {0};
-	int ns[SANDBOX_NS] = {-1, -1}, got;
-
-	box.ctl = s->fd;
-	if (c->state != CALL_START) {
-		keeper_unwatch(k, s); /* pid 1 says nothing unasked later: it has ended */
-		return;
-	}
-	got = sandbox_next(&box, 0, ns, &e);
-	if (got == SANDBOX_NETWORK && net_start(k, c, ns, &e) < 0)
-		got = -1;
-	own_close(&ns[SANDBOX_NS_USER]);
-	own_close(&ns[SANDBOX_NS_NET]);
-	if (got < 0)
-		call_fail(k, c, &e);
-	else if (got == SANDBOX_READY)
-		box_watched(k, c, &box);
-}
-
-int start_sandbox(struct keeper *k, struct call *c, struct err *e)
+int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e)
 {
 	struct strings s = {.n = 0};
-	OWN_FD theirs = -1;
-	int pair[2], ret;
+	int ret = launch(k, b, c, client, &s, e);
 
-	if (k->nboxes >= (unsigned)k->conf->sandboxes_max)
-		return err_set(e, ERR_BUSY, EUSERS, "%u sandboxes run already", k->nboxes);
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return err_set(e, ERR_SETUP, errno, "make a socket for the session");
-	c->client = pair[0];
-	theirs = pair[1];
-	ret = launch(k, c, theirs, &s, e);
 	strings_free(&s);
-	if (ret < 0)
-		return -1;
-	k->nboxes++;
-	c->ctl.ready = box_ready;
-	ret = keeper_watch(k, &c->ctl, c->box.ctl, e);
-	c->box.ctl = -1; /* the source owns it now */
-	if (ret < 0)
-		return -1;
-	c->state = CALL_START;
-	c->deadline_ms = keeper_now_ms() + START_TIMEOUT_MS;
-	return 0;
-}
-
-static void box_gone(struct keeper *k, struct source *s)
-{
-	struct call *c = s->call;
-
-	sandbox_stop(
-		&c->box); /* has ended already: only reaps. The source's copy is closed below */
-	k->nboxes--;
-	group_drop(k, c);
-	keeper_unwatch(k, s);
-	call_stopped(k, c);
-}
-
-/* The end of a namespace full of processes takes its time: the loop does not wait for it. */
-bool stop_sandbox(struct keeper *k, struct call *c)
-{
-	struct err e;
-	OWN_FD copy = -1;
-
-	watch_remove(k, c);
-	keeper_unwatch(k, &c->ctl);
-	net_stop(k, c);
-	own_close(&c->client);
-	if (c->box.pid <= 0) {
-		group_drop(k, c);
-		return false;
-	}
-	c->state = CALL_STOP;
-	c->deadline_ms = 0;
-	cgroup_box_kill(&c->group);
-	sys_pidfd_send_signal(c->box.pidfd, SIGKILL);
-	copy = fcntl(c->box.pidfd, F_DUPFD_CLOEXEC, 3);
-	c->exit.ready = box_gone;
-	if (copy >= 0 && keeper_watch(k, &c->exit, copy, &e) == 0) {
-		take_fd(&copy);
-		return true;
-	}
-	sandbox_stop(&c->box); /* out of descriptors: wait for it here */
-	k->nboxes--;
-	group_drop(k, c);
-	return false;
+	return ret;
 }

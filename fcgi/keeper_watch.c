@@ -47,57 +47,57 @@ static const char *what_name(uint32_t what)
 
 /* Ends the processes; pid 1 stays and answers for the commands. */
 static void end_sandbox(
-	struct call *c, enum verdict verdict, uint32_t what, uint64_t have, uint64_t limit)
+	struct box *b, enum verdict verdict, uint32_t what, uint64_t have, uint64_t limit)
 {
 	struct proto_request rq = {.op = PROTO_KILL, .verdict = verdict};
 
-	log_line(LOG_WARN, "session %s: %s: %llu over %llu, ended", c->held ? c->held->id : "?",
-		what_name(what), (unsigned long long)have, (unsigned long long)limit);
-	if (c->ctl.fd >= 0 && send(c->ctl.fd, &rq, sizeof rq, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	log_line(LOG_WARN, "session %s: %s: %llu over %llu, ended", b->session->id, what_name(what),
+		(unsigned long long)have, (unsigned long long)limit);
+	if (b->ctl.fd >= 0 && send(b->ctl.fd, &rq, sizeof rq, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		log_line(LOG_ERROR, "pid 1 does not take an order: %s", strerror(errno));
 }
 
-static bool running(const struct call *c)
+static bool running(const struct box *b)
 {
-	return c->watch_id != 0 && c->held && !c->over;
+	return b->watch_id != 0 && !b->over;
 }
 
-static struct call *call_of(struct keeper *k, uint64_t id)
+static struct box *box_of(struct keeper *k, uint64_t id)
 {
-	struct call *c;
+	struct box *b;
 
-	LIST_FOREACH(c, &k->calls, link)
-	if (running(c) && c->watch_id == id)
-		return c;
+	LIST_FOREACH(b, &k->boxes, link)
+	if (running(b) && b->watch_id == id)
+		return b;
 	return NULL;
 }
 
 static void disk_written(struct keeper *k)
 {
-	struct call *c;
+	struct box *b;
 
-	LIST_FOREACH(c, &k->calls, link)
-	if (running(c) && (c->disk.limit || c->disk.inode_limit))
-		c->disk.want = true;
+	LIST_FOREACH(b, &k->boxes, link)
+	if (running(b) && (b->disk.limit.bytes || b->disk.limit.inodes))
+		b->disk.want = true;
 }
 
 static void obey(struct keeper *k, const struct watch_event *ev)
 {
-	struct call *c;
+	struct box *b;
 
 	if (ev->what == WATCHER_DISK) {
 		disk_written(k);
 		return;
 	}
-	c = call_of(k, ev->id);
-	if (!c) /* it has ended since */
+	b = box_of(k, ev->id);
+	if (!b) /* it has ended since */
 		return;
 	if (ev->what == WATCH_UNLINKED) {
-		c->disk.unlinked = ev->bytes;
-		c->disk.want = c->disk.limit != 0;
+		b->disk.unlinked = ev->bytes;
+		b->disk.want = b->disk.limit.bytes != 0;
 		return;
 	}
-	end_sandbox(c, VERDICT_MEMORY, ev->what, ev->bytes, ev->limit);
+	end_sandbox(b, VERDICT_MEMORY, ev->what, ev->bytes, ev->limit);
 }
 
 /* Without a watchdog there are no limits: end, and be started anew. */
@@ -136,57 +136,57 @@ int watch_start(struct keeper *k, struct err *e)
 	return keeper_watch(k, &k->watcher, fd, e);
 }
 
-uint64_t watch_memory_limit(const struct keeper *k, const struct call *c)
+uint64_t watch_memory_limit(const struct keeper *k, const struct box *b)
 {
 	uint64_t max = (uint64_t)k->conf->memory_max_bytes;
-	uint64_t own = c->record.memory_bytes;
+	uint64_t own = b->memory_bytes;
 
 	if (group_holds(k, CGROUP_MEMORY)) /* the kernel's affair, then */
 		return 0;
 	return !own ? max : !max ? own : least(own, max);
 }
 
-double watch_cpus(const struct keeper *k, const struct call *c)
+double watch_cpus(const struct keeper *k, const struct box *b)
 {
-	double max = (double)k->conf->cpu_max_percent / 100, own = c->record.cpu_percent / 100.0;
+	double max = (double)k->conf->cpu_max_percent / 100, own = b->cpu_percent / 100.0;
 
 	if (group_holds(k, CGROUP_CPU))
 		return 0;
 	return own <= 0 ? max : max <= 0 ? own : fmin(own, max);
 }
 
-int watch_add(struct keeper *k, struct call *c, struct err *e)
+int watch_add(struct keeper *k, struct box *b, struct err *e)
 {
 	struct watch_limits lim = {
-		.memory_max_bytes = watch_memory_limit(k, c),
+		.memory_max_bytes = watch_memory_limit(k, b),
 		.socket_max_bytes = (uint64_t)k->conf->socket_memory_max_bytes,
 	};
 
-	c->watch_id = ++k->last_watch_id;
-	c->disk.unlinked = 0;
-	return watcher_add(k->watcher.fd, c->watch_id, &lim, &c->box, e);
+	b->watch_id = ++k->last_watch_id;
+	b->disk.unlinked = 0;
+	return watcher_add(k->watcher.fd, b->watch_id, &lim, &b->sandbox, e);
 }
 
 static void measured(struct keeper *k, struct source *s);
 
-void watch_remove(struct keeper *k, struct call *c)
+void watch_remove(struct keeper *k, struct box *b)
 {
 	struct err e;
 
-	if (!c->watch_id)
+	if (!b->watch_id)
 		return;
 	/* A full queue would leave the watchdog with a sandbox that is gone: it finds that out. */
-	if (watcher_remove(k->watcher.fd, c->watch_id, &e) < 0)
-		log_err(LOG_WARN, &e, "session %s", c->held ? c->held->id : "?");
-	c->watch_id = 0;
-	if (c->disk.job.fd >= 0) {
-		keeper_unwatch(k, &c->disk.job);
+	if (watcher_remove(k->watcher.fd, b->watch_id, &e) < 0)
+		log_err(LOG_WARN, &e, "session %s", b->session->id);
+	b->watch_id = 0;
+	if (b->disk.job.fd >= 0) {
+		keeper_unwatch(k, &b->disk.job);
 		k->nmeasuring--;
-		c->disk.want = true;
+		b->disk.want = true;
 	}
-	if (c->disk.want && c->held)
-		session_dir_set_check(&k->dirs, c->held->id, true);
-	c->disk.want = false;
+	if (b->disk.want)
+		session_dir_set_check(&k->dirs, b->session->id, true);
+	b->disk.want = false;
 }
 
 /* --- disk --- */
@@ -207,50 +207,50 @@ int watch_disk_room(const struct keeper *k, struct err *e)
 
 void watch_disk_limits(const struct keeper *k, struct call *c)
 {
-	c->disk.limit = (uint64_t)k->conf->session_disk_max_bytes;
-	c->disk.inode_limit = (uint64_t)k->conf->session_disk_max_inodes;
+	c->disk.bytes = (uint64_t)k->conf->session_disk_max_bytes;
+	c->disk.inodes = (uint64_t)k->conf->session_disk_max_inodes;
 }
 
 int watch_disk_admit(
 	struct keeper *k, struct call *c, uint64_t bytes, uint64_t inodes, struct err *e)
 {
-	struct disk_watch *d = &c->disk;
-	bool over = (d->limit && bytes > d->limit) || (d->inode_limit && inodes > d->inode_limit);
+	struct disk_limits *d = &c->disk;
+	bool over = (d->bytes && bytes > d->bytes) || (d->inodes && inodes > d->inodes);
 
 	if (!over) {
 		session_dir_set_check(&k->dirs, c->held->id, false);
 		return 0;
 	}
-	if ((d->limit && bytes > 2 * d->limit) || (d->inode_limit && inodes > 2 * d->inode_limit))
+	if ((d->bytes && bytes > 2 * d->bytes) || (d->inodes && inodes > 2 * d->inodes))
 		return err_set(e, ERR_LIMIT, 0,
 			"the session holds %llu bytes in %llu files beyond its archives, over "
 			"twice its limit; delete it",
 			(unsigned long long)bytes, (unsigned long long)inodes);
 	/* It may run, for who wants to tidy up, but hardly grow. */
-	if (d->limit && bytes > d->limit)
-		d->limit = bytes + DISK_GRACE_BYTES;
-	if (d->inode_limit && inodes > d->inode_limit)
-		d->inode_limit = inodes + DISK_GRACE_INODES;
+	if (d->bytes && bytes > d->bytes)
+		d->bytes = bytes + DISK_GRACE_BYTES;
+	if (d->inodes && inodes > d->inodes)
+		d->inodes = inodes + DISK_GRACE_INODES;
 	return 0;
 }
 
-static void judge(struct keeper *k, struct call *c, const struct tree_result *r)
+static void judge(struct keeper *k, struct box *b, const struct tree_result *r)
 {
-	struct disk_watch *d = &c->disk;
+	struct disk_watch *d = &b->disk;
 	uint64_t bytes = r->bytes + d->unlinked;
 
-	if (d->limit && bytes > d->limit)
-		end_sandbox(c, VERDICT_DISK, 0, bytes, d->limit);
-	else if (d->inode_limit && r->inodes > d->inode_limit)
-		end_sandbox(c, VERDICT_DISK, 0, r->inodes, d->inode_limit);
+	if (d->limit.bytes && bytes > d->limit.bytes)
+		end_sandbox(b, VERDICT_DISK, 0, bytes, d->limit.bytes);
+	else if (d->limit.inodes && r->inodes > d->limit.inodes)
+		end_sandbox(b, VERDICT_DISK, 0, r->inodes, d->limit.inodes);
 	else
 		return;
-	session_dir_set_check(&k->dirs, c->held->id, true);
+	session_dir_set_check(&k->dirs, b->session->id, true);
 }
 
 static void measured(struct keeper *k, struct source *s)
 {
-	struct call *c = s->call;
+	struct box *b = s->box;
 	struct tree_result r;
 	struct err e = {0};
 	uint64_t now = keeper_now_ms();
@@ -259,52 +259,52 @@ static void measured(struct keeper *k, struct source *s)
 		e = r.err;
 	keeper_unwatch(k, s);
 	k->nmeasuring--;
-	c->disk.rest_until_ms = now + REST_FACTOR * (now - c->disk.begun_ms);
+	b->disk.rest_until_ms = now + REST_FACTOR * (now - b->disk.begun_ms);
 	/* A tenant that moves directories about while they are measured gains nothing: what was met
 	 * until then counts, and it is tried again. */
 	if (e.kind != ERR_NONE) {
-		c->disk.want = true;
-		log_err(LOG_INFO, &e, "measure session %s", c->held ? c->held->id : "?");
+		b->disk.want = true;
+		log_err(LOG_INFO, &e, "measure session %s", b->session->id);
 		if (e.kind != ERR_BUSY)
 			return;
 	}
-	if (running(c))
-		judge(k, c, &r);
+	if (running(b))
+		judge(k, b, &r);
 }
 
-static void measure(struct keeper *k, struct call *c)
+static void measure(struct keeper *k, struct box *b)
 {
-	OWN_FD dir = session_dir_open(&k->dirs, c->held->id, ".", O_RDONLY | O_DIRECTORY);
+	OWN_FD dir = session_dir_open(&k->dirs, b->session->id, ".", O_RDONLY | O_DIRECTORY);
 	struct err e = {0};
-	int fd = dir < 0 ? -1 : job_open(k, c, TREE_MEASURE, dir, -1, &e);
+	int fd = dir < 0 ? -1 : job_measure(k, &b->layout, &b->disk.limit, dir, &e);
 
-	c->disk.begun_ms = keeper_now_ms();
-	c->disk.job.ready = measured;
-	if (fd < 0 || keeper_watch(k, &c->disk.job, fd, &e) < 0) {
-		log_err(LOG_WARN, &e, "measure session %s", c->held->id);
-		c->disk.rest_until_ms = c->disk.begun_ms + 100;
+	b->disk.begun_ms = keeper_now_ms();
+	b->disk.job.ready = measured;
+	if (fd < 0 || keeper_watch(k, &b->disk.job, fd, &e) < 0) {
+		log_err(LOG_WARN, &e, "measure session %s", b->session->id);
+		b->disk.rest_until_ms = b->disk.begun_ms + 100;
 		return;
 	}
-	c->disk.want = false;
+	b->disk.want = false;
 	k->nmeasuring++;
 }
 
 /* The one that waits longest of those whose rest is over; *wait: ms until another's is. */
-static struct call *next_measured(struct keeper *k, int *wait)
+static struct box *next_measured(struct keeper *k, int *wait)
 {
 	uint64_t now = keeper_now_ms();
-	struct call *c, *best = NULL;
+	struct box *b, *best = NULL;
 
-	LIST_FOREACH(c, &k->calls, link)
+	LIST_FOREACH(b, &k->boxes, link)
 	{
-		if (!running(c) || !c->disk.want || c->disk.job.fd >= 0)
+		if (!running(b) || !b->disk.want || b->disk.job.fd >= 0)
 			continue;
-		if (c->disk.rest_until_ms > now) {
-			int in = (int)least(c->disk.rest_until_ms - now, 60000);
+		if (b->disk.rest_until_ms > now) {
+			int in = (int)least(b->disk.rest_until_ms - now, 60000);
 
 			*wait = *wait < 0 || in < *wait ? in : *wait;
-		} else if (!best || c->disk.begun_ms < best->disk.begun_ms) {
-			best = c;
+		} else if (!best || b->disk.begun_ms < best->disk.begun_ms) {
+			best = b;
 		}
 	}
 	return best;
@@ -312,10 +312,10 @@ static struct call *next_measured(struct keeper *k, int *wait)
 
 int watch_disk_work(struct keeper *k)
 {
-	struct call *c;
+	struct box *b;
 	int wait = -1;
 
-	while (k->nmeasuring < MEASURING_MAX && (c = next_measured(k, &wait)))
-		measure(k, c);
+	while (k->nmeasuring < MEASURING_MAX && (b = next_measured(k, &wait)))
+		measure(k, b);
 	return wait;
 }

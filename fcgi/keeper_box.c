@@ -1,0 +1,196 @@
+/* The life of a sandbox: launched for a call, ready, stopped, gone. See keeper_int.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "fcgi/keeper_int.h"
+#include "isolate/own.h"
+#include "isolate/sys.h"
+
+static struct box *box_new(struct keeper *k, struct call *c)
+{
+	struct box *b = calloc(1, sizeof *b);
+
+	if (!b)
+		return NULL;
+	TAILQ_INIT(&b->enders);
+	b->ctl.fd = b->exit.fd = b->net.fd = b->disk.job.fd = b->group.dir = -1;
+	b->ctl.box = b->exit.box = b->net.box = b->disk.job.box = b;
+	b->pasta = (struct pasta)PASTA_NONE;
+	b->sandbox = SANDBOX_NONE;
+	b->memory_bytes = c->record.memory_bytes;
+	b->cpu_percent = c->record.cpu_percent;
+	b->layout = c->layout;
+	b->disk.limit = c->disk;
+	b->session = c->held;
+	b->session->box = b;
+	b->starter = c;
+	c->box = b;
+	LIST_INSERT_HEAD(&k->boxes, b, link);
+	return b;
+}
+
+/* No process of it is left, or none was ever made. */
+static void box_end(struct keeper *k, struct box *b)
+{
+	struct session *s = b->session;
+	struct call *c;
+
+	if (b->sandbox.pid > 0) {
+		sandbox_stop(&b->sandbox); /* has ended already, or is waited for here */
+		k->nboxes--;
+	}
+	group_drop(k, b);
+	b->over = true;
+	s->box = NULL;
+	s->pinned = true; /* what comes next may let go of it */
+	while ((c = TAILQ_FIRST(&b->enders))) {
+		TAILQ_REMOVE(&b->enders, c, waiting);
+		c->box = NULL;
+		call_stopped(k, c);
+	}
+	s->pinned = false;
+	lock_forget(s);
+}
+
+void box_reap(struct keeper *k)
+{
+	struct box *b = LIST_FIRST(&k->boxes), *next;
+
+	for (; b; b = next) {
+		next = LIST_NEXT(b, link);
+		if (!b->over)
+			continue;
+		LIST_REMOVE(b, link);
+		free(b);
+	}
+}
+
+static void box_gone(struct keeper *k, struct source *s)
+{
+	keeper_unwatch(k, s);
+	box_end(k, s->box);
+}
+
+/* The end of a namespace full of processes takes its time: the loop does not wait for it. False: it
+ * had to, and b has ended. */
+static bool box_stop(struct keeper *k, struct box *b)
+{
+	struct err e;
+	OWN_FD copy = -1;
+
+	if (b->state == BOX_STOPPING)
+		return true;
+	b->state = BOX_STOPPING;
+	b->starter = NULL;
+	watch_remove(k, b);
+	keeper_unwatch(k, &b->ctl);
+	net_stop(k, b);
+	if (b->sandbox.pid > 0) {
+		cgroup_box_kill(&b->group);
+		sys_pidfd_send_signal(b->sandbox.pidfd, SIGKILL);
+		copy = fcntl(b->sandbox.pidfd, F_DUPFD_CLOEXEC, 3);
+		b->exit.ready = box_gone;
+		if (copy >= 0 && keeper_watch(k, &b->exit, take_fd(&copy), &e) == 0)
+			return true;
+	}
+	box_end(k, b); /* never launched, or out of descriptors */
+	return false;
+}
+
+bool stop_sandbox(struct keeper *k, struct call *c)
+{
+	struct box *b = c->box;
+
+	own_close(&c->client);
+	c->box = NULL;
+	if (!b || !box_stop(k, b))
+		return false;
+	c->box = b;
+	c->state = CALL_STOP;
+	c->deadline_ms = 0;
+	TAILQ_INSERT_TAIL(&b->enders, c, waiting);
+	return true;
+}
+
+void box_fail(struct keeper *k, struct box *b, const struct err *e)
+{
+	if (b->starter)
+		call_fail(k, b->starter, e);
+}
+
+/* READY brought what the watchdog needs: a command runs only when it looks. */
+static void box_watched(struct keeper *k, struct box *b, const struct sandbox *ready)
+{
+	struct call *c = b->starter;
+	struct err e = {0};
+
+	memcpy(b->sandbox.watch_fd, ready->watch_fd, sizeof ready->watch_fd);
+	if (watch_add(k, b, &e) < 0) {
+		box_fail(k, b, &e);
+		return;
+	}
+	b->state = BOX_READY;
+	b->starter = NULL;
+	call_ready(k, c);
+}
+
+static void box_said(struct keeper *k, struct source *s)
+{
+	struct box *b = s->box;
+	struct sandbox box = b->sandbox;
+	struct err e = {0};
+	int ns[SANDBOX_NS] = {-1, -1}, got;
+
+	box.ctl = s->fd;
+	if (b->state != BOX_STARTING) {
+		keeper_unwatch(k, s); /* pid 1 says nothing unasked later: it has ended */
+		return;
+	}
+	got = sandbox_next(&box, 0, ns, &e);
+	if (got == SANDBOX_NETWORK && net_start(k, b, ns, &e) < 0)
+		got = -1;
+	own_close(&ns[SANDBOX_NS_USER]);
+	own_close(&ns[SANDBOX_NS_NET]);
+	if (got < 0)
+		box_fail(k, b, &e);
+	else if (got == SANDBOX_READY)
+		box_watched(k, b, &box);
+}
+
+static int box_launch(struct keeper *k, struct box *b, struct call *c, struct err *e)
+{
+	OWN_FD theirs = -1;
+	int pair[2], ret;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(e, ERR_SETUP, errno, "make a socket for the session");
+	c->client = pair[0];
+	theirs = pair[1];
+	if (start_launch(k, b, c, theirs, e) < 0)
+		return -1;
+	k->nboxes++;
+	b->ctl.ready = box_said;
+	ret = keeper_watch(k, &b->ctl, b->sandbox.ctl, e);
+	b->sandbox.ctl = -1; /* the source owns it now */
+	return ret;
+}
+
+int start_sandbox(struct keeper *k, struct call *c, struct err *e)
+{
+	struct box *b;
+
+	if (k->nboxes >= (unsigned)k->conf->sandboxes_max)
+		return err_set(e, ERR_BUSY, EUSERS, "%u sandboxes run already", k->nboxes);
+	b = box_new(k, c);
+	if (!b)
+		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
+	if (box_launch(k, b, c, e) < 0)
+		return -1; /* call_fail() ends what there is of it */
+	c->state = CALL_START;
+	c->deadline_ms = keeper_now_ms() + START_TIMEOUT_MS;
+	return 0;
+}
