@@ -46,11 +46,12 @@ static uint64_t caps_permitted(const struct __user_cap_data_struct data[2])
 static int drop_bounding(struct err *e)
 {
 	for (int cap = 0; cap < CAPS_MAX; cap++) {
-		if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) < 0)
-			return 0;
-		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
-			return err_set(e, ERR_SETUP, errno,
-				"drop capability %d from the bounding set", cap);
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0)
+			continue;
+		return errno == EINVAL && cap > 0
+			       ? 0
+			       : err_set(e, ERR_SETUP, errno,
+					 "drop capability %d from the bounding set", cap);
 	}
 	return 0;
 }
