@@ -17,6 +17,7 @@
 #include "images/bring.h"
 #include "images/layout.h"
 #include "images/rmtree.h"
+#include "images/shed.h"
 #include "isolate/own.h"
 
 enum { CREW_MAX = 16, LOOK_MS = 100, GRACE_S = 5 };
@@ -262,6 +263,7 @@ int crew_run(struct ingest *in, const struct source *src, struct job *jobs, size
 			jobs[i].part->size > 0 ? (uint64_t)jobs[i].part->size : 0);
 	if (src->apart)
 		src->apart(src->arg); /* no connection is shared with a child */
+	shed_startup();               /* after curl's own start */
 	/* An unpacker whose parent was killed is waited for by us: it holds the store's lock. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	r = loop(&c, e);

@@ -161,7 +161,7 @@ static int set_options(struct http *h)
 	/* Never resolved again: the second answer of a name could be another one. */
 	bad |= curl_easy_setopt(c, CURLOPT_DNS_CACHE_TIMEOUT, -1L) != CURLE_OK;
 	bad |= curl_easy_setopt(c, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L) != CURLE_OK;
-	bad |= curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 256L << 10) != CURLE_OK;
+	bad |= curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 64L << 10) != CURLE_OK;
 	bad |= curl_easy_setopt(c, CURLOPT_USERAGENT, "cgibox/" VERSION) != CURLE_OK;
 	bad |= curl_easy_setopt(c, CURLOPT_ERRORBUFFER, h->error) != CURLE_OK;
 	bad |= curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, body_bytes) != CURLE_OK;

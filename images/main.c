@@ -12,6 +12,7 @@
 #include "images/import.h"
 #include "images/listing.h"
 #include "images/pull.h"
+#include "images/shed.h"
 #include "images/tag.h"
 #include "images/verify.h"
 #include "isolate/conf.h"
@@ -324,6 +325,7 @@ int main(int argc, char **argv)
 		fputs(usage_text, stderr);
 		return 64; /* EX_USAGE */
 	}
+	shed_startup();
 	signal(SIGPIPE, SIG_IGN); /* an unpacker that gives up is an error, not our end */
 	if (run_verb(v, &o, nargs, argv + at + more, &e) == 0)
 		return 0;

@@ -187,7 +187,7 @@ def leftovers(state):
 
 
 def kills(b, big):
-    """The next pull succeeds, and nothing is left in tmp/."""
+    """The next pull succeeds, verify finds nothing, and nothing is left in tmp/."""
     rounds = int(os.environ.get('KILL_ROUNDS', '20'))
     env = {**ENV, 'CGIBOX_PRIVATE_REGISTRIES': b.host}
     bad, killed, seed = [], 0, int(os.environ.get('SEED', time.time()))
@@ -205,10 +205,11 @@ def kills(b, big):
         killed += p.wait() == -signal.SIGKILL
         r = pull(f'{b.host}/t/big:v', state=state, env=env)
         layers = [x for x in store(state) if '/layers/' in x]
-        if r.returncode or len(layers) != 5 or leftovers(state):
-            bad.append(f'round {i}: {r.returncode} {r.stderr} {len(layers)} {leftovers(state)}')
+        v = subprocess.run(DROP + [program, '--state', f'{home}/{state}', 'verify'], cwd=home, env=env, capture_output=True, text=True)
+        if r.returncode or len(layers) != 5 or leftovers(state) or v.returncode or v.stdout:
+            bad.append(f'round {i}: {r.returncode} {r.stderr} {len(layers)} {leftovers(state)} {v.stdout} {v.stderr}')
     ok(killed > rounds // 3, f'{killed} of {rounds} were killed on the way (seed {seed})')
-    ok(not bad, 'each time the next pull succeeds and nothing is left in tmp', '\n'.join(bad))
+    ok(not bad, 'each time the next pull succeeds, verify finds nothing and nothing is left in tmp', '\n'.join(bad))
 
 
 registries = []
