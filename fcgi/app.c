@@ -8,20 +8,19 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "fcgi/backend.h"
 #include "fcgi/body.h"
 #include "fcgi/dialect.h"
-#include "fcgi/dialects/daiv.h"
-#include "fcgi/dialects/native.h"
 #include "fcgi/json_out.h"
-#include "fcgi/route.h"
+#include "fcgi/routes.h"
 #include "fcgi/schema.h"
+#include "fcgi/trace.h"
 #include "fcgi/url.h"
 #include "isolate/conf.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
-#include "isolate/clock.h"
 
 /* A list of 422 problems: each echoes its input once or twice, escaped sixfold at worst. */
 enum { BODY_MAX = 16 << 20 };
@@ -91,12 +90,38 @@ static bool key_equal(const char *given, const char *key)
 	return diff == 0;
 }
 
+static bool is_loopback(const char *addr)
+{
+	return addr && (!strncmp(addr, "127.", 4) || !strcmp(addr, "::1") ||
+			       !strncmp(addr, "::ffff:127.", 11));
+}
+
+/* Prometheus cannot send a header of its own choice before version 3, but "Authorization: Bearer". */
+static const char *metrics_fault(const struct conf *c, const struct http_request *rq)
+{
+	const char *given = rq->api_key && *rq->api_key ? rq->api_key : NULL;
+	bool good;
+
+	if (!given && rq->authorization && !strncasecmp(rq->authorization, "Bearer ", 7))
+		given = rq->authorization + 7;
+	if (!given && c->metrics_loopback == LOOPBACK_ALLOW && !rq->forwarded &&
+		is_loopback(rq->remote_addr))
+		return NULL;
+	if (!given)
+		return "API Key header is missing";
+	good = key_equal(given, c->api_key);
+	good |= *c->metrics_key && key_equal(given, c->metrics_key);
+	return good ? NULL : "Invalid API Key";
+}
+
 /* NULL when the request may pass, else what is said to it. */
 static const char *key_fault(
 	const struct app *a, const struct route *r, const struct http_request *rq)
 {
 	if (r->flags & ROUTE_OPEN)
 		return NULL;
+	if (r->flags & ROUTE_METRICS)
+		return metrics_fault(a->conf, rq);
 	if (!rq->api_key || !*rq->api_key)
 		return "API Key header is missing";
 	return key_equal(rq->api_key, a->conf->api_key) ? NULL : "Invalid API Key";
@@ -154,28 +179,12 @@ static void answer_bare(struct app *a, const struct route *r, struct dialect_cal
 		r->handle(c);
 }
 
-/* Asks each dialect. *allow: what the first one that knows the path says. */
-static const struct route *find_route(
-	struct app *a, struct url *url, struct dialect_call *c, const char **allow)
+/* The log knows a session by its id, other parameters of a path not at all. */
+static void note_route(struct dialect_call *c, const struct route *r)
 {
-	const struct {
-		const struct route *table;
-		size_t n;
-	} dialects[] = {{daiv_routes, daiv_nroutes}, {native_routes, native_nroutes},
-		{native_image_routes, native_nimage_routes}};
-
-	*allow = NULL;
-	for (size_t i = 0; i < NELEM(dialects); i++) {
-		const char *other;
-		const struct route *r = route_find(dialects[i].table, dialects[i].n,
-			a->conf->api_prefix, url, c->rq->method, &c->param, &other);
-
-		if (r)
-			return r;
-		if (!*allow)
-			*allow = other;
-	}
-	return NULL;
+	trace_route(c->rq->trace, c->rq->method, routes_number(r));
+	if (r && !strncmp(r->path, "session/", 8))
+		trace_session(c->rq->trace, c->param);
 }
 
 static void answer(struct app *a, struct dialect_call *c)
@@ -192,7 +201,8 @@ static void answer(struct app *a, struct dialect_call *c)
 			answer_none(c, 400, "Bad Request", NULL);
 		return;
 	}
-	r = find_route(a, &url, c, &allow);
+	r = routes_find(a->conf->api_prefix, &url, c->rq->method, &c->param, &allow);
+	note_route(c, r);
 	if (!r)
 		answer_none(
 			c, allow ? 405 : 404, allow ? "Method Not Allowed" : "Not Found", allow);
@@ -202,32 +212,18 @@ static void answer(struct app *a, struct dialect_call *c)
 		answer_bare(a, r, c);
 }
 
-/* One line a request. The query is left out: that is where people put secrets. */
-static void log_access(const struct http_request *rq, const struct http_response *rs, int64_t ms)
-{
-	static const char *const name[] = {
-		"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "OTHER"};
-	char path[256];
-	size_t m = (size_t)rq->method;
-
-	quote(rq->uri, url_path_length(rq->uri), path, sizeof path);
-	log_line(LOG_INFO, "request %s: %s %s: %d, %zu bytes, %lld ms", rq->request_id,
-		m < NELEM(name) ? name[m] : "OTHER", path, rs->status, rs->body.len, (long long)ms);
-}
-
 int app_handle(struct app *a, struct http_request *rq, struct http_response *rs)
 {
-	int64_t start = clock_ms();
 	struct body body = {.archive_fd = -1};
 	struct dialect_call c = {a->conf, a->ops, a->backend, rq, rs, NULL, &body};
 
 	rs->body.max = BODY_MAX;
+	trace_route(rq->trace, rq->method, ROUTES_NONE);
 	answer(a, &c);
 	body_clear(&body);
 	if (!buf_ok(&rs->body)) {
 		log_line(LOG_ERROR, "request %s: no memory for the response", rq->request_id);
 		dialect_detail(&c, 500, "Internal Server Error");
 	}
-	log_access(rq, rs, clock_ms() - start);
 	return 0;
 }

@@ -112,6 +112,7 @@ static int start_one(struct crew *w, struct member *m, int64_t now, struct err *
 	}
 	m->pair = pair[0];
 	m->lifeline = life[1];
+	m->log = 0;
 	set_state(w, m, MEMBER_STARTING, now);
 	return 0;
 }
@@ -186,11 +187,20 @@ struct member *crew_idle(struct crew *w)
 	return best;
 }
 
+/* A worker gets the access log with its first request, and after that when it is another file. */
+static int give_log(const struct crew *w, struct member *m, struct err *e)
+{
+	if (!w->access || w->access->fd < 0 || m->log == w->access->generation)
+		return 0;
+	m->log = w->access->generation;
+	return worker_give(m->pair, JOB_LOG, w->access->fd, e);
+}
+
 int crew_give(struct crew *w, struct member *m, int conn, void *job, int64_t now)
 {
 	struct err e;
 
-	if (worker_give(m->pair, conn, &e) < 0) {
+	if (give_log(w, m, &e) < 0 || worker_give(m->pair, JOB_REQUEST, conn, &e) < 0) {
 		log_err(LOG_WARN, &e, "worker %d", (int)m->pid);
 		crew_lose(w, m, now);
 		return -1;

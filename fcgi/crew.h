@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "fcgi/access.h"
 #include "isolate/conf.h"
 #include "isolate/err.h"
 
@@ -22,6 +23,7 @@ struct member {
 	int lifeline;  /* write end; its end kills the worker */
 	int64_t since; /* ms: in this state */
 	void *job;     /* main's, while MEMBER_BUSY */
+	unsigned log;  /* generation of the access log that it has; 0: none */
 };
 
 struct crew {
@@ -29,9 +31,10 @@ struct crew {
 	int epoll, kind;
 	unsigned min, max; /* workers */
 	unsigned count, idle, starting;
-	unsigned failures;      /* deaths in a row before a worker was ready */
-	int64_t not_before;     /* ms: no new worker earlier */
-	struct member *members; /* max entries */
+	unsigned failures;           /* deaths in a row before a worker was ready */
+	int64_t not_before;          /* ms: no new worker earlier */
+	struct member *members;      /* max entries */
+	const struct access *access; /* borrowed; NULL: none */
 };
 
 /* min and max are bounds of the number of workers; kind is put into each member. */

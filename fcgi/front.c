@@ -12,10 +12,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fcgi/access.h"
 #include "fcgi/crew.h"
 #include "fcgi/gate.h"
 #include "fcgi/keeper.h"
 #include "fcgi/record.h"
+#include "fcgi/stats.h"
+#include "fcgi/trace.h"
 #include "fcgi/worker.h"
 #include "isolate/log.h"
 #include "isolate/mutate.h"
@@ -54,6 +57,7 @@ struct conn {
 	uint16_t id; /* of the request, 0 when unknown */
 	int64_t deadline;
 	struct member *worker;
+	uint64_t queued_us; /* when it was PHASE_QUEUED */
 	TAILQ_ENTRY(conn) link;
 };
 
@@ -64,6 +68,8 @@ struct front {
 	const struct conf *conf;
 	int epoll, signals;
 	struct crew crew;
+	struct stats stats;
+	struct access access;
 	struct conns silent, queue, given, dead;
 	unsigned waiting, queued; /* silent + queue; queue */
 	unsigned pending_max;
@@ -157,6 +163,7 @@ static void conn_listen(struct front *f, struct conn *c, uint32_t events)
 		c->phase = PHASE_QUEUED;
 		TAILQ_INSERT_TAIL(&f->queue, c, link);
 		f->queued++;
+		c->queued_us = stats_now_us();
 	}
 }
 
@@ -224,9 +231,12 @@ static void give_out(struct front *f, int64_t now)
 	struct member *m;
 	struct conn *c;
 
+	if (!TAILQ_EMPTY(&f->queue))
+		access_follow(&f->access, now);
 	while ((c = TAILQ_FIRST(&f->queue)) && (m = crew_idle(&f->crew))) {
 		if (crew_give(&f->crew, m, c->fd, c, now) < 0)
 			continue;
+		stats_time(&f->stats, HIST_QUEUE, stats_now_us() - c->queued_us);
 		epoll_ctl(f->epoll, EPOLL_CTL_DEL, c->fd, NULL);
 		TAILQ_REMOVE(&f->queue, c, link);
 		f->waiting--;
@@ -238,13 +248,32 @@ static void give_out(struct front *f, int64_t now)
 	}
 }
 
+/* What the worker died over gets its line and is counted. */
+static void log_orphan(struct front *f, const struct member *m)
+{
+	const struct conn *c = m->job;
+	bool answered = c->phase == PHASE_REPLY || c->phase == PHASE_STREAM ||
+			c->phase == PHASE_CUT;
+	struct trace t;
+
+	if (!trace_of_dead(&t, &f->stats, m->pid))
+		trace_begin(&t, &f->stats, "-");
+	t.status = answered ? 0 : 503;
+	t.cut = answered;
+	access_write(&f->access, &t, m->pid);
+}
+
 static void worker_lost(struct front *f, struct member *m, int64_t now)
 {
 	if (m->state == MEMBER_BUSY || m->state == MEMBER_STARTING)
 		log_line(LOG_WARN, "worker %d died %s", (int)m->pid,
 			m->state == MEMBER_BUSY ? "over a request" : "before it was ready");
-	if (m->job)
+	if (m->state == MEMBER_BUSY || m->state == MEMBER_STARTING)
+		stats_add(&f->stats, COUNT_WORKER_DEATHS, 1);
+	if (m->job) {
+		log_orphan(f, m);
 		conn_orphan(f, m->job);
+	}
 	crew_lose(&f->crew, m, now);
 }
 
@@ -365,6 +394,8 @@ static void keeper_died(struct front *f, int status, int64_t now)
 {
 	log_line(f->stopping ? LOG_INFO : LOG_ERROR, "keeper %d died (wait status 0x%x)",
 		(int)f->keeper, (unsigned)status);
+	if (!f->stopping)
+		stats_add(&f->stats, COUNT_KEEPER_DEATHS, 1);
 	f->keeper = 0;
 	own_close(&f->keeper_line);
 	f->keeper_after = now - f->keeper_born < KEEPER_PAUSE_MS ? now + KEEPER_PAUSE_MS : now;
@@ -440,6 +471,8 @@ static void turn(struct front *f, int timeout_ms)
 		dispatch(f, &events[i], now);
 	give_out(f, now);
 	bury(f);
+	stats_gauge(&f->stats, MAIN_SILENT, f->waiting - f->queued);
+	stats_gauge(&f->stats, MAIN_QUEUED, f->queued);
 }
 
 static int until(int64_t next, int64_t now)
@@ -512,6 +545,10 @@ static int prepare(struct front *f, struct err *e)
 	f->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (f->epoll < 0)
 		return err_set(e, ERR_SETUP, errno, "epoll");
+	if (access_open(&f->access, c, e) < 0 || stats_open(&f->stats, c->state_dir, e) < 0)
+		return -1;
+	stats_sit(&f->stats, SEAT_MAIN);
+	stats_gauge(&f->stats, MAIN_WORKERS_MAX, own ? (uint64_t)c->workers_max : 1);
 	if (watch_signals(f, e) < 0)
 		return -1;
 	if (f->args->lifeline >= 0 && !MUTATED("lifeline") &&
@@ -522,8 +559,11 @@ static int prepare(struct front *f, struct err *e)
 		fcntl(f->args->listener, F_SETFD, FD_CLOEXEC) < 0)
 		return err_set(e, ERR_SETUP, errno, "listening socket");
 	f->pending_max = own ? (unsigned)c->pending_max : OTHERS_PENDING;
-	return crew_init(&f->crew, c, f->epoll, KIND_WORKER, own ? (unsigned)c->workers_min : 1,
-		own ? (unsigned)c->workers_max : 1, e);
+	if (crew_init(&f->crew, c, f->epoll, KIND_WORKER, own ? (unsigned)c->workers_min : 1,
+		    own ? (unsigned)c->workers_max : 1, e) < 0)
+		return -1;
+	f->crew.access = &f->access;
+	return 0;
 }
 
 static void clear(struct front *f)
@@ -538,6 +578,8 @@ static void clear(struct front *f)
 		while ((c = TAILQ_FIRST(lists[i])))
 			conn_orphan(f, c);
 	bury(f);
+	access_close(&f->access);
+	stats_close(&f->stats);
 	own_close(&f->signals);
 	own_close(&f->epoll);
 }
@@ -549,7 +591,9 @@ int front_run(const struct front_args *a, struct err *e)
 		.epoll = -1,
 		.signals = -1,
 		.keeper_line = -1,
-		.presence = -1};
+		.presence = -1,
+		.access = ACCESS_NONE,
+		.stats = STATS_NONE};
 	int rc;
 
 	TAILQ_INIT(&f.silent);

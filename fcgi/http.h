@@ -12,6 +12,10 @@
 #include "isolate/buf.h"
 #include "isolate/err.h"
 
+enum { REQUEST_ID_MAX = 64 };
+
+struct trace;
+
 enum http_method {
 	HTTP_GET,
 	HTTP_HEAD,
@@ -30,7 +34,11 @@ struct http_request {
 	int64_t content_length;   /* -1 when absent; already checked to be a number >= 0 */
 	const char *api_key;      /* X-API-Key, NULL when absent */
 	const char *remote_addr;
-	const char *request_id; /* ours, 16 hex digits */
+	const char *authorization; /* Authorization, NULL when absent */
+	bool forwarded;            /* a proxy says that it asks for somebody else */
+	const char *given_id;      /* X-Request-Id as the client sent it, NULL when absent */
+	const char *request_id;    /* the client's when it is a safe token, else ours */
+	struct trace *trace;       /* what the log and the counters learn; NULL: nothing */
 
 	/*
 	 * Reads up to n bytes of the body. > 0 bytes, 0 at the end, -1 with e: the client or web

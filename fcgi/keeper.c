@@ -188,7 +188,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 		session_dirs_sweep(&k->dirs, e) < 0 || facts_watch(k, e) < 0)
 		return -1;
 	prepare_host(k);
-	return 0;
+	return keeper_stats_open(k, e);
 }
 
 static int keeper_listen(struct keeper *k, int lifeline, struct err *e)

@@ -128,6 +128,7 @@ static void box_watched(struct keeper *k, struct box *b, const struct sandbox *r
 	struct call *c = b->starter;
 	struct err e = {0};
 
+	stats_time(&k->stats, HIST_SANDBOX, stats_now_us() - c->since_us);
 	memcpy(b->sandbox.watch_fd, ready->watch_fd, sizeof ready->watch_fd);
 	if (watch_add(k, b, &e) < 0) {
 		box_fail(k, b, &e);
@@ -155,9 +156,10 @@ static void box_said(struct keeper *k, struct source *s)
 		got = -1;
 	own_close(&ns[SANDBOX_NS_USER]);
 	own_close(&ns[SANDBOX_NS_NET]);
-	if (got < 0)
+	if (got < 0) {
+		stats_add(&k->stats, COUNT_SANDBOX_FAILED, 1);
 		box_fail(k, b, &e);
-	else if (got == SANDBOX_READY)
+	} else if (got == SANDBOX_READY)
 		box_watched(k, b, &box);
 }
 
@@ -183,13 +185,16 @@ int start_sandbox(struct keeper *k, struct call *c, struct err *e)
 {
 	struct box *b;
 
+	c->since_us = stats_now_us();
 	if (k->nboxes >= (unsigned)k->conf->sandboxes_max)
 		return err_set(e, ERR_BUSY, EUSERS, "%u sandboxes run already", k->nboxes);
 	b = box_new(k, c);
 	if (!b)
 		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
-	if (box_launch(k, b, c, e) < 0)
+	if (box_launch(k, b, c, e) < 0) {
+		stats_add(&k->stats, COUNT_SANDBOX_FAILED, 1);
 		return -1; /* call_fail() ends what there is of it */
+	}
 	c->state = CALL_START;
 	c->deadline_ms = keeper_now_ms() + START_TIMEOUT_MS;
 	return 0;

@@ -460,6 +460,7 @@ static void call_next(struct keeper *k, struct call *c)
 
 	switch ((enum keeper_op)c->rq.op) {
 	case KEEPER_HEALTH:
+		keeper_stats_refresh(k);
 		answer(c, &rp, NULL, 0);
 		return;
 	case KEEPER_CREATE:
@@ -490,6 +491,7 @@ static void call_next(struct keeper *k, struct call *c)
 
 void call_locked(struct keeper *k, struct call *c)
 {
+	stats_time(&k->stats, HIST_LOCK, stats_now_us() - c->since_us);
 	call_next(k, c);
 }
 

@@ -21,8 +21,11 @@ struct pull_job {
 static void pull_ended(struct keeper *k, struct source *s)
 {
 	struct pull_job *j = (struct pull_job *)(void *)s;
+	int status = 0;
 
-	waitpid(j->pid, NULL, 0);
+	waitpid(j->pid, &status, 0);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		stats_add(&k->stats, COUNT_PULLS_FAILED, 1);
 	keeper_unwatch(k, s);
 	k->npulls--;
 	free(j);
@@ -34,6 +37,7 @@ static int watch_pull(struct keeper *k, struct pull_job *j, int pidfd, struct er
 	j->done.ready = pull_ended;
 	if (keeper_watch(k, &j->done, pidfd, e) == 0) {
 		k->npulls++;
+		stats_add(&k->stats, COUNT_PULLS, 1);
 		return 0;
 	}
 	kill(j->pid, SIGKILL);

@@ -2,7 +2,7 @@
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox), keeper_box.c
  * (the life of a sandbox), keeper_net.c (its network), keeper_group.c (control groups),
  * keeper_trash.c (expiry, removal), keeper_pull.c and keeper_image.c (images), keeper_index.c (the
- * index), keeper_system.c (facts), keeper_watch.c (the watchdog). */
+ * index), keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -13,6 +13,7 @@
 #include "fcgi/examiner.h"
 #include "fcgi/keeper_proto.h"
 #include "fcgi/session_dir.h"
+#include "fcgi/stats.h"
 #include "fcgi/tree.h"
 #include "images/store.h"
 #include "isolate/buf.h"
@@ -99,6 +100,7 @@ struct call {
 	struct keeper_request rq;      /* the one being served */
 	int fd[KEEPER_FDS_MAX];        /* that came with it */
 	uint64_t deadline_ms;          /* monotonic; 0 = none */
+	uint64_t since_us;             /* when CALL_LOCK or CALL_START began */
 	struct session *held;
 	struct session *wanted; /* while CALL_LOCK */
 	struct session_record record;
@@ -189,6 +191,7 @@ struct keeper {
 	uint64_t start_ms;
 	struct facts facts;
 	struct index_service index;
+	struct stats stats;
 };
 
 uint64_t keeper_now_ms(void);
@@ -243,6 +246,9 @@ void trash_expire(struct keeper *k);
 /* keeper_index.c */
 int index_listen(struct keeper *k, struct err *e);
 int index_retry(struct keeper *k); /* ms to when it wants to be called */
+/* keeper_stats.c */
+int keeper_stats_open(struct keeper *k, struct err *e); /* after everything that forks */
+void keeper_stats_refresh(struct keeper *k);            /* the gauges */
 
 /* keeper_system.c */
 int facts_open(struct keeper *k, struct err *e); /* before the keeper enters its namespaces */

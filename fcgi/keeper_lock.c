@@ -42,6 +42,7 @@ int lock_take(struct keeper *k, struct call *c, const char *id, struct err *e)
 		k->conf->session_lock_wait_ms == 0)
 		return err_set(e, ERR_BUSY, EWOULDBLOCK, "session is busy");
 	c->state = CALL_LOCK;
+	c->since_us = stats_now_us();
 	c->wanted = s;
 	c->deadline_ms = keeper_now_ms() + (uint64_t)k->conf->session_lock_wait_ms;
 	TAILQ_INSERT_TAIL(&s->waiters, c, waiting);

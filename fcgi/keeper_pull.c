@@ -44,6 +44,7 @@ static void pull_done(struct keeper *k, struct source *s)
 	k->npulls--;
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
 		last_line(c->pull_out, why, sizeof why);
+		stats_add(&k->stats, COUNT_PULLS_FAILED, 1);
 		err_set(&e, ERR_NOTFOUND, 0, "%s", *why ? why : "the puller died");
 	}
 	own_close(&c->pull_out);
@@ -155,6 +156,7 @@ int pull_start(struct keeper *k, struct call *c, struct err *e)
 		return -1;
 	}
 	k->npulls++;
+	stats_add(&k->stats, COUNT_PULLS, 1);
 	c->state = CALL_PULL;
 	return 0;
 }

@@ -45,12 +45,29 @@ static const char *what_name(uint32_t what)
 	}
 }
 
+static enum stats_count what_count(uint32_t what)
+{
+	switch (what) {
+	case WATCH_MEMORY:
+		return COUNT_KILL_MEMORY;
+	case WATCH_SOCKETS:
+		return COUNT_KILL_SOCKETS;
+	case WATCH_RESERVE:
+		return COUNT_KILL_RESERVE;
+	case WATCH_BLIND:
+		return COUNT_KILL_BLIND;
+	default:
+		return COUNT_KILL_DISK;
+	}
+}
+
 /* Ends the processes; pid 1 stays and answers for the commands. */
-static void end_sandbox(
-	struct box *b, enum verdict verdict, uint32_t what, uint64_t have, uint64_t limit)
+static void end_sandbox(struct keeper *k, struct box *b, enum verdict verdict, uint32_t what,
+	uint64_t have, uint64_t limit)
 {
 	struct proto_request rq = {.op = PROTO_KILL, .verdict = verdict};
 
+	stats_add(&k->stats, what_count(what), 1);
 	log_line(LOG_WARN, "session %s: %s: %llu over %llu, ended", b->session->id, what_name(what),
 		(unsigned long long)have, (unsigned long long)limit);
 	if (b->ctl.fd >= 0 && send(b->ctl.fd, &rq, sizeof rq, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
@@ -97,7 +114,7 @@ static void obey(struct keeper *k, const struct watch_event *ev)
 		b->disk.want = b->disk.limit.bytes != 0;
 		return;
 	}
-	end_sandbox(b, VERDICT_MEMORY, ev->what, ev->bytes, ev->limit);
+	end_sandbox(k, b, VERDICT_MEMORY, ev->what, ev->bytes, ev->limit);
 }
 
 /* Without a watchdog there are no limits: end, and be started anew. */
@@ -240,9 +257,9 @@ static void judge(struct keeper *k, struct box *b, const struct tree_result *r)
 	uint64_t bytes = r->bytes + d->unlinked;
 
 	if (d->limit.bytes && bytes > d->limit.bytes)
-		end_sandbox(b, VERDICT_DISK, 0, bytes, d->limit.bytes);
+		end_sandbox(k, b, VERDICT_DISK, 0, bytes, d->limit.bytes);
 	else if (d->limit.inodes && r->inodes > d->limit.inodes)
-		end_sandbox(b, VERDICT_DISK, 0, r->inodes, d->limit.inodes);
+		end_sandbox(k, b, VERDICT_DISK, 0, r->inodes, d->limit.inodes);
 	else
 		return;
 	session_dir_set_check(&k->dirs, b->session->id, true);

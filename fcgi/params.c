@@ -130,5 +130,10 @@ int params_take(struct http_request *rq, char *const *envp, struct err *e)
 	rq->content_type = type && *type ? type : NULL;
 	rq->api_key = param_get(envp, "HTTP_X_API_KEY");
 	rq->remote_addr = param_get(envp, "REMOTE_ADDR");
+	rq->authorization = param_get(envp, "HTTP_AUTHORIZATION");
+	rq->forwarded = param_get(envp, "HTTP_FORWARDED") ||
+			param_get(envp, "HTTP_X_FORWARDED_FOR") || param_get(envp, "HTTP_VIA") ||
+			param_get(envp, "HTTP_X_REAL_IP");
+	rq->given_id = param_get(envp, "HTTP_X_REQUEST_ID");
 	return length_of(param_get(envp, "CONTENT_LENGTH"), &rq->content_length, e);
 }

@@ -20,8 +20,8 @@
 int params_scan(const uint8_t *p, size_t n, size_t *count, struct err *e);
 
 /*
- * Fills method, uri, content_type, content_length, api_key and remote_addr of rq from envp
- * ("NAME=value" strings, borrowed). ERR_REQUEST (status 400): no method, no or a malformed
+ * Fills method, uri, content_type, content_length, api_key, remote_addr, authorization, forwarded and
+ * given_id of rq from envp ("NAME=value" strings, borrowed). ERR_REQUEST (status 400): no method, no or a malformed
  * REQUEST_URI, a CONTENT_LENGTH that is not a number. An empty one counts as absent: nginx
  * sends that for chunked bodies. One that is too large for an int64_t becomes INT64_MAX.
  */

@@ -106,6 +106,7 @@ static int put(struct request *q, const char *p, size_t n, struct err *e)
 				e, ERR_REQUEST, FCGX_GetError(q->fcgi.out), "write the answer");
 		p += k;
 		n -= (size_t)k;
+		q->sent += k;
 	}
 	return 0;
 }
@@ -176,6 +177,7 @@ int reply_send(struct request *q, struct http_response *rs, struct err *e)
 		return err_set(e, ERR_BUG, 0, "headers of more than %d bytes", HEADERS_MAX);
 	if (put(q, head.p, head.len, e) < 0)
 		return -1;
+	q->sent = 0;
 	if (has_body(rs->status) && q->http.method != HTTP_HEAD &&
 		put(q, rs->body.p, rs->body.len, e) < 0)
 		return -1;

@@ -9,6 +9,7 @@
 
 #include "fcgi/gate.h"
 #include "fcgi/params.h"
+#include "fcgi/trace.h"
 #include "isolate/buf.h"
 #include "isolate/own.h"
 #include "isolate/clock.h"
@@ -318,7 +319,7 @@ static long body_read(struct http_request *http, void *to, size_t n, struct err 
 	return body_check(q, q->got, e) < 0 ? -1 : k;
 }
 
-static void make_id(char id[17])
+static void make_id(char id[static 17])
 {
 	static const char hex[] = "0123456789abcdef";
 	unsigned char r[8] = {0};
@@ -350,6 +351,8 @@ static int fill_http(struct request *q, size_t pairs, struct err *e)
 		return err_set(e, ERR_BUG, 0, "%zu parameters became %zu", pairs, strings);
 	if (params_take(&q->http, q->fcgi.envp, e) < 0)
 		return -1;
+	if (trace_id_ok(q->http.given_id))
+		memcpy(q->id, q->http.given_id, strlen(q->http.given_id) + 1);
 	q->http.request_id = q->id;
 	q->http.read = body_read;
 	q->http.read_arg = q;

@@ -23,9 +23,9 @@ enum request_fate {
 };
 
 struct request {
-	struct http_request http; /* first: its read() finds the rest through it */
-	int status;               /* of a refusal: 400 or 431 */
-	char id[17];
+	struct http_request http;    /* first: its read() finds the rest through it */
+	int status;                  /* of a refusal: 400 or 431 */
+	char id[REQUEST_ID_MAX + 1]; /* the client's, or ours */
 
 	FCGX_Request fcgi;
 	bool opened;  /* fcgi holds a request */
@@ -34,6 +34,7 @@ struct request {
 	struct gate gate;
 	size_t left, padding; /* bytes of the record of the body that is being read */
 	int64_t got;          /* bytes of the body so far */
+	int64_t sent;         /* bytes of the answer's body (reply.h) */
 	int64_t body_max;
 	bool body_ended;            /* read to its end, or failed: no more reads */
 	bool cut;                   /* the body was broken off */

@@ -9,9 +9,10 @@
 #include "fcgi/url.h"
 
 enum route_flag {
-	ROUTE_OPEN = 1,    /* no API key */
-	ROUTE_JSON = 2,    /* takes a JSON body */
-	ROUTE_ARCHIVE = 4, /* whose member "archive" is wanted */
+	ROUTE_OPEN = 1,     /* no API key */
+	ROUTE_JSON = 2,     /* takes a JSON body */
+	ROUTE_ARCHIVE = 4,  /* whose member "archive" is wanted */
+	ROUTE_METRICS = 16, /* metrics_key and a Bearer token do, too, and perhaps loopback */
 	ROUTE_SLASH = 8, /* the trailing slash is part of the path: without it, another dialect's */
 };
 

@@ -10,9 +10,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "fcgi/access.h"
 #include "fcgi/reply.h"
 #include "fcgi/request.h"
 #include "fcgi/self.h"
+#include "fcgi/stats.h"
+#include "fcgi/trace.h"
 #include "isolate/log.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
@@ -20,15 +23,25 @@
 /* How long a worker listens to a server that still sends a body nobody reads. */
 enum { LINGER_MS = 2000 };
 
+struct worker {
+	const struct conf *conf;
+	struct app *app;
+	int pair;
+	pid_t pid;
+	struct stats stats;
+	struct access access;
+	struct trace trace; /* of the request that is being served */
+};
+
 union rights {
 	struct cmsghdr head;
 	char space[CMSG_SPACE(sizeof(int))];
 };
 
-int worker_give(int pair, int conn, struct err *e)
+int worker_give(int pair, enum worker_job job, int fd, struct err *e)
 {
-	char job = 'J';
-	struct iovec v = {&job, 1};
+	char byte = (char)job;
+	struct iovec v = {&byte, 1};
 	union rights r = {0};
 	struct msghdr m = {
 		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &r, .msg_controllen = sizeof r};
@@ -36,19 +49,18 @@ int worker_give(int pair, int conn, struct err *e)
 
 	h->cmsg_level = SOL_SOCKET;
 	h->cmsg_type = SCM_RIGHTS;
-	h->cmsg_len = CMSG_LEN(sizeof conn);
-	memcpy(CMSG_DATA(h), &conn, sizeof conn);
+	h->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(h), &fd, sizeof fd);
 	if (sendmsg(pair, &m, MSG_DONTWAIT | MSG_NOSIGNAL) != 1)
-		return err_set(e, ERR_SETUP, errno, "give a connection to a worker");
+		return err_set(e, ERR_SETUP, errno, "give a job to a worker");
 	return 0;
 }
 
 /* Waits for a job: its descriptor, or -1 when main closed the pair: it wants one worker less. */
-static int worker_take(int pair)
+static int worker_take(int pair, char *job)
 {
 	for (;;) {
-		char job;
-		struct iovec v = {&job, 1};
+		struct iovec v = {job, 1};
 		union rights r;
 		struct msghdr m = {.msg_iov = &v,
 			.msg_iovlen = 1,
@@ -123,76 +135,100 @@ static int set_timeouts(int fd, int64_t ms, struct err *e)
 	return 0;
 }
 
-static void serve(struct app *app, const struct conf *c, int pair, int fd)
+static void answer(struct worker *w, struct request *q, enum request_fate fate, struct err *e)
 {
 	struct http_response rs = {0};
+	int rc = 0;
+
+	note(w->pair, NOTE_PARAMS);
+	if (fate == REQUEST_REFUSED) {
+		log_err(LOG_INFO, e, "request %s refused with %d", q->id, q->status);
+		reply_refuse(&rs, q->status, e);
+	} else {
+		rc = app_handle(w->app, &q->http, &rs);
+	}
+	w->trace.status = rs.status;
+	w->trace.cut = true;
+	if (rc == 0) {
+		note(w->pair, rs.line ? NOTE_STREAM : NOTE_REPLY);
+		if (reply_send(q, &rs, e) < 0)
+			log_err(LOG_INFO, e, "request %s", q->id);
+		else
+			w->trace.cut = false;
+	}
+	if (rs.line)
+		own_close(&rs.stream);
+	buf_clear(&rs.body);
+}
+
+static void serve(struct worker *w, int fd)
+{
+	uint64_t start = stats_now_us();
 	enum request_fate fate;
 	struct err e = {0};
 	struct request q;
-	int rc = 0;
 
-	fate = request_receive(&q, fd, c, note_body, &pair, &e);
+	fate = request_receive(&q, fd, w->conf, note_body, &w->pair, &e);
 	if (fate == REQUEST_GONE) {
 		log_err(LOG_DEBUG, &e, "connection closed");
 		request_close(&q, 0);
 		return;
 	}
-	note(pair, NOTE_PARAMS);
-	if (fate == REQUEST_REFUSED) {
-		log_err(LOG_INFO, &e, "request %s refused with %d", q.id, q.status);
-		reply_refuse(&rs, q.status, &e);
-	} else {
-		rc = app_handle(app, &q.http, &rs);
-	}
-	if (rc == 0) {
-		note(pair, rs.line ? NOTE_STREAM : NOTE_REPLY);
-		if (reply_send(&q, &rs, &e) < 0)
-			log_err(LOG_INFO, &e, "request %s", q.id);
-	}
-	if (rs.line)
-		own_close(&rs.stream);
-	buf_clear(&rs.body);
+	trace_begin(&w->trace, &w->stats, q.id);
+	w->trace.start_us = start;
+	q.http.trace = &w->trace;
+	answer(w, &q, fate, &e);
+	w->trace.bytes_in = (uint64_t)q.got;
+	w->trace.bytes_out = (uint64_t)q.sent;
+	/* Before the close, after which the client may look for the line. */
+	access_write(&w->access, &w->trace, w->pid);
 	request_close(&q, LINGER_MS);
 }
 
-static struct app *prepare(const struct conf *c, int lifeline, struct err *e)
+static int prepare(struct worker *w, int lifeline, struct err *e)
 {
-	struct app *app;
-
 	if (watch_lifeline(lifeline, e) < 0)
-		return NULL;
+		return -1;
 	/* It installs signal handlers, which ours then replace. */
-	if (FCGX_Init() != 0) {
-		err_set(e, ERR_SETUP, 0, "initialise libfcgi");
-		return NULL;
-	}
+	if (FCGX_Init() != 0)
+		return err_set(e, ERR_SETUP, 0, "initialise libfcgi");
 	set_signals();
-	app = app_new(c, e);
-	if (!app || self_lock(c, e) < 0)
-		return NULL;
-	return app;
+	if (stats_open(&w->stats, w->conf->state_dir, e) < 0)
+		return -1;
+	stats_sit(&w->stats, SEAT_WORKER);
+	w->app = app_new(w->conf, e);
+	return !w->app || self_lock(w->conf, e) < 0 ? -1 : 0;
+}
+
+static void take_log(struct worker *w, int fd)
+{
+	own_close(&w->access.fd);
+	w->access.fd = fd;
 }
 
 _Noreturn void worker_run(const struct conf *c, int pair, int lifeline)
 {
+	struct worker w = {.conf = c, .pair = pair, .pid = getpid(), .access = ACCESS_NONE};
 	struct err e = {0};
-	struct app *app;
+	char job;
 	int fd;
 
 	prctl(PR_SET_NAME, "cgibox-worker", 0, 0, 0);
-	app = prepare(c, lifeline, &e);
-
-	if (!app) {
+	if (prepare(&w, lifeline, &e) < 0) {
 		log_err(LOG_ERROR, &e, "worker does not start");
 		_exit(err_exit_code(e.kind));
 	}
 	note(pair, NOTE_READY);
-	while ((fd = worker_take(pair)) >= 0) {
+	while ((fd = worker_take(pair, &job)) >= 0) {
+		if (job == JOB_LOG) {
+			take_log(&w, fd);
+			continue;
+		}
 		if (set_timeouts(fd, c->receive_timeout_ms, &e) == 0)
-			serve(app, c, pair, fd);
+			serve(&w, fd);
 		close(fd);
 		note(pair, NOTE_READY);
 	}
-	app_free(app);
+	app_free(w.app);
 	_exit(0);
 }

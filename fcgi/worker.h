@@ -22,13 +22,18 @@ enum worker_note {
 };
 
 /*
- * The whole life of a worker. pair: SOCK_SEQPACKET to main; each job is one byte with one
- * descriptor. lifeline: a pipe of the worker's own whose write end only main has; its end of
+ * The whole life of a worker. pair: SOCK_SEQPACKET to main, for jobs and notes. lifeline: a pipe of the worker's own whose write end only main has; its end of
  * file kills the worker, whatever it is doing. Both become the worker's. Runs in the child.
  */
 _Noreturn void worker_run(const struct conf *c, int pair, int lifeline);
 
-/* Main: gives conn (borrowed) to the worker behind pair. Does not block. */
-int worker_give(int pair, int conn, struct err *e);
+/* What main tells a worker, one byte and one descriptor a message. */
+enum worker_job {
+	JOB_REQUEST = 'J', /* the descriptor is a connection */
+	JOB_LOG = 'L',     /* the access log, from now on */
+};
+
+/* Main: gives fd (borrowed) to the worker behind pair. Does not block. */
+int worker_give(int pair, enum worker_job job, int fd, struct err *e);
 
 #endif

@@ -55,6 +55,13 @@ static const struct key keys[] = {
 	OCTAL(socket_mode, 0600, 0660, "0660", "who may connect to the socket: never everybody"),
 	STR(socket_group, "", "group of the socket, the web server's; empty = the service's own"),
 	ENUM(log_level, "debug info warning error quiet", "info", "least level that is logged"),
+	STR(access_log, "stderr",
+		"one line of JSON a request: off, stderr, or the absolute path of a file"),
+	SECRET(metrics_key, "reads GET /-/metrics and nothing else; the api_key does so, too"),
+	STR(metrics_key_file, "", "file that holds the metrics key"),
+	ENUM(metrics_loopback, "refuse allow", "refuse",
+		"GET /-/metrics without a key from this machine; behind a proxy here that is "
+		"everybody"),
 
 	INT(workers_min, 1, 1024, "4", "worker processes kept ready"),
 	INT(workers_max, 1, 1024, "128", "requests handled at the same time"),

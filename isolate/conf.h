@@ -18,6 +18,7 @@
 enum conf_backend { BACKEND_ISOLATE, BACKEND_DOCKER };
 enum conf_network { NETWORK_NONE, NETWORK_HOST, NETWORK_PASTA };
 enum conf_root_emulation { ROOT_EMULATION_AUTO, ROOT_EMULATION_ON, ROOT_EMULATION_OFF };
+enum conf_loopback { LOOPBACK_REFUSE, LOOPBACK_ALLOW };
 enum conf_pull { PULL_NEVER, PULL_MISSING };
 enum conf_unenforceable { UNENFORCEABLE_REFUSE, UNENFORCEABLE_REPORT };
 
@@ -33,6 +34,10 @@ struct conf {
 	int64_t socket_mode;
 	char *socket_group;
 	int64_t log_level; /* enum log_level */
+	char *access_log;  /* "off", "stderr", or the path of a file */
+	char *metrics_key; /* "": the api_key alone */
+	char *metrics_key_file;
+	int64_t metrics_loopback; /* enum conf_loopback */
 
 	/* the front */
 	int64_t workers_min, workers_max, worker_idle_s;

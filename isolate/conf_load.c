@@ -141,7 +141,8 @@ static int load_env(struct conf *c, char *const *env, const char *prefix,
 	return 0;
 }
 
-static int load_secret_file(struct conf *c, const char *path, bool strict, struct err *e)
+static int load_secret_file(
+	struct conf *c, const char *key, const char *path, bool strict, struct err *e)
 {
 	OWN_BUF text = BUF_INIT(0);
 
@@ -152,21 +153,24 @@ static int load_secret_file(struct conf *c, const char *path, bool strict, struc
 	if (!text.len || memchr(text.p, '\0', text.len))
 		return err_set(e, ERR_CONF, 0, "%s holds no key", path);
 	text.p[text.len] = '\0';
-	if (conf_set(c, "api_key", text.p, e) < 0)
+	if (conf_set(c, key, text.p, e) < 0)
 		return err_in(e, "%s", path);
 	return 0;
 }
 
 static int load_secret(struct conf *c, struct err *e)
 {
+	if (!*c->metrics_key && *c->metrics_key_file &&
+		load_secret_file(c, "metrics_key", c->metrics_key_file, true, e) < 0)
+		return -1;
 	if (*c->api_key)
 		return 0;
 	if (*c->api_key_file)
-		return load_secret_file(c, c->api_key_file, true, e);
+		return load_secret_file(c, "api_key", c->api_key_file, true, e);
 	/* engines mount them readable by all, inside a container of their own */
 	for (size_t i = 0; i < NELEM(secret_files); i++)
 		if (access(secret_files[i], F_OK) == 0)
-			return load_secret_file(c, secret_files[i], false, e);
+			return load_secret_file(c, "api_key", secret_files[i], false, e);
 	return 0;
 }
 
@@ -187,6 +191,11 @@ static int check_pairs(const struct conf *c, struct err *e)
 		return err_set(e, ERR_CONF, 0,
 			"api_prefix: \"%.100s\" does not begin with \"/\", or ends with it",
 			c->api_prefix);
+	if (*c->access_log != '/' && strcmp(c->access_log, "off") &&
+		strcmp(c->access_log, "stderr"))
+		return err_set(e, ERR_CONF, 0,
+			"access_log: \"%.100s\" is neither off nor stderr nor an absolute path",
+			c->access_log);
 	if (*c->state_dir != '/')
 		return err_set(e, ERR_CONF, 0, "state_dir: \"%.100s\" is not an absolute path",
 			c->state_dir);

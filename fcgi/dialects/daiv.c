@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "fcgi/json_out.h"
+#include "fcgi/trace.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -56,6 +57,7 @@ static void answer_created(struct dialect_call *c, const struct session_made *ma
 {
 	struct buf *b = &c->rs->body;
 
+	trace_session(c->rq->trace, made->id);
 	buf_addf(b, "{\"session_id\":\"%s\"", made->id);
 	put_limits(b, "unenforced", made->unenforced);
 	put_limits(b, "approximate", made->approximate);

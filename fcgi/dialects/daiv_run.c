@@ -8,6 +8,7 @@
 
 #include "fcgi/base64.h"
 #include "fcgi/json_out.h"
+#include "fcgi/trace.h"
 #include "fcgi/utf8.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -134,13 +135,17 @@ static int run_command(struct run *run, struct json_object *command, struct err 
 		.output_fd = fd,
 	};
 	struct result res = {0};
+	int rc;
 
 	if (fd < 0)
 		return err_set(e, ERR_SETUP, errno, "memory for a command's output");
 	if (spec.output_max_bytes > run->output_left)
 		spec.output_max_bytes = run->output_left > OUTPUT_LEAST ? run->output_left
 									: OUTPUT_LEAST;
-	if (run->c->ops->exec(run->call, &spec, &res, e) < 0)
+	trace_run_begin(run->c->rq->trace);
+	rc = run->c->ops->exec(run->call, &spec, &res, e);
+	trace_run_end(run->c->rq->trace, rc < 0 ? NULL : &res);
+	if (rc < 0)
 		return -1;
 	if (res.verdict == VERDICT_INTERRUPTED)
 		return err_set(e, ERR_BUSY, ECONNRESET, "the sandbox ended under a command");

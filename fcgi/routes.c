@@ -1,0 +1,120 @@
+#include "fcgi/routes.h"
+
+#include <string.h>
+
+#include "fcgi/dialects/daiv.h"
+#include "fcgi/dialects/native.h"
+#include "isolate/own.h"
+
+static const struct {
+	const struct route *table;
+	const size_t *n;
+} dialects[] = {
+	{daiv_routes, &daiv_nroutes},
+	{native_routes, &native_nroutes},
+	{native_image_routes, &native_nimage_routes},
+	{native_metrics_routes, &native_nmetrics_routes},
+};
+
+const struct route *routes_find(const char *prefix, struct url *url, enum http_method method,
+	const char **param, const char **allow)
+{
+	*allow = NULL;
+	for (size_t i = 0; i < NELEM(dialects); i++) {
+		const char *other;
+		const struct route *r = route_find(
+			dialects[i].table, *dialects[i].n, prefix, url, method, param, &other);
+
+		if (r)
+			return r;
+		if (!*allow)
+			*allow = other;
+	}
+	return NULL;
+}
+
+unsigned routes_number(const struct route *r)
+{
+	unsigned before = 1;
+
+	for (size_t i = 0; r && i < NELEM(dialects); i++) {
+		if (r >= dialects[i].table && r < dialects[i].table + *dialects[i].n)
+			return before + (unsigned)(r - dialects[i].table);
+		before += (unsigned)*dialects[i].n;
+	}
+	return ROUTES_NONE;
+}
+
+unsigned routes_count(void)
+{
+	unsigned n = 1;
+
+	for (size_t i = 0; i < NELEM(dialects); i++)
+		n += (unsigned)*dialects[i].n;
+	return n;
+}
+
+const struct route *routes_at(unsigned number)
+{
+	if (number == ROUTES_NONE)
+		return NULL;
+	number--;
+	for (size_t i = 0; i < NELEM(dialects); i++) {
+		if (number < *dialects[i].n)
+			return &dialects[i].table[number];
+		number -= (unsigned)*dialects[i].n;
+	}
+	return NULL;
+}
+
+void routes_template(unsigned number, struct buf *out)
+{
+	const struct route *r = routes_at(number);
+
+	if (!r) {
+		buf_adds(out, "none");
+		return;
+	}
+	buf_addc(out, '/');
+	for (const char *p = r->path; *p; p++) {
+		if (*p != '*') {
+			buf_addc(out, *p);
+		} else if (p[1] == '*') {
+			buf_adds(out, "{name}");
+			p++;
+		} else {
+			buf_adds(out, "{id}");
+		}
+	}
+	buf_addc(out, '/');
+}
+
+const char *routes_method(enum http_method m)
+{
+	static const char *const name[] = {
+		"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "OTHER"};
+
+	_Static_assert(NELEM(name) == HTTP_OTHER + 1, "a name for each method");
+	return (size_t)m < NELEM(name) ? name[m] : "OTHER";
+}
+
+static uint64_t hash(uint64_t h, const char *p)
+{
+	/* FNV-1a, the NUL included */
+	do
+		h = (h ^ (unsigned char)*p) * 0x100000001b3;
+	while (*p++);
+	return h;
+}
+
+uint64_t routes_layout(void)
+{
+	uint64_t h = 0xcbf29ce484222325;
+
+	for (unsigned i = 1; i < routes_count(); i++) {
+		const struct route *r = routes_at(i);
+
+		h = hash(hash(h, routes_method(r->method)), r->path);
+	}
+	return h;
+}
