@@ -179,6 +179,16 @@ static void answer_bare(struct app *a, const struct route *r, struct dialect_cal
 		r->handle(c);
 }
 
+static void answer_raw(struct app *a, const struct route *r, struct dialect_call *c)
+{
+	const char *fault = key_fault(a, r, c->rq);
+
+	if (fault)
+		answer_none(c, 403, fault, NULL);
+	else
+		r->handle(c);
+}
+
 /* The log knows a session by its id, other parameters of a path not at all. */
 static void note_route(struct dialect_call *c, const struct route *r)
 {
@@ -190,7 +200,7 @@ static void note_route(struct dialect_call *c, const struct route *r)
 static void answer(struct app *a, struct dialect_call *c)
 {
 	const struct route *r;
-	const char *allow;
+	const char *allow, *params[ROUTE_PARAMS];
 	struct url url = {.nsegments = 0};
 	struct err e;
 
@@ -201,13 +211,17 @@ static void answer(struct app *a, struct dialect_call *c)
 			answer_none(c, 400, "Bad Request", NULL);
 		return;
 	}
-	r = routes_find(a->conf->api_prefix, &url, c->rq->method, &c->param, &allow);
+	r = routes_find(a->conf->api_prefix, &url, c->rq->method, params, &allow);
+	c->param = params[0];
+	c->param2 = params[1];
 	note_route(c, r);
 	if (!r)
 		answer_none(
 			c, allow ? 405 : 404, allow ? "Method Not Allowed" : "Not Found", allow);
 	else if (r->flags & ROUTE_JSON)
 		answer_json(a, r, c);
+	else if (r->flags & ROUTE_RAW)
+		answer_raw(a, r, c);
 	else
 		answer_bare(a, r, c);
 }
@@ -215,7 +229,7 @@ static void answer(struct app *a, struct dialect_call *c)
 int app_handle(struct app *a, struct http_request *rq, struct http_response *rs)
 {
 	struct body body = {.archive_fd = -1};
-	struct dialect_call c = {a->conf, a->ops, a->backend, rq, rs, NULL, &body};
+	struct dialect_call c = {a->conf, a->ops, a->backend, rq, rs, NULL, NULL, &body};
 
 	rs->body.max = BODY_MAX;
 	trace_route(rq->trace, rq->method, ROUTES_NONE);

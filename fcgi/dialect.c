@@ -21,6 +21,27 @@ void dialect_detail(struct dialect_call *c, int status, const char *text)
 	dialect_status(c, status);
 }
 
+void dialect_header(struct dialect_call *c, const char *name, const char *value)
+{
+	struct buf *b = &c->rs->headers;
+
+	for (const char *p = value; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return;
+	b->max = HTTP_HEADERS_MAX;
+	buf_addf(b, "%s: %s\r\n", name, value);
+}
+
+void dialect_stream(struct dialect_call *c, int status, const char *content_type, int fd, int64_t n)
+{
+	buf_clear(&c->rs->body);
+	c->rs->status = status;
+	c->rs->content_type = content_type;
+	c->rs->raw = true;
+	c->rs->stream = fd;
+	c->rs->stream_bytes = n;
+}
+
 void dialect_no_content(struct dialect_call *c)
 {
 	buf_clear(&c->rs->body);

@@ -19,7 +19,8 @@ struct dialect_call {
 	struct backend *backend;
 	struct http_request *rq;
 	struct http_response *rs;
-	const char *param; /* what "*" of the route stands for, or NULL */
+	const char *param,
+		*param2;   /* what the first and second "*" of the route stand for, or NULL */
 	struct body *body; /* with a JSON object in .doc, or NULL when the route takes none */
 };
 
@@ -28,6 +29,16 @@ void dialect_status(struct dialect_call *c, int status);
 
 /* {"detail":text} */
 void dialect_detail(struct dialect_call *c, int status, const char *text);
+
+/* Adds a header to the answer; value is dropped when it holds a control character. */
+void dialect_header(struct dialect_call *c, const char *name, const char *value);
+
+/*
+ * The answer's body is what can be read from fd (taken over): n bytes from where it stands, or, n
+ * negative, to its end. Sent as it comes, with constant memory.
+ */
+void dialect_stream(
+	struct dialect_call *c, int status, const char *content_type, int fd, int64_t n);
 
 /* 204, no body. */
 void dialect_no_content(struct dialect_call *c);

@@ -12,7 +12,7 @@
 #include "isolate/buf.h"
 #include "isolate/err.h"
 
-enum { REQUEST_ID_MAX = 64 };
+enum { REQUEST_ID_MAX = 64, HTTP_HEADERS_MAX = 2048 };
 
 struct trace;
 
@@ -63,7 +63,10 @@ struct http_response {
 	const char *allow;        /* static string or NULL: Allow of a 405 */
 	int retry_after_s;        /* 0: none */
 	char location[1024];      /* "" : none */
+	struct buf headers;       /* owned; whole lines of further headers, each with its CR LF */
 	http_line_fn *line;       /* not NULL: stream is sent behind the body, as it comes */
+	bool raw;                 /* or, with line NULL: stream_bytes of it, as they are */
+	int64_t stream_bytes;     /* negative: to its end */
 	int stream;               /* owned then, closed by the worker */
 	const void *line_arg;
 	bool line_ended; /* of line() alone */

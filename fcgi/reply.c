@@ -2,11 +2,19 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "isolate/own.h"
 
-enum { HEADERS_MAX = 4096, DETAIL_MAX = 1024, PIECE = 1 << 20, STREAM_LINE_MAX = 1 << 16 };
+enum {
+	HEADERS_MAX = 4096 + HTTP_HEADERS_MAX,
+	DETAIL_MAX = 1024,
+	PIECE = 1 << 20,
+	RAW_PIECE = 1 << 16,
+	STREAM_LINE_MAX = 1 << 16
+};
 
 static const struct {
 	int status;
@@ -16,6 +24,7 @@ static const struct {
 	{201, "Created"},
 	{202, "Accepted"},
 	{204, "No Content"},
+	{206, "Partial Content"},
 	{304, "Not Modified"},
 	{307, "Temporary Redirect"},
 	{400, "Bad Request"},
@@ -25,9 +34,12 @@ static const struct {
 	{405, "Method Not Allowed"},
 	{408, "Request Timeout"},
 	{409, "Conflict"},
+	{410, "Gone"},
 	{411, "Length Required"},
 	{413, "Content Too Large"},
+	{412, "Precondition Failed"},
 	{415, "Unsupported Media Type"},
+	{416, "Range Not Satisfiable"},
 	{422, "Unprocessable Entity"},
 	{429, "Too Many Requests"},
 	{431, "Request Header Fields Too Large"},
@@ -66,7 +78,9 @@ static int add_headers(struct buf *b, const struct request *q, const struct http
 	if (has_body(rs->status)) {
 		if (rs->content_type)
 			add_header(b, "Content-Type", rs->content_type);
-		if (!rs->line)
+		if (rs->raw && rs->stream_bytes >= 0)
+			buf_addf(b, "Content-Length: %lld\r\n", (long long)rs->stream_bytes);
+		else if (!rs->line && !rs->raw)
 			buf_addf(b, "Content-Length: %zu\r\n", rs->body.len);
 	}
 	if (rs->allow)
@@ -75,6 +89,8 @@ static int add_headers(struct buf *b, const struct request *q, const struct http
 		buf_addf(b, "Retry-After: %d\r\n", rs->retry_after_s);
 	if (*rs->location)
 		add_header(b, "Location", rs->location);
+	if (rs->headers.len)
+		buf_add(b, rs->headers.p, rs->headers.len);
 	add_header(b, "X-Content-Type-Options", "nosniff");
 	add_header(b, "X-Request-Id", q->id);
 	buf_adds(b, "\r\n");
@@ -83,9 +99,11 @@ static int add_headers(struct buf *b, const struct request *q, const struct http
 
 static void make_500(struct http_response *rs)
 {
-	if (rs->line)
+	if (rs->line || rs->raw)
 		own_close(&rs->stream);
 	rs->line = NULL;
+	rs->raw = false;
+	buf_clear(&rs->headers);
 	buf_clear(&rs->body);
 	rs->body = BUF_INIT(64);
 	buf_adds(&rs->body, "Internal Server Error");
@@ -167,6 +185,30 @@ static int put_stream(struct request *q, struct http_response *rs, struct err *e
 	return put_line(q, rs, NULL, e);
 }
 
+/* As it comes; a file that is shorter than was said cuts the answer off, which the client sees. */
+static int put_raw(struct request *q, struct http_response *rs, struct err *e)
+{
+	OWN_MEM char *piece = malloc(RAW_PIECE);
+	int64_t left = rs->stream_bytes < 0 ? INT64_MAX : rs->stream_bytes;
+
+	if (!piece)
+		return err_set(e, ERR_SETUP, ENOMEM, "send a stream");
+	while (left > 0) {
+		ssize_t n = read(rs->stream, piece, left < RAW_PIECE ? (size_t)left : RAW_PIECE);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 || (n == 0 && rs->stream_bytes >= 0))
+			return err_set(e, ERR_SETUP, n < 0 ? errno : EPIPE, "read what is sent");
+		if (n == 0)
+			return 0;
+		if (put(q, piece, (size_t)n, e) < 0 || flush(q, e) < 0)
+			return -1;
+		left -= n;
+	}
+	return 0;
+}
+
 int reply_send(struct request *q, struct http_response *rs, struct err *e)
 {
 	OWN_BUF head = BUF_INIT(HEADERS_MAX);
@@ -182,6 +224,8 @@ int reply_send(struct request *q, struct http_response *rs, struct err *e)
 		put(q, rs->body.p, rs->body.len, e) < 0)
 		return -1;
 	if (rs->line && put_stream(q, rs, e) < 0)
+		return -1;
+	if (rs->raw && q->http.method != HTTP_HEAD && put_raw(q, rs, e) < 0)
 		return -1;
 	/* END_REQUEST: before it the server must not take the answer for complete. */
 	FCGX_FClose(q->fcgi.err);

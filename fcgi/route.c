@@ -31,23 +31,24 @@ static size_t prefix_length(const char *prefix, const struct url *url)
 }
 
 static bool path_matches(
-	const struct route *r, const struct url *url, size_t from, const char **param)
+	const struct route *r, const struct url *url, size_t from, const char *params[ROUTE_PARAMS])
 {
 	const char *path = r->path, *at;
-	size_t i = from, len;
+	size_t i = from, len, n = 0;
 
-	*param = NULL;
+	memset(params, 0, ROUTE_PARAMS * sizeof *params);
 	if ((r->flags & ROUTE_SLASH) && !url->slash)
 		return false;
 	for (; (len = next_segment(&path, &at)) > 0; i++) {
 		if (i == url->nsegments)
 			return false;
 		if (len == 2 && !memcmp(at, "**", 2)) {
-			*param = url->segment[i];
-			return true;
+			if (n < ROUTE_PARAMS)
+				params[n] = url->segment[i];
+			return n < ROUTE_PARAMS;
 		}
-		if (len == 1 && *at == '*')
-			*param = url->segment[i];
+		if (len == 1 && *at == '*' && n < ROUTE_PARAMS)
+			params[n++] = url->segment[i];
 		else if (strlen(url->segment[i]) != len || memcmp(url->segment[i], at, len))
 			return false;
 	}
@@ -81,7 +82,8 @@ static void join(struct url *url, const char *from)
 }
 
 const struct route *route_find(const struct route *table, size_t n, const char *prefix,
-	struct url *url, enum http_method method, const char **param, const char **allow)
+	struct url *url, enum http_method method, const char *params[ROUTE_PARAMS],
+	const char **allow)
 {
 	size_t skip = prefix_length(prefix, url);
 
@@ -89,11 +91,11 @@ const struct route *route_find(const struct route *table, size_t n, const char *
 	/* The prefix first; a second round without it, since a path may look like both. */
 	for (;; skip = 0) {
 		for (size_t i = 0; i < n; i++) {
-			if (!path_matches(&table[i], url, skip, param))
+			if (!path_matches(&table[i], url, skip, params))
 				continue;
 			if (table[i].method == method) {
 				if (strstr(table[i].path, "**"))
-					join(url, *param);
+					join(url, params[1] ? params[1] : params[0]);
 				return &table[i];
 			}
 			if (!*allow)

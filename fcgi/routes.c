@@ -17,13 +17,13 @@ static const struct {
 };
 
 const struct route *routes_find(const char *prefix, struct url *url, enum http_method method,
-	const char **param, const char **allow)
+	const char *params[ROUTE_PARAMS], const char **allow)
 {
 	*allow = NULL;
 	for (size_t i = 0; i < NELEM(dialects); i++) {
 		const char *other;
 		const struct route *r = route_find(
-			dialects[i].table, *dialects[i].n, prefix, url, method, param, &other);
+			dialects[i].table, *dialects[i].n, prefix, url, method, params, &other);
 
 		if (r)
 			return r;

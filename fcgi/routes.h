@@ -15,7 +15,7 @@ enum { ROUTES_NONE = 0 }; /* a path that nobody knows, or a method that it does 
 
 /* Asks each dialect; as route_find(). *allow: what the first one that knows the path says. */
 const struct route *routes_find(const char *prefix, struct url *url, enum http_method method,
-	const char **param, const char **allow);
+	const char *params[ROUTE_PARAMS], const char **allow);
 
 /* The number of r, which is one of ours: 1 and up; ROUTES_NONE for NULL. */
 unsigned routes_number(const struct route *r);

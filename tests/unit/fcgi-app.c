@@ -242,32 +242,6 @@ static void test_create(void)
 	be.fail_at = 0;
 }
 
-/* What one request leaves in the log. */
-static void test_log(void)
-{
-	int saved = dup(STDERR_FILENO), end[2];
-	char text[2048];
-	ssize_t n;
-
-	if (!ok(saved >= 0 && pipe(end) == 0, "pipe"))
-		return;
-	dup2(end[1], STDERR_FILENO);
-	log_open("test", LOG_INFO);
-	call(HTTP_GET, "/a\n\033[1mb\"?password=hidden", "");
-	log_open("test", LOG_QUIET);
-	dup2(saved, STDERR_FILENO);
-	close(saved);
-	close(end[1]);
-	n = read(end[0], text, sizeof text - 1);
-	close(end[0]);
-	text[n > 0 ? n : 0] = '\0';
-	ok(n > 0 && strchr(text, '\n') == text + n - 1, "one line");
-	ok(strstr(text, "request 0123456789abcdef: GET \"/a\\n\\x1b[1mb\\\"\": 404, 22 bytes, ") !=
-			NULL,
-		"method, quoted path, status, size: %s", strtok(text, "\n"));
-	ok(!strstr(text, "secret") && !strstr(text, "hidden"), "no key, no query");
-}
-
 int main(void)
 {
 	if (!app_start())
@@ -275,7 +249,6 @@ int main(void)
 	test_routes();
 	test_order();
 	test_body();
-	test_log();
 	test_create();
 	test_create_refusals();
 	test_create_failures();

@@ -45,10 +45,32 @@ static const struct {
 	{"/api/v1", HTTP_POST, "/session%2fx/", -1, NULL, NULL},
 };
 
+static const struct route twice[] = {
+	{HTTP_GET, "a/*/b/*", 0, NULL},
+	{HTTP_GET, "a/*/f/**", 0, NULL},
+};
+
+static void test_two(void)
+{
+	const char *params[ROUTE_PARAMS], *allow;
+	struct url u;
+
+	url_parse("/a/one/b/two", &u, NULL);
+	ok(route_find(twice, 2, "", &u, HTTP_GET, params, &allow) == &twice[0], "two parameters");
+	is_str(params[0], "one", "the first");
+	is_str(params[1], "two", "the second");
+	url_parse("/a/one/f/x/y/z", &u, NULL);
+	ok(route_find(twice, 2, "", &u, HTTP_GET, params, &allow) == &twice[1], "one and a path");
+	is_str(params[0], "one", "the parameter");
+	is_str(params[1], "x/y/z", "the path");
+	url_parse("/a/one/f", &u, NULL);
+	ok(!route_find(twice, 2, "", &u, HTTP_GET, params, &allow), "the path is not empty");
+}
+
 int main(void)
 {
 	for (size_t i = 0; i < NELEM(cases); i++) {
-		const char *param = NULL, *allow = NULL;
+		const char *params[ROUTE_PARAMS], *param, *allow = NULL;
 		const struct route *r;
 		struct url u;
 		bool good;
@@ -56,7 +78,8 @@ int main(void)
 		if (!ok(url_parse(cases[i].uri, &u, NULL) == 0, "parse %s", cases[i].uri))
 			continue;
 		r = route_find(
-			table, NELEM(table), cases[i].prefix, &u, cases[i].method, &param, &allow);
+			table, NELEM(table), cases[i].prefix, &u, cases[i].method, params, &allow);
+		param = params[0];
 		good = r == (cases[i].row < 0 ? NULL : &table[cases[i].row]);
 		if (good && r)
 			good = (!param && !cases[i].param) ||
@@ -66,5 +89,6 @@ int main(void)
 		if (!r)
 			is_str(allow, cases[i].allow, "allow");
 	}
+	test_two();
 	return done();
 }
