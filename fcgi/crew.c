@@ -110,6 +110,7 @@ static int start_one(struct crew *w, struct member *m, int64_t now, struct err *
 		close(life[1]);
 		return -1;
 	}
+	m->was = m->pid;
 	m->pair = pair[0];
 	m->lifeline = life[1];
 	m->log = 0;

@@ -19,6 +19,7 @@ struct member {
 	int kind; /* main's tag for epoll; first */
 	enum member_state state;
 	pid_t pid;     /* 0: reaped */
+	pid_t was;     /* its number all the same, for what it left */
 	int pair;      /* to the worker */
 	int lifeline;  /* write end; its end kills the worker */
 	int64_t since; /* ms: in this state */

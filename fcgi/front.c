@@ -256,17 +256,17 @@ static void log_orphan(struct front *f, const struct member *m)
 			c->phase == PHASE_CUT;
 	struct trace t;
 
-	if (!trace_of_dead(&t, &f->stats, m->pid))
+	if (!trace_of_dead(&t, &f->stats, m->was))
 		trace_begin(&t, &f->stats, "-");
 	t.status = answered ? 0 : 503;
 	t.cut = answered;
-	access_write(&f->access, &t, m->pid);
+	access_write(&f->access, &t, m->was);
 }
 
 static void worker_lost(struct front *f, struct member *m, int64_t now)
 {
 	if (m->state == MEMBER_BUSY || m->state == MEMBER_STARTING)
-		log_line(LOG_WARN, "worker %d died %s", (int)m->pid,
+		log_line(LOG_WARN, "worker %d died %s", (int)m->was,
 			m->state == MEMBER_BUSY ? "over a request" : "before it was ready");
 	if (m->state == MEMBER_BUSY || m->state == MEMBER_STARTING)
 		stats_add(&f->stats, COUNT_WORKER_DEATHS, 1);

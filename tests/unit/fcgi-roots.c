@@ -64,8 +64,8 @@ static void describe(struct buf *out, int dir, const char *name, const char *sho
 		buf_addf(out, "%s: %s\n", shown, strerror(errno));
 		return;
 	}
-	/* a directory of the state has new times whenever a session is made */
-	if (S_ISDIR(st.st_mode))
+	/* a directory of the state has new times whenever a session is made; counters count */
+	if (S_ISDIR(st.st_mode) || !strcmp(shown, "stats"))
 		st.st_mtim = (struct timespec){0}, st.st_size = 0;
 	buf_addf(out, "%s %o %d %d %lld %lld.%ld\n", shown, st.st_mode, (int)st.st_uid,
 		(int)st.st_gid, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
