@@ -6,72 +6,10 @@ import threading
 import time
 
 import client
+import left
 from client import STATE, b64, create, delete, eq, ok, request, run, skip, tar
 
 N = int(os.environ.get("CGIBOX_TEST_LOAD", "100"))
-
-
-def service():
-    """pid -> name of the service's processes and of all that runs below them."""
-    all_ = client.processes()
-    mine = {p for p, v in all_.items() if v[2].startswith("cgibox") and STATE in client.cmdline(p)}
-    below = mine
-    while below:
-        below = {p for p, v in all_.items() if v[0] in mine} - mine
-        mine |= below
-    # Copies that a web server started for a load stay as long as it likes.
-    return {p: all_[p][2] for p in mine if not (client.SELF_STARTING and all_[p][2] == "cgibox.fcgi")}
-
-
-def descriptors(pids):
-    out = {}
-    for p in pids:
-        try:
-            out[p] = len(os.listdir("/proc/%d/fd" % p))
-        except OSError:
-            pass
-    return out
-
-
-def mounts(pids):
-    """Mounts, summed over the distinct mount namespaces of these processes."""
-    seen = {}
-    for p in pids:
-        try:
-            ns = os.readlink("/proc/%d/ns/mnt" % p)
-            with open("/proc/%d/mountinfo" % p) as f:
-                seen[ns] = len(f.readlines())
-        except OSError:
-            pass
-    return sum(seen.values())
-
-
-def entries():
-    """Directories of the state that hold sessions or work in progress, with their entries."""
-    out = {}
-    for d, dirs, files in os.walk(STATE):
-        rel = os.path.relpath(d, STATE)
-        depth = rel.count("/")
-        if rel == ".":
-            dirs[:] = [x for x in dirs if x not in ("install", "web", "images")]
-            continue
-        out[rel] = sorted(dirs + files)
-        if depth >= 1:
-            dirs[:] = []
-    return out
-
-
-def settle(seconds=30):
-    """The counts once two readings a second apart agree."""
-    last = None
-    end = time.monotonic() + seconds
-    while True:
-        procs = service()
-        now = (len(procs), sum(descriptors(procs).values()), mounts(procs), entries())
-        if now == last or time.monotonic() > end:
-            return now, procs
-        last = now
-        time.sleep(1.5)
 
 
 def one(i, wrong):
@@ -100,7 +38,7 @@ def one(i, wrong):
 wrong = []
 one(-0, wrong)
 eq(wrong, [], "control: one request alone")
-before, procs = settle() if STATE else (None, None)
+before, procs = left.settle() if STATE else (None, None)
 if STATE:
     client.note("before: %d processes %s, %d descriptors, %d mounts" % (before[0], sorted(set(procs.values())), before[1], before[2]))
 for round_ in (1, 2):
@@ -115,11 +53,11 @@ for round_ in (1, 2):
     ok(not wrong, "round %d: %d at once, all right and none mixed up" % (round_, N), len(wrong), wrong[:3])
 if STATE:
     def back():
-        after, _ = settle(4)
+        after, _ = left.settle(4)
         return after if after[0] <= before[0] and after[1] <= before[1] + 2 and after[2] <= before[2] and after[3] == before[3] else None
-    after = client.wait_for(back, 45, 1) or settle(4)[0]
+    after = client.wait_for(back, 45, 1) or left.settle(4)[0]
     ok(before[0] >= 2 and before[1] > 0, "control: the service's processes and descriptors are seen", before[:3])
-    ok(after[0] <= before[0], "no process is left over", before[0], after[0], sorted(service().values()))
+    ok(after[0] <= before[0], "no process is left over", before[0], after[0], sorted(left.service().values()))
     ok(after[1] <= before[1] + 2, "no descriptor is left over", before[1], after[1])
     ok(after[2] <= before[2], "no mount is left over", before[2], after[2])
     eq(after[3], before[3], "no directory is left over")
