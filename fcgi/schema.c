@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "fcgi/json_out.h"
+#include "fcgi/schema_bounds.h"
 #include "fcgi/utf8.h"
 #include "isolate/own.h"
 
@@ -354,6 +355,10 @@ unsigned schema_check(const struct schema_field *fields, size_t n, struct json_o
 			continue;
 		take(f, o, &values[i], &r);
 		values[i].given = r.count == before;
+		if (values[i].given && f->bounds) {
+			schema_bound(f, &values[i], &r);
+			values[i].given = r.count == before;
+		}
 		if (values[i].given && f->check)
 			f->check(f, &values[i], arg, &r);
 	}

@@ -46,6 +46,14 @@ struct schema_report {
 	unsigned count;
 };
 
+/* What a value of the right type must be besides; reported in pydantic's words. */
+struct schema_bounds {
+	double min, max;             /* numbers, both included; used when max > min */
+	size_t length_min;           /* strings, in characters */
+	size_t length_max;           /* 0 = no limit */
+	const char *const *literals; /* strings: one of these, NULL-ended */
+};
+
 struct schema_field {
 	const char *name;
 	enum schema_type type;
@@ -53,6 +61,7 @@ struct schema_field {
 	/* NULL, or called for a given value of the right type; reports by schema_problem() */
 	void (*check)(const struct schema_field *f, const struct schema_value *v, void *arg,
 		struct schema_report *r);
+	const struct schema_bounds *bounds; /* NULL: none. Held before check is called */
 };
 
 /* One problem. Strings may hold any bytes; they are written as JSON. */

@@ -231,6 +231,62 @@ static void test_bounds(void)
 	json_object_put(doc);
 }
 
+/* What pydantic says of Field(ge=.., le=.., min_length=.., max_length=..) and Literal. */
+static void test_limits(void)
+{
+	static const char *const languages[] = {"python", "javascript", "shell", NULL};
+	static const struct schema_bounds whole = {.min = 1, .max = 3600},
+					  part = {.min = 0.1, .max = 4},
+					  text = {.length_min = 1, .length_max = 3},
+					  one_of = {.literals = languages};
+	static const struct schema_field f[] = {
+		{"i", SCHEMA_INT, false, true, NULL, &whole},
+		{"d", SCHEMA_FLOAT, false, true, NULL, &part},
+		{"s", SCHEMA_STRING, false, true, NULL, &text},
+		{"l", SCHEMA_STRING, false, true, NULL, &one_of},
+	};
+	static const struct {
+		const char *doc, *want;
+	} tries[] = {
+		{"{\"i\":1,\"d\":0.1,\"s\":\"\u00e9\u00e9\u00e9\",\"l\":\"shell\"}", ""},
+		{"{\"i\":3600,\"d\":4,\"s\":\"x\",\"l\":null}", ""},
+		{"{\"i\":0}", "{\"type\":\"greater_than_equal\",\"loc\":[\"body\",\"i\"],\"msg\":"
+			      "\"Input should be greater than or equal to 1\",\"input\":0,"
+			      "\"ctx\":{\"ge\":1}}"},
+		{"{\"i\":3601}", "{\"type\":\"less_than_equal\",\"loc\":[\"body\",\"i\"],\"msg\":"
+				 "\"Input should be less than or equal to 3600\",\"input\":3601,"
+				 "\"ctx\":{\"le\":3600}}"},
+		{"{\"d\":4.5}", "{\"type\":\"less_than_equal\",\"loc\":[\"body\",\"d\"],\"msg\":"
+				"\"Input should be less than or equal to 4\",\"input\":4.5,"
+				"\"ctx\":{\"le\":4.0}}"},
+		{"{\"d\":0}", "{\"type\":\"greater_than_equal\",\"loc\":[\"body\",\"d\"],\"msg\":"
+			      "\"Input should be greater than or equal to 0.1\",\"input\":0,"
+			      "\"ctx\":{\"ge\":0.1}}"},
+		{"{\"s\":\"\"}", "{\"type\":\"string_too_short\",\"loc\":[\"body\",\"s\"],\"msg\":"
+				 "\"String should have at least 1 character\",\"input\":\"\","
+				 "\"ctx\":{\"min_length\":1}}"},
+		{"{\"s\":\"1234\"}", "{\"type\":\"string_too_long\",\"loc\":[\"body\",\"s\"],"
+				     "\"msg\":\"String should have at most 3 characters\","
+				     "\"input\":\"1234\",\"ctx\":{\"max_length\":3}}"},
+		{"{\"l\":\"perl\"}",
+			"{\"type\":\"literal_error\",\"loc\":[\"body\",\"l\"],\"msg\":"
+			"\"Input should be 'python', 'javascript' or 'shell'\",\"input\":\"perl\","
+			"\"ctx\":{\"expected\":\"'python', 'javascript' or 'shell'\"}}"},
+	};
+
+	for (size_t i = 0; i < NELEM(tries); i++) {
+		struct json_object *doc = json_tokener_parse(tries[i].doc);
+		struct schema_value v[NELEM(f)];
+		OWN_BUF body = BUF_INIT(4096);
+		OWN_BUF want = BUF_INIT(4096);
+
+		schema_check(f, NELEM(f), doc, v, NULL, &body);
+		buf_addf(&want, "{\"detail\":[%s]}", tries[i].want);
+		is_str(body.p, want.p, tries[i].doc);
+		json_object_put(doc);
+	}
+}
+
 int main(void)
 {
 	OWN_BUF b = BUF_INIT(4096);
@@ -238,6 +294,7 @@ int main(void)
 	test_problems();
 	test_values();
 	test_bounds();
+	test_limits();
 	schema_body_missing(&b);
 	is_str(b.p,
 		"{\"detail\":[{\"type\":\"missing\",\"loc\":[\"body\"],\"msg\":\"Field required\","
