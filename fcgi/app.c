@@ -118,7 +118,7 @@ static const char *metrics_fault(const struct conf *c, const struct http_request
 static const char *key_fault(
 	const struct app *a, const struct route *r, const struct http_request *rq)
 {
-	if (r->flags & ROUTE_OPEN)
+	if (r->flags & ROUTE_OPEN || routes_open(a->conf, r))
 		return NULL;
 	if (r->flags & ROUTE_METRICS)
 		return metrics_fault(a->conf, rq);
@@ -211,7 +211,7 @@ static void answer(struct app *a, struct dialect_call *c)
 			answer_none(c, 400, "Bad Request", NULL);
 		return;
 	}
-	r = routes_find(a->conf->api_prefix, &url, c->rq->method, params, &allow);
+	r = routes_find(a->conf, &url, c->rq->method, params, &allow);
 	c->param = params[0];
 	c->param2 = params[1];
 	note_route(c, r);

@@ -19,8 +19,9 @@
 
 enum {
 	INDEX_MAGIC = 0x63676931,
-	INDEX_KIND_MAX = 23,  /* bytes, of kind and status */
-	INDEX_NAME_MAX = 255, /* bytes, of id, parent and tag */
+	INDEX_KIND_MAX = 23, /* bytes, of kind and status */
+	INDEX_NAME_MAX =
+		1087, /* bytes, of id, parent and tag: 256 characters, and the kind before them */
 	INDEX_BODY_MAX = 32 << 20,
 	INDEX_ANSWER_MAX = 256 << 20, /* bytes of all documents of one list */
 	INDEX_LIST_MAX = 10000,       /* documents of one list */

@@ -3,27 +3,39 @@
 #include <string.h>
 
 #include "fcgi/dialects/daiv.h"
+#include "fcgi/dialects/kweaver.h"
 #include "fcgi/dialects/native.h"
 #include "isolate/own.h"
+
+static int64_t kweaver_mode(const struct conf *c)
+{
+	return c->kweaver;
+}
 
 static const struct {
 	const struct route *table;
 	const size_t *n;
+	int64_t (*mode)(const struct conf *c); /* enum conf_dialect; NULL: always with a key */
 } dialects[] = {
-	{daiv_routes, &daiv_nroutes},
-	{native_routes, &native_nroutes},
-	{native_image_routes, &native_nimage_routes},
-	{native_metrics_routes, &native_nmetrics_routes},
+	{daiv_routes, &daiv_nroutes, NULL},
+	{native_routes, &native_nroutes, NULL},
+	{native_image_routes, &native_nimage_routes, NULL},
+	{native_metrics_routes, &native_nmetrics_routes, NULL},
+	{kweaver_routes, &kweaver_nroutes, kweaver_mode},
 };
 
-const struct route *routes_find(const char *prefix, struct url *url, enum http_method method,
+const struct route *routes_find(const struct conf *c, struct url *url, enum http_method method,
 	const char *params[ROUTE_PARAMS], const char **allow)
 {
 	*allow = NULL;
 	for (size_t i = 0; i < NELEM(dialects); i++) {
 		const char *other;
-		const struct route *r = route_find(
-			dialects[i].table, *dialects[i].n, prefix, url, method, params, &other);
+		const struct route *r;
+
+		if (dialects[i].mode && dialects[i].mode(c) == DIALECT_OFF)
+			continue;
+		r = route_find(dialects[i].table, *dialects[i].n, c->api_prefix, url, method,
+			params, &other);
 
 		if (r)
 			return r;
@@ -31,6 +43,14 @@ const struct route *routes_find(const char *prefix, struct url *url, enum http_m
 			*allow = other;
 	}
 	return NULL;
+}
+
+bool routes_open(const struct conf *c, const struct route *r)
+{
+	for (size_t i = 0; i < NELEM(dialects); i++)
+		if (r >= dialects[i].table && r < dialects[i].table + *dialects[i].n)
+			return dialects[i].mode && dialects[i].mode(c) == DIALECT_OPEN;
+	return false;
 }
 
 unsigned routes_number(const struct route *r)

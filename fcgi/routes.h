@@ -5,17 +5,25 @@
 #ifndef CGIBOX_ROUTES_H
 #define CGIBOX_ROUTES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "fcgi/route.h"
 #include "isolate/buf.h"
+#include "isolate/conf.h"
 
 enum { ROUTES_NONE = 0 }; /* a path that nobody knows, or a method that it does not have */
 
-/* Asks each dialect; as route_find(). *allow: what the first one that knows the path says. */
-const struct route *routes_find(const char *prefix, struct url *url, enum http_method method,
+/*
+ * Asks each dialect that c has not switched off; as route_find(). *allow: what the first one that
+ * knows the path says.
+ */
+const struct route *routes_find(const struct conf *c, struct url *url, enum http_method method,
 	const char *params[ROUTE_PARAMS], const char **allow);
+
+/* Whether sandbox.conf opens the dialect of r to clients without a key. */
+bool routes_open(const struct conf *c, const struct route *r);
 
 /* The number of r, which is one of ours: 1 and up; ROUTES_NONE for NULL. */
 unsigned routes_number(const struct route *r);

@@ -62,6 +62,9 @@ static const struct key keys[] = {
 	ENUM(metrics_loopback, "refuse allow", "refuse",
 		"GET /-/metrics without a key from this machine; behind a proxy here that is "
 		"everybody"),
+	ENUM(kweaver, "off key open", "key",
+		"routes of the KWeaver sandbox; open: without a key, as its own clients ask"),
+	STR(kweaver_image, "host", "image of its first template, python-basic"),
 
 	INT(workers_min, 1, 1024, "4", "worker processes kept ready"),
 	INT(workers_max, 1, 1024, "128", "requests handled at the same time"),

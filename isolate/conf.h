@@ -19,6 +19,7 @@ enum conf_backend { BACKEND_ISOLATE, BACKEND_DOCKER };
 enum conf_network { NETWORK_NONE, NETWORK_HOST, NETWORK_PASTA };
 enum conf_root_emulation { ROOT_EMULATION_AUTO, ROOT_EMULATION_ON, ROOT_EMULATION_OFF };
 enum conf_loopback { LOOPBACK_REFUSE, LOOPBACK_ALLOW };
+enum conf_dialect { DIALECT_OFF, DIALECT_KEY, DIALECT_OPEN };
 enum conf_pull { PULL_NEVER, PULL_MISSING };
 enum conf_unenforceable { UNENFORCEABLE_REFUSE, UNENFORCEABLE_REPORT };
 
@@ -38,6 +39,8 @@ struct conf {
 	char *metrics_key; /* "": the api_key alone */
 	char *metrics_key_file;
 	int64_t metrics_loopback; /* enum conf_loopback */
+	int64_t kweaver;          /* enum conf_dialect */
+	char *kweaver_image;
 
 	/* the front */
 	int64_t workers_min, workers_max, worker_idle_s;
