@@ -123,15 +123,15 @@ enum {
 };
 
 static const struct schema_field create_fields[C_MAX] = {
-	[C_IMAGE] = {"base_image", SCHEMA_STRING, true, false, check_image},
-	[C_EPHEMERAL] = {"ephemeral", SCHEMA_BOOL, false, false, NULL},
-	[C_PERSIST] = {"persist_workdir", SCHEMA_BOOL, false, true, NULL},
-	[C_PATCH] = {"extract_patch", SCHEMA_BOOL, false, false, NULL},
-	[C_NETWORK] = {"network_enabled", SCHEMA_BOOL, false, false, check_network},
-	[C_ENVIRONMENT] = {"environment", SCHEMA_STRING_MAP, false, true, check_environment},
-	[C_MEMORY] = {"memory_bytes", SCHEMA_INT, false, true, check_at_least_0},
-	[C_CPUS] = {"cpus", SCHEMA_FLOAT, false, true, check_at_least_0},
-	[C_DOCKERFILE] = {"dockerfile", SCHEMA_ANY, false, true, check_dockerfile},
+	[C_IMAGE] = {"base_image", SCHEMA_STRING, true, false, check_image, NULL},
+	[C_EPHEMERAL] = {"ephemeral", SCHEMA_BOOL, false, false, NULL, NULL},
+	[C_PERSIST] = {"persist_workdir", SCHEMA_BOOL, false, true, NULL, NULL},
+	[C_PATCH] = {"extract_patch", SCHEMA_BOOL, false, false, NULL, NULL},
+	[C_NETWORK] = {"network_enabled", SCHEMA_BOOL, false, false, check_network, NULL},
+	[C_ENVIRONMENT] = {"environment", SCHEMA_STRING_MAP, false, true, check_environment, NULL},
+	[C_MEMORY] = {"memory_bytes", SCHEMA_INT, false, true, check_at_least_0, NULL},
+	[C_CPUS] = {"cpus", SCHEMA_FLOAT, false, true, check_at_least_0, NULL},
+	[C_DOCKERFILE] = {"dockerfile", SCHEMA_ANY, false, true, check_dockerfile, NULL},
 };
 
 unsigned daiv_check_create(struct dialect_call *c, struct daiv_create *out)
@@ -312,12 +312,12 @@ static void check_workdir(const struct schema_field *f, const struct schema_valu
 enum { R_COMMANDS, R_ARCHIVE, R_FAIL_FAST, R_WORKDIR, R_PATCH, R_TIMEOUT, R_MAX };
 
 static const struct schema_field run_fields[R_MAX] = {
-	[R_COMMANDS] = {"commands", SCHEMA_STRING_LIST, true, false, check_commands},
-	[R_ARCHIVE] = {"archive", SCHEMA_BYTES, false, true, check_archive},
-	[R_FAIL_FAST] = {"fail_fast", SCHEMA_BOOL, false, false, NULL},
-	[R_WORKDIR] = {"workdir", SCHEMA_STRING, false, true, check_workdir},
-	[R_PATCH] = {"extract_patch", SCHEMA_BOOL, false, true, NULL},
-	[R_TIMEOUT] = {"timeout", SCHEMA_INT, false, true, check_timeout},
+	[R_COMMANDS] = {"commands", SCHEMA_STRING_LIST, true, false, check_commands, NULL},
+	[R_ARCHIVE] = {"archive", SCHEMA_BYTES, false, true, check_archive, NULL},
+	[R_FAIL_FAST] = {"fail_fast", SCHEMA_BOOL, false, false, NULL, NULL},
+	[R_WORKDIR] = {"workdir", SCHEMA_STRING, false, true, check_workdir, NULL},
+	[R_PATCH] = {"extract_patch", SCHEMA_BOOL, false, true, NULL, NULL},
+	[R_TIMEOUT] = {"timeout", SCHEMA_INT, false, true, check_timeout, NULL},
 };
 
 unsigned daiv_check_run(struct dialect_call *c, struct daiv_run *out)

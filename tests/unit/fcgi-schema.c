@@ -15,14 +15,14 @@ static void check_even(const struct schema_field *f, const struct schema_value *
 enum { F_NAME, F_FLAG, F_COUNT, F_SHARE, F_LIST, F_MAP, F_BYTES, F_EVEN, F_MAX };
 
 static const struct schema_field fields[F_MAX] = {
-	[F_NAME] = {"name", SCHEMA_STRING, true, false, NULL},
-	[F_FLAG] = {"flag", SCHEMA_BOOL, false, false, NULL},
-	[F_COUNT] = {"count", SCHEMA_INT, false, true, NULL},
-	[F_SHARE] = {"share", SCHEMA_FLOAT, false, true, NULL},
-	[F_LIST] = {"list", SCHEMA_STRING_LIST, false, false, NULL},
-	[F_MAP] = {"map", SCHEMA_STRING_MAP, false, true, NULL},
-	[F_BYTES] = {"bytes", SCHEMA_BYTES, false, true, NULL},
-	[F_EVEN] = {"even", SCHEMA_INT, false, true, check_even},
+	[F_NAME] = {"name", SCHEMA_STRING, true, false, NULL, NULL},
+	[F_FLAG] = {"flag", SCHEMA_BOOL, false, false, NULL, NULL},
+	[F_COUNT] = {"count", SCHEMA_INT, false, true, NULL, NULL},
+	[F_SHARE] = {"share", SCHEMA_FLOAT, false, true, NULL, NULL},
+	[F_LIST] = {"list", SCHEMA_STRING_LIST, false, false, NULL, NULL},
+	[F_MAP] = {"map", SCHEMA_STRING_MAP, false, true, NULL, NULL},
+	[F_BYTES] = {"bytes", SCHEMA_BYTES, false, true, NULL, NULL},
+	[F_EVEN] = {"even", SCHEMA_INT, false, true, check_even, NULL},
 };
 
 /* What a document gives: "" or its problems. */
