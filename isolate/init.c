@@ -73,6 +73,13 @@ static int open_watch(struct init_state *s, struct err *e)
 		       : 0;
 }
 
+/* By which descendants are found: later a tenant's link or mode may be in the way. */
+static int open_proc(struct init_state *s, struct err *e)
+{
+	s->proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return s->proc < 0 ? err_set(e, ERR_SETUP, errno, "open /proc") : 0;
+}
+
 static int settle(struct init_state *s, struct err *e)
 {
 	const struct plan *p = s->plan;
@@ -88,7 +95,7 @@ static int settle(struct init_state *s, struct err *e)
 	/* Commands cannot run before all of this is in; pasta starts while the root is built, and
 	 * makes namespaces of its own before the quotas forbid that. */
 	if (choose_cpus(p, e) < 0 || init_net_begin(&net, p, s->keeper, e) < 0 ||
-		init_root_build(p, &s->null, &user, e) < 0 ||
+		init_root_build(p, &s->null, &user, e) < 0 || open_proc(s, e) < 0 ||
 		init_net_end(&net, s->keeper, e) < 0 || init_root_quotas(user, e) < 0 ||
 		open_watch(s, e) < 0)
 		return -1;
@@ -137,22 +144,35 @@ static int send_ready(struct init_state *s)
 	return 0;
 }
 
+/* Who comes too late is told, by the socket that it would have had. */
 static void attach_peer(struct init_state *s, int *fd)
 {
+	struct proto_reply rp = {.op = PROTO_FAILED};
+
 	for (int i = 0; i < PROTO_PEERS_MAX; i++) {
 		if (s->peer[i] >= 0)
 			continue;
 		s->peer[i] = take_fd(fd);
 		return;
 	}
+	err_set(&rp.err, ERR_BUSY, EUSERS, "%d sockets are attached already", PROTO_PEERS_MAX);
+	if (send(*fd, &rp, sizeof rp, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return;
 }
 
 static void drop_peer(struct init_state *s, int peer)
 {
 	own_close(&s->peer[peer]);
-	for (int i = 0; i < PROTO_RUNS_MAX; i++)
-		if (s->run[i].used && s->run[i].peer == peer)
-			s->run[i].peer = -1;
+	s->follow[peer].waits = false;
+	for (int i = 0; i < PROTO_RUNS_MAX; i++) {
+		struct init_run *r = &s->run[i];
+
+		if (!r->used || r->peer != peer)
+			continue;
+		r->peer = -1;
+		if (r->live && r->flags & PROTO_TREE && !(r->flags & PROTO_KEPT))
+			init_tree_end(s, r, VERDICT_KILLED);
+	}
 }
 
 /* Receives one message with its descriptors. 0: the other end is gone. -1: nothing usable. */
@@ -209,6 +229,13 @@ static void obey(
 		if (peer >= 0)
 			init_pty_answer(s, peer, rq->run);
 		break;
+	case PROTO_FOLLOW:
+	case PROTO_INPUT:
+	case PROTO_EOF:
+	case PROTO_RESIZE:
+	case PROTO_END:
+		init_live_obey(s, peer, rq);
+		break;
 	case PROTO_FINISH:
 		init_run_kill_all(s, VERDICT_KILLED, NULL);
 		init_reply(s, peer, &quiet);
@@ -247,7 +274,7 @@ enum {
 	POLL_SIGNALS,
 	POLL_PEERS,
 	POLL_RUNS = POLL_PEERS + PROTO_PEERS_MAX,
-	POLL_MAX = POLL_RUNS + PROTO_RUNS_MAX
+	POLL_MAX = POLL_RUNS + 2 * PROTO_RUNS_MAX
 };
 
 static void fill_poll(const struct init_state *s, struct pollfd *p)
@@ -256,9 +283,12 @@ static void fill_poll(const struct init_state *s, struct pollfd *p)
 	p[POLL_SIGNALS] = (struct pollfd){.fd = s->signals, .events = POLLIN};
 	for (int i = 0; i < PROTO_PEERS_MAX; i++)
 		p[POLL_PEERS + i] = (struct pollfd){.fd = s->peer[i], .events = POLLIN};
-	for (int i = 0; i < PROTO_RUNS_MAX; i++)
+	for (int i = 0; i < 2 * PROTO_RUNS_MAX; i++) {
+		const struct init_run *r = &s->run[i / 2];
+
 		p[POLL_RUNS + i] = (struct pollfd){
-			.fd = s->run[i].used ? s->run[i].pipe : -1, .events = POLLIN};
+			.fd = r->used ? r->out[i % 2] : -1, .events = POLLIN};
+	}
 }
 
 /* Serves until the keeper's end of the socket closes: then pid 1 ends, and with it everything. */
@@ -270,6 +300,7 @@ static void serve(struct init_state *s)
 	for (;;) {
 		int wait = init_run_deadlines(s);
 
+		init_live_wake(s);
 		fill_poll(s, p);
 		if (poll(p, POLL_MAX, more ? 0 : wait) < 0 && errno != EINTR)
 			return;
@@ -279,9 +310,9 @@ static void serve(struct init_state *s)
 			else
 				return;
 		}
-		for (int i = 0; i < PROTO_RUNS_MAX; i++)
-			if (p[POLL_RUNS + i].revents && s->run[i].used)
-				init_run_pump(&s->run[i]);
+		for (int i = 0; i < 2 * PROTO_RUNS_MAX; i++)
+			if (p[POLL_RUNS + i].revents && s->run[i / 2].used)
+				init_run_pump(&s->run[i / 2], i % 2);
 		if (more || p[POLL_SIGNALS].revents)
 			more = drain_signals(s);
 		for (int i = 0; i < PROTO_PEERS_MAX; i++)

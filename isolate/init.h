@@ -13,6 +13,7 @@
 #include "isolate/err.h"
 #include "isolate/plan.h"
 #include "isolate/proto.h"
+#include "isolate/spool.h"
 
 /* Builds the mounts of the plan and pivots into them, so that no path of the host is left. *null
  * becomes the new /dev/null, opened for reading; *user a descriptor for init_root_quotas(). No
@@ -50,23 +51,37 @@ void init_usage_tell(const struct init_usage *start, struct result *r);
 struct init_run {
 	bool used, live; /* live: no verdict sent yet */
 	int peer;        /* index of the socket that asked, -1 when it has gone */
-	uint32_t id;
+	uint32_t id, flags;
 	int pid;
-	int pipe;  /* read end, -1: STDIO or closed */
-	int spool; /* -1: output is dropped */
+	int out[2];        /* to read its output from, or its standard error; -1: STDIO or closed */
+	int input;         /* to write its input to; -1: none. Of a terminal a copy of out[0] */
+	int spool;         /* -1: output is dropped, or goes to kept */
+	struct spool kept; /* of a KEPT run until its verdict; owns its descriptor */
+	uint32_t signalled; /* the last signal that came from outside */
+	bool forced;        /* ended by us: with this verdict */
+	uint32_t verdict;
 	uint64_t output_max, output_bytes, output_kept;
 	uint64_t start_us, deadline_us; /* monotonic; deadline 0 = none */
 	struct rusage usage;            /* once it is reaped */
 	struct init_usage before;       /* when it started */
 };
 
+/* A peer that waits for output. */
+struct init_follow {
+	bool waits;
+	uint32_t run;
+	uint64_t offset;
+};
+
 struct init_state {
 	const struct plan *plan;
 	int keeper, signals;
+	int proc;     /* /proc as it was before any command */
 	int watch[4]; /* sysvipc tables and a socket for the watchdog, until READY; see init.c */
 	int null; /* the sandbox's /dev/null, opened where no tenant's link or mode is in the way */
 	int peer[PROTO_PEERS_MAX]; /* -1: free */
 	bool finishing[PROTO_PEERS_MAX];
+	struct init_follow follow[PROTO_PEERS_MAX];
 	struct init_run run[PROTO_RUNS_MAX];
 };
 
@@ -74,8 +89,12 @@ struct init_state {
 void init_run_start(
 	struct init_state *s, int peer, const struct proto_request *rq, int *fds, unsigned nfds);
 
-/* Moves what the pipe holds to the spool, or drops it; closes the pipe at its end. */
-void init_run_pump(struct init_run *r);
+/* Moves what its pipe (0, or 1 of standard error) holds to the spool, or drops it; closes the pipe at
+ * its end. */
+void init_run_pump(struct init_run *r, int which);
+
+/* The run with a kept output that has this number; NULL: it has ended. */
+struct init_run *init_run_kept(struct init_state *s, uint32_t run);
 
 /* Reaps children that ended and answers for those that were commands; true: there may be more,
  * left for the next round so that a storm of them cannot delay a deadline. */
@@ -85,7 +104,7 @@ bool init_run_reap(struct init_state *s);
 void init_run_kill_all(struct init_state *s, uint32_t verdict, const struct init_run *cause);
 
 /* Sends a signal to the process group of the peer's command, when it still runs. */
-void init_run_signal(const struct init_state *s, int peer, uint32_t run, uint32_t sig);
+void init_run_signal(struct init_state *s, int peer, uint32_t run, uint32_t sig);
 
 /* Kills all when a deadline has passed; returns the milliseconds to the next one, -1 = none. */
 int init_run_deadlines(struct init_state *s);
@@ -94,5 +113,18 @@ void init_reply(const struct init_state *s, int peer, const struct proto_reply *
 
 /* Makes a pseudo terminal and answers with its master (init_pty.c). */
 void init_pty_answer(const struct init_state *s, int peer, uint32_t run);
+/* The same for a command of ours: its master, and its slave. */
+int init_pty_pair(uint32_t rows, uint32_t cols, int *slave, struct err *e);
+void init_pty_resize(int master, uint32_t rows, uint32_t cols);
+/* Answers with one descriptor. */
+void init_reply_fd(const struct init_state *s, int peer, const struct proto_reply *r, int fd);
+
+/* init_live.c: what any peer may ask about a run with a kept output. */
+void init_live_obey(struct init_state *s, int peer, const struct proto_request *rq);
+void init_live_wake(struct init_state *s); /* answers who waited for what is there now */
+
+/* Ends a run and all descendants that are still linked to it, whatever they do meanwhile; those of
+ * others live on. The verdict is told when it is reaped. init_tree.c */
+void init_tree_end(struct init_state *s, struct init_run *r, uint32_t verdict);
 
 #endif

@@ -27,28 +27,54 @@ static int open_master(struct err *e)
 
 void init_pty_answer(const struct init_state *s, int peer, uint32_t run)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} ctl = {{0}};
 	struct proto_reply rp = {.op = PROTO_PTY_OPEN, .run = run};
 	OWN_FD master = open_master(&rp.err);
-	struct iovec iov = {&rp, sizeof rp};
-	struct msghdr m = {.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = ctl.buf,
-		.msg_controllen = sizeof ctl.buf};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
 	if (master < 0) {
 		rp.op = PROTO_FAILED;
 		init_reply(s, peer, &rp);
 		return;
 	}
+	init_reply_fd(s, peer, &rp, master);
+}
+
+void init_pty_resize(int master, uint32_t rows, uint32_t cols)
+{
+	struct winsize w = {.ws_row = (unsigned short)rows, .ws_col = (unsigned short)cols};
+
+	ioctl(master, TIOCSWINSZ, &w); /* a size that nobody takes harms nobody */
+}
+
+int init_pty_pair(uint32_t rows, uint32_t cols, int *slave, struct err *e)
+{
+	OWN_FD master = open_master(e);
+
+	if (master < 0)
+		return -1;
+	init_pty_resize(master, rows, cols);
+	*slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (*slave < 0)
+		return err_set(e, ERR_SETUP, errno, "open a terminal");
+	return take_fd(&master);
+}
+
+void init_reply_fd(const struct init_state *s, int peer, const struct proto_reply *rp, int fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} ctl = {{0}};
+	struct iovec iov = {(void *)(uintptr_t)rp, sizeof *rp};
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = ctl.buf,
+		.msg_controllen = sizeof ctl.buf};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
 	c->cmsg_level = SOL_SOCKET;
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &master, sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
 	/* as in init_reply(): nobody waits for a peer that does not read */
 	if (sendmsg(s->peer[peer], &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return;

@@ -30,11 +30,20 @@ static struct init_run *free_slot(struct init_state *s)
 
 		if (r->live)
 			continue;
-		own_close(&r->pipe); /* a leftover's pipe: its writers get SIGPIPE from now on */
+		own_close(&r->out[0]); /* a leftover's pipe: its writers get SIGPIPE from now on */
+		own_close(&r->out[1]);
 		r->used = false;
 		return r;
 	}
 	return NULL;
+}
+
+static void close_kept(struct init_run *r)
+{
+	int fd = r->kept.fd;
+
+	spool_close(&r->kept);
+	own_close(&fd);
 }
 
 static void run_answer(struct init_state *s, struct init_run *r, uint32_t op, const struct err *err,
@@ -48,8 +57,21 @@ static void run_answer(struct init_state *s, struct init_run *r, uint32_t op, co
 		rp.result = *res;
 	r->live = false;
 	own_close(&r->spool);
-	if (r->pipe < 0)
+	own_close(&r->input);
+	if (r->flags &
+		PROTO_TTY) /* as when a terminal is switched off: who still has it gets SIGHUP */
+		own_close(&r->out[0]);
+	if (r->out[0] < 0 && r->out[1] < 0)
 		r->used = false;
+	if (r->kept.head) {
+		/* Recorded before anybody is told. */
+		spool_end(&r->kept, res, err);
+		close_kept(r);
+		if (op == PROTO_FAILED)
+			init_reply(s, r->peer, &rp);
+		rp.op = PROTO_DONE;
+		r->peer = -2;
+	}
 	init_reply(s, r->peer, &rp);
 }
 
@@ -68,37 +90,133 @@ static int take_stdio(struct start *st, const int *fds)
 	return 0;
 }
 
-/* Opens stdin, stdout and stderr: the caller's, or /dev/null and a pipe that we pump. */
-static int prepare_io(
-	struct init_run *r, struct start *st, bool stdio, int null, int *fds, int pipe_w[1])
+/* A pipe to the command, or from it; our end never blocks. */
+static int make_pipe(int *ours, int *theirs, bool to, struct err *e)
 {
 	int p[2];
 
-	if (stdio)
-		return take_stdio(st, fds + 1);
 	if (pipe2(p, O_CLOEXEC) < 0)
-		return err_set(&st->err, ERR_SETUP, errno, "make a pipe");
-	r->pipe = p[0];
-	pipe_w[0] = p[1];
-	fcntl(r->pipe, F_SETFL, O_NONBLOCK);
+		return err_set(e, ERR_SETUP, errno, "make a pipe");
+	*ours = p[to];
+	*theirs = p[!to];
+	fcntl(*ours, F_SETFL, O_NONBLOCK);
+	return 0;
+}
+
+static int open_terminal(
+	struct init_run *r, struct start *st, const struct proto_request *rq, int hold[3])
+{
+	r->out[0] = init_pty_pair(rq->rows, rq->cols, &hold[0], &st->err);
+	if (r->out[0] < 0)
+		return -1;
+	fcntl(r->out[0], F_SETFL, O_NONBLOCK);
+	r->input = fcntl(r->out[0], F_DUPFD_CLOEXEC, 3);
+	st->fd[0] = st->fd[1] = st->fd[2] = hold[0];
+	st->ctty = true;
+	return r->input < 0 ? err_set(&st->err, ERR_SETUP, errno, "hold a terminal") : 0;
+}
+
+/* The streams of a run with a kept output; hold: our copies of the command's ends. */
+static int open_kept(
+	struct init_run *r, struct start *st, const struct proto_request *rq, int *fds, int hold[3])
+{
+	bool file = rq->flags & PROTO_STDIN_FILE;
+	int fd = take_fd(&fds[1]);
+
+	if (spool_open(&r->kept, fd, true, &st->err) < 0) {
+		own_close(&fd);
+		return -1;
+	}
+	if (rq->flags & PROTO_TTY)
+		return open_terminal(r, st, rq, hold);
+	if (rq->flags & PROTO_STDIN && make_pipe(&r->input, &hold[0], true, &st->err) < 0)
+		return -1;
+	if (make_pipe(&r->out[0], &hold[1], false, &st->err) < 0)
+		return -1;
+	if (!(rq->flags & PROTO_MERGE) && make_pipe(&r->out[1], &hold[2], false, &st->err) < 0)
+		return -1;
+	if (hold[0] >= 0)
+		st->fd[0] = hold[0];
+	else if (file)
+		st->fd[0] = fds[2];
+	st->fd[1] = hold[1];
+	st->fd[2] = rq->flags & PROTO_MERGE ? hold[1] : hold[2];
+	return 0;
+}
+
+/* Opens stdin, stdout and stderr: the caller's, or /dev/null and pipes that we pump. */
+static int prepare_io(struct init_run *r, struct start *st, const struct proto_request *rq,
+	int null, int *fds, int hold[3])
+{
+	if (rq->flags & PROTO_STDIO)
+		return take_stdio(st, fds + 1);
 	st->fd[0] = null;
-	st->fd[1] = st->fd[2] = pipe_w[0];
+	if (rq->flags & PROTO_KEPT)
+		return open_kept(r, st, rq, fds, hold);
+	if (make_pipe(&r->out[0], &hold[1], false, &st->err) < 0)
+		return -1;
+	st->fd[1] = st->fd[2] = hold[1];
 	r->spool = take_fd(&fds[1]);
 	return 0;
+}
+
+static unsigned fds_wanted(uint32_t flags)
+{
+	if (flags & PROTO_STDIO)
+		return 4;
+	return flags & PROTO_KEPT && flags & PROTO_STDIN_FILE ? 3 : 2;
+}
+
+/* A root without the program is its tenant's affair: a verdict, and a shell's own. */
+static void not_executed(struct init_state *s, struct init_run *r, const struct err *why)
+{
+	struct result res = {
+		.verdict = VERDICT_EXIT, .exit_code = why->errnum == ENOENT ? 127 : 126};
+	char text[sizeof why->msg + 32];
+	int n = snprintf(text, sizeof text, "%s: %s\n", why->msg,
+		why->errnum == ENOENT ? "No such file or directory" : "Cannot be executed");
+
+	spool_write(&r->kept, r->out[1] < 0 ? SPOOL_OUTPUT : SPOOL_STDERR, text,
+		n < (int)sizeof text ? (size_t)n : sizeof text - 1);
+	run_answer(s, r, PROTO_DONE, NULL, &res);
+}
+
+static void not_started(struct init_state *s, struct init_run *r, const struct err *why)
+{
+	struct proto_reply rp = {.op = PROTO_STARTED, .run = r->id};
+	int peer = r->peer;
+
+	if (r->kept.head && why->kind == ERR_NOTFOUND) {
+		not_executed(s, r, why);
+		init_reply(s, peer, &rp);
+	} else {
+		own_close(&r->out[0]);
+		own_close(&r->out[1]);
+		run_answer(s, r, PROTO_FAILED, why, NULL);
+	}
+	own_close(&r->out[0]);
+	own_close(&r->out[1]);
+	r->used = false;
 }
 
 void init_run_start(
 	struct init_state *s, int peer, const struct proto_request *rq, int *fds, unsigned nfds)
 {
-	bool stdio = rq->flags & PROTO_STDIO;
 	struct start st = {.plan = s->plan,
 		.shell = rq->flags & PROTO_SHELL,
-		.ctty = stdio && rq->flags & PROTO_CTTY};
-	struct init_run none = {.peer = peer, .id = rq->run, .pipe = -1, .spool = -1};
+		.ctty = (rq->flags & PROTO_STDIO) && (rq->flags & PROTO_CTTY)};
+	struct init_run none = {.peer = peer,
+		.id = rq->run,
+		.flags = rq->flags,
+		.out = {-1, -1},
+		.input = -1,
+		.spool = -1,
+		.kept = SPOOL_NONE};
+	struct proto_reply started = {.op = PROTO_STARTED, .run = rq->run};
 	struct init_run *r = free_slot(s);
-	int pipe_w[1] = {-1};
+	int hold[3] = {-1, -1, -1};
 
-	if (!r || nfds != (stdio ? 4U : 2U)) {
+	if (!r || nfds != fds_wanted(rq->flags)) {
 		err_set(&st.err, r ? ERR_BUG : ERR_LIMIT, 0,
 			r ? "wrong number of descriptors" : "%d commands run already",
 			PROTO_RUNS_MAX);
@@ -111,20 +229,38 @@ void init_run_start(
 	r->start_us = (uint64_t)clock_us();
 	init_usage_read(&r->before);
 	r->deadline_us = rq->timeout_ms ? r->start_us + rq->timeout_ms * 1000 : 0;
-	r->pid = prepare_io(r, &st, stdio, s->null, fds, pipe_w) < 0 ? -1
-								     : init_spawn(&st, rq, fds[0]);
-	own_close(&pipe_w[0]);
+	r->pid = prepare_io(r, &st, rq, s->null, fds, hold) < 0 ? -1 : init_spawn(&st, rq, fds[0]);
+	for (int i = 0; i < 3; i++)
+		own_close(&hold[i]);
 	if (r->pid < 0) {
-		own_close(&r->pipe);
-		run_answer(s, r, PROTO_FAILED, &st.err, NULL);
+		not_started(s, r, &st.err);
+	} else if (r->flags & PROTO_KEPT) {
+		r->peer = -1; /* who asked may go: the verdict is recorded */
+		init_reply(s, peer, &started);
 	}
 }
 
-static void keep_output(struct init_run *r, const char *p, size_t n)
+struct init_run *init_run_kept(struct init_state *s, uint32_t run)
+{
+	for (int i = 0; i < PROTO_RUNS_MAX; i++)
+		if (s->run[i].used && s->run[i].live && s->run[i].kept.head && s->run[i].id == run)
+			return &s->run[i];
+	return NULL;
+}
+
+static void keep_output(struct init_run *r, int which, const char *p, size_t n)
 {
 	uint64_t room = MUTATE("output-cap", r->output_max, UINT64_MAX) - r->output_kept;
 
 	r->output_bytes += n;
+	if (r->kept.head) {
+		spool_write(&r->kept,
+			r->flags & (PROTO_MERGE | PROTO_TTY) ? SPOOL_OUTPUT
+			: which                              ? SPOOL_STDERR
+							     : SPOOL_STDOUT,
+			p, n);
+		return;
+	}
 	if (n > room)
 		n = (size_t)room;
 	while (r->spool >= 0 && n > 0) {
@@ -138,23 +274,29 @@ static void keep_output(struct init_run *r, const char *p, size_t n)
 	}
 }
 
-void init_run_pump(struct init_run *r)
+void init_run_pump(struct init_run *r, int which)
 {
 	static char chunk[PUMP_BYTES];
 
 	/* A bounded number of rounds, so that an endless writer cannot starve the sockets. */
-	for (int i = 0; r->pipe >= 0 && i < 16; i++) {
-		ssize_t n = read(r->pipe, chunk, sizeof chunk);
+	for (int i = 0; r->out[which] >= 0 && i < 16; i++) {
+		ssize_t n = read(r->out[which], chunk, sizeof chunk);
 
-		if (n < 0)
+		if (n < 0 && errno != EIO)
 			return; /* EAGAIN: empty for now */
-		if (n == 0) {
-			own_close(&r->pipe);
-			r->used = r->live;
+		if (n <= 0) {   /* EIO: nobody has the terminal open any more */
+			own_close(&r->out[which]);
+			r->used = r->live || r->out[!which] >= 0;
 			return;
 		}
-		keep_output(r, chunk, (size_t)n);
+		keep_output(r, which, chunk, (size_t)n);
 	}
+}
+
+static void pump_all(struct init_run *r)
+{
+	init_run_pump(r, 0);
+	init_run_pump(r, 1);
 }
 
 static uint64_t timeval_us(const struct timeval *t)
@@ -181,18 +323,26 @@ static void run_ended(struct init_state *s, struct init_run *r, int status, cons
 		.user_us = timeval_us(&u->ru_utime),
 		.system_us = timeval_us(&u->ru_stime),
 		.rss_peak_kib = (uint64_t)u->ru_maxrss,
+		.disk_read_bytes = (uint64_t)u->ru_inblock * 512,
+		.disk_write_bytes = (uint64_t)u->ru_oublock * 512,
 	};
 
 	/* What it wrote before it ended is in the pipe; descendants may go on holding it. A full
 	 * pipe is 64 KiB, one pump is 1 MiB. */
-	init_run_pump(r);
-	if (WIFEXITED(status)) {
+	pump_all(r);
+	if (r->forced) {
+		res.verdict = r->verdict;
+		res.signal = r->verdict == VERDICT_TIMEOUT ? 0 : SIGKILL;
+		res.exit_code = r->verdict == VERDICT_TIMEOUT ? 124 : 128 + SIGKILL;
+	} else if (WIFEXITED(status)) {
 		res.exit_code = WEXITSTATUS(status);
 		res.verdict = res.exit_code ? VERDICT_EXIT : VERDICT_OK;
 	} else {
 		res.signal = WTERMSIG(status);
 		res.exit_code = 128 + res.signal;
-		res.verdict = out_of_cpu_time(s->plan, &res) ? VERDICT_TIMEOUT : VERDICT_SIGNAL;
+		res.verdict = out_of_cpu_time(s->plan, &res)         ? VERDICT_TIMEOUT
+			      : r->signalled == (uint32_t)res.signal ? VERDICT_KILLED
+								     : VERDICT_SIGNAL;
 	}
 	res.output_bytes = r->output_bytes;
 	res.output_kept = r->output_kept;
@@ -228,9 +378,11 @@ static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdic
 		.user_us = timeval_us(&r->usage.ru_utime),
 		.system_us = timeval_us(&r->usage.ru_stime),
 		.rss_peak_kib = (uint64_t)r->usage.ru_maxrss,
+		.disk_read_bytes = (uint64_t)r->usage.ru_inblock * 512,
+		.disk_write_bytes = (uint64_t)r->usage.ru_oublock * 512,
 	};
 
-	init_run_pump(r);
+	pump_all(r);
 	res.output_bytes = r->output_bytes;
 	res.output_kept = r->output_kept;
 	res.truncated = r->output_bytes > r->output_kept;
@@ -259,20 +411,26 @@ void init_run_kill_all(struct init_state *s, uint32_t verdict, const struct init
 
 		if (r->used && r->live)
 			run_killed(s, r, !cause || r == cause ? verdict : VERDICT_KILLED);
-		if (r->used)
-			own_close(&r->pipe);
+		if (r->used) {
+			own_close(&r->out[0]);
+			own_close(&r->out[1]);
+		}
 		r->used = false;
 	}
 }
 
-void init_run_signal(const struct init_state *s, int peer, uint32_t run, uint32_t sig)
+void init_run_signal(struct init_state *s, int peer, uint32_t run, uint32_t sig)
 {
 	for (int i = 0; i < PROTO_RUNS_MAX && sig >= 1 && sig <= 64; i++) {
-		const struct init_run *r = &s->run[i];
+		struct init_run *r = &s->run[i];
 
 		/* Not reaped, and the leader of its session: its group is there and is its own. */
-		if (peer >= 0 && r->used && r->live && r->peer == peer && r->id == run)
-			kill(-r->pid, (int)sig);
+		if (peer < 0 || !r->used || !r->live || r->id != run ||
+			(r->peer != peer && !r->kept.head))
+			continue;
+		if (r->kept.head)
+			r->signalled = sig;
+		kill(-r->pid, (int)sig);
 	}
 }
 
@@ -285,6 +443,10 @@ int init_run_deadlines(struct init_state *s)
 
 		if (!r->used || !r->live || !r->deadline_us || MUTATED("kill-timeout"))
 			continue;
+		if (r->deadline_us <= now && r->flags & PROTO_TREE) {
+			init_tree_end(s, r, VERDICT_TIMEOUT);
+			continue;
+		}
 		if (r->deadline_us <= now) {
 			init_run_kill_all(s, VERDICT_TIMEOUT, r);
 			return -1; /* nothing runs any more */

@@ -40,6 +40,8 @@ struct result {
 	uint64_t memory_peak_bytes; /* most memory at once so far */
 	uint64_t cpu_us;            /* processor time during this run, descendants included */
 	uint64_t throttled_us;      /* waited for the processor limit during this run */
+	/* Of the command and its waited-for children, from and to disks; caches are not counted. */
+	uint64_t disk_read_bytes, disk_write_bytes;
 };
 
 /* "ok", "exit", "signal", ... the words of the API; "unknown" for other numbers. */
