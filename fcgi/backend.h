@@ -13,10 +13,12 @@
 #include "isolate/result.h"
 
 enum { SESSION_ID_LEN = 36, IMAGE_REF_MAX = 255 }; /* id: a random UUID, version 4, in text */
+enum { RUN_ID_LEN = 24 }; /* hexadecimal; in the order of their beginning */
 
 struct session_spec {
 	char image[IMAGE_REF_MAX + 1];
-	bool ephemeral, extract_patch, network, stop_on_idle;
+	bool ephemeral, extract_patch, network;
+	bool live;            /* its sandbox stays between calls */
 	int64_t memory_bytes; /* 0 = none */
 	double cpus;          /* 0 = none */
 	const char *env;      /* NAME=value, each with its NUL, one after the other; borrowed */
@@ -65,6 +67,7 @@ struct image_answer {
 };
 
 struct backend;
+struct live_ops;
 struct session_call; /* one request's hold on one session: lock, sandbox, processes */
 
 struct backend_ops {
@@ -116,6 +119,9 @@ struct backend_ops {
 	 */
 	int (*image)(struct backend *b, enum image_verb verb, const char *ref,
 		struct image_answer *out, struct err *e);
+
+	/* Runs and live sessions; backend_live.h. */
+	const struct live_ops *live;
 
 	/* Fills out, whose facts the caller frees. May wait for the facts, but a bounded time. */
 	int (*system)(struct backend *b, struct system_info *out, struct err *e);

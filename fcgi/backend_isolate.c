@@ -1,5 +1,5 @@
 /* The backend on our own isolator, a worker's side: messages to the keeper, commands to pid 1. */
-#include "fcgi/backend.h"
+#include "fcgi/backend_int.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,16 +24,13 @@ enum {
 	WAIT_STEP_MS = 60000,
 };
 
-struct backend {
-	const struct conf *conf;
-};
-
 struct session_call {
 	int keeper; /* this request's connection: its end ends everything */
 	int client; /* pid 1 */
 	char *env;
 	size_t env_bytes;
 	uint32_t next_run;
+	bool live; /* other commands run beside ours */
 };
 
 static struct backend *isolate_new(const struct conf *c, struct err *e)
@@ -102,6 +99,7 @@ static int isolate_create(
 		.ephemeral = s->ephemeral,
 		.extract_patch = s->extract_patch,
 		.network = s->network,
+		.live = s->live,
 		.env_bytes = (uint32_t)s->env_bytes,
 		.memory_bytes = s->memory_bytes,
 		.cpus = s->cpus};
@@ -175,6 +173,7 @@ static struct session_call *isolate_open(
 		isolate_close(c);
 		return NULL;
 	}
+	c->live = rp.live;
 	info->extract_patch = rp.extract_patch;
 	info->has_baseline = rp.has_baseline;
 	return c;
@@ -221,7 +220,7 @@ static int isolate_exec(
 	const char *argv[] = {s->command, NULL};
 	char dir[4096];
 	struct client_exec x = {.run = ++c->next_run,
-		.flags = PROTO_SHELL,
+		.flags = PROTO_SHELL | (c->live ? PROTO_TREE : 0),
 		.dir = dir,
 		.argv = argv,
 		.env = c->env,
@@ -337,4 +336,5 @@ const struct backend_ops backend_isolate = {
 	.destroy = isolate_destroy,
 	.image = isolate_image,
 	.system = isolate_system,
+	.live = &backend_isolate_live,
 };

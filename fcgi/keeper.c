@@ -219,7 +219,7 @@ static bool idle_out(struct keeper *k)
 {
 	uint64_t now = keeper_now_ms();
 
-	if (!k->on_demand || k->ncalls > 0) {
+	if (!k->on_demand || k->ncalls > 0 || k->nboxes > 0) {
 		k->idle_since_ms = now;
 		return false;
 	}
@@ -233,6 +233,7 @@ static int next_wait(struct keeper *k)
 	int call_in = call_deadline(k);
 	int wait = tick_in < (uint64_t)call_in ? (int)tick_in : call_in;
 	int group_in = group_retry(k);
+	int box_in = box_deadline(k);
 	int disk_in = watch_disk_work(k);
 	int index_in = index_retry(k);
 
@@ -241,6 +242,7 @@ static int next_wait(struct keeper *k)
 
 	wait = group_in < wait ? group_in : wait;
 	wait = index_in < wait ? index_in : wait;
+	wait = box_in < wait ? box_in : wait;
 	if (k->listen_at_ms && now >= k->listen_at_ms) {
 		k->listen_at_ms = 0;
 		set_listening(k, true);

@@ -1,4 +1,7 @@
-/* The life of a sandbox: launched for a call, ready, stopped, gone. See keeper_int.h. */
+/*
+ * The life of a sandbox: launched for a call, ready, stopped, gone. One that is live serves further
+ * calls and runs, and is stopped when it idles. See keeper_int.h.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -7,8 +10,18 @@
 #include <sys/socket.h>
 
 #include "fcgi/keeper_int.h"
+#include "isolate/client.h"
+#include "isolate/fdmsg.h"
+#include "isolate/log.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
+
+enum { ENDING_MS = 5000, IDLE_NONE_MS = 60000 };
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
 
 static struct box *box_new(struct keeper *k, struct call *c)
 {
@@ -25,6 +38,11 @@ static struct box *box_new(struct keeper *k, struct call *c)
 	b->cpu_percent = c->record.cpu_percent;
 	b->layout = c->layout;
 	b->disk.limit = c->disk;
+	b->live = c->record.live || c->rq.op == KEEPER_RUN;
+	if (c->record.live) /* a longer idle time would keep it from expiring */
+		b->keep_ms = 1000 * least((uint64_t)k->conf->sandbox_idle_s,
+					    (uint64_t)k->conf->session_idle_s);
+	LIST_INIT(&b->runs);
 	b->session = c->held;
 	b->session->box = b;
 	b->starter = c;
@@ -44,6 +62,7 @@ static void box_end(struct keeper *k, struct box *b)
 		k->nboxes--;
 	}
 	group_drop(k, b);
+	run_box_gone(k, b);
 	b->over = true;
 	s->box = NULL;
 	s->pinned = true; /* what comes next may let go of it */
@@ -101,19 +120,116 @@ static bool box_stop(struct keeper *k, struct box *b)
 	return false;
 }
 
+void box_kill(struct keeper *k, struct box *b)
+{
+	box_stop(k, b);
+}
+
+bool box_await_end(struct box *b, struct call *c)
+{
+	c->box = b;
+	c->state = CALL_STOP;
+	c->deadline_ms = 0;
+	TAILQ_INSERT_TAIL(&b->enders, c, waiting);
+	return true;
+}
+
 bool stop_sandbox(struct keeper *k, struct call *c)
 {
 	struct box *b = c->box;
 
 	own_close(&c->client);
 	c->box = NULL;
-	if (!b || !box_stop(k, b))
+	if (!b)
 		return false;
+	if (b->live && b->state == BOX_READY) { /* it was a guest */
+		box_idle(k, b);
+		return false;
+	}
+	return box_stop(k, b) && box_await_end(b, c);
+}
+
+bool box_finish(struct keeper *k, struct box *b, struct call *c)
+{
+	struct err e;
+
+	if (b->state == BOX_READY && b->nruns > 0 &&
+		client_send(b->ctl.fd, PROTO_FINISH, &e) == 0) {
+		b->state = BOX_ENDING;
+		b->ending_by_ms = keeper_now_ms() + ENDING_MS;
+	}
+	return (b->state == BOX_ENDING || box_stop(k, b)) && box_await_end(b, c);
+}
+
+bool box_usable(const struct box *b)
+{
+	return b && b->live && b->state == BOX_READY;
+}
+
+/* Whether nobody needs it now. */
+static bool box_idles(const struct box *b)
+{
+	return box_usable(b) && b->nruns == 0 && !b->session->holder;
+}
+
+void box_idle(struct keeper *k, struct box *b)
+{
+	(void)k; /* box_deadline() stops it: whoever calls may still be about to use its session */
+	b->idle_since_ms = keeper_now_ms();
+}
+
+int box_deadline(struct keeper *k)
+{
+	uint64_t now = keeper_now_ms(), next = now + IDLE_NONE_MS;
+	struct box *b, *after;
+
+	for (b = LIST_FIRST(&k->boxes); b; b = after) {
+		uint64_t due = b->state == BOX_ENDING ? b->ending_by_ms
+						      : b->idle_since_ms + b->keep_ms;
+
+		after = LIST_NEXT(b, link);
+		if (b->over || (b->state != BOX_ENDING && !box_idles(b)))
+			continue;
+		if (due <= now)
+			box_stop(k, b);
+		else
+			next = least(next, due);
+	}
+	return (int)(next - now) + 1;
+}
+
+int box_attach(struct box *b, struct err *e)
+{
+	OWN_FD ours = -1, theirs = -1;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(e, ERR_SETUP, errno, "make a socket for a sandbox");
+	ours = pair[0];
+	theirs = pair[1];
+	return client_attach(b->ctl.fd, theirs, e) < 0 ? -1 : take_fd(&ours);
+}
+
+int box_join(struct keeper *k, struct box *b, struct call *c, struct err *e)
+{
+	(void)k;
+	c->client = box_attach(b, e);
+	if (c->client < 0)
+		return -1;
 	c->box = b;
-	c->state = CALL_STOP;
-	c->deadline_ms = 0;
-	TAILQ_INSERT_TAIL(&b->enders, c, waiting);
-	return true;
+	return 0;
+}
+
+/* A live one makes room: the one that idles longest. */
+static void make_room(struct keeper *k)
+{
+	struct box *b, *best = NULL;
+
+	LIST_FOREACH(b, &k->boxes, link)
+	if (box_idles(b) && (!best || b->idle_since_ms < best->idle_since_ms))
+		best = b;
+	if (best)
+		box_stop(k, best);
 }
 
 void box_fail(struct keeper *k, struct box *b, const struct err *e)
@@ -135,8 +251,29 @@ static void box_watched(struct keeper *k, struct box *b, const struct sandbox *r
 		return;
 	}
 	b->state = BOX_READY;
+	b->idle_since_ms = keeper_now_ms();
 	b->starter = NULL;
 	call_ready(k, c);
+}
+
+/* What pid 1 of a live one says: runs have ended, or it has itself. */
+static void live_said(struct keeper *k, struct box *b)
+{
+	struct proto_reply rp;
+	int none, got;
+	unsigned n;
+
+	got = fdmsg_receive(b->ctl.fd, &rp, sizeof rp, &none, 0, &n, MSG_DONTWAIT);
+	if (got < 0 && errno == EAGAIN)
+		return;
+	if (got != 1) {
+		log_line(LOG_WARN, "session %s: its sandbox has ended", b->session->id);
+		box_stop(k, b);
+	} else if (rp.op == PROTO_DONE) {
+		run_done(k, b, rp.run);
+	} else if (rp.op == PROTO_QUIET && b->state == BOX_ENDING) {
+		box_stop(k, b);
+	}
 }
 
 static void box_said(struct keeper *k, struct source *s)
@@ -147,6 +284,10 @@ static void box_said(struct keeper *k, struct source *s)
 	int ns[SANDBOX_NS] = {-1, -1}, got;
 
 	box.ctl = s->fd;
+	if (b->live && b->state != BOX_STARTING) {
+		live_said(k, b);
+		return;
+	}
 	if (b->state != BOX_STARTING) {
 		keeper_unwatch(k, s); /* pid 1 says nothing unasked later: it has ended */
 		return;
@@ -166,9 +307,10 @@ static void box_said(struct keeper *k, struct source *s)
 static int box_launch(struct keeper *k, struct box *b, struct call *c, struct err *e)
 {
 	OWN_FD theirs = -1;
-	int pair[2], ret;
+	int pair[2] = {-1, -1}, ret;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+	if (c->rq.op == KEEPER_OPEN &&
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(e, ERR_SETUP, errno, "make a socket for the session");
 	c->client = pair[0];
 	theirs = pair[1];
@@ -186,6 +328,8 @@ int start_sandbox(struct keeper *k, struct call *c, struct err *e)
 	struct box *b;
 
 	c->since_us = stats_now_us();
+	if (k->nboxes >= (unsigned)k->conf->sandboxes_max)
+		make_room(k); /* for who asks next */
 	if (k->nboxes >= (unsigned)k->conf->sandboxes_max)
 		return err_set(e, ERR_BUSY, EUSERS, "%u sandboxes run already", k->nboxes);
 	b = box_new(k, c);

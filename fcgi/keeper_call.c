@@ -19,7 +19,7 @@ static void close_fds(struct call *c)
 }
 
 /* Sends the answer; the call is idle again, whatever the worker makes of it. */
-static void answer(struct call *c, struct keeper_reply *rp, const int *fds, unsigned nfds)
+void call_answer(struct call *c, struct keeper_reply *rp, const int *fds, unsigned nfds)
 {
 	rp->magic = KEEPER_MAGIC;
 	rp->op = c->rq.op;
@@ -40,6 +40,8 @@ static void finish(struct keeper *k, struct call *c)
 	close_fds(c);
 	own_close(&c->pull_out);
 	session_record_clear(&c->record);
+	if (c->stream)
+		k->nstreams--;
 	lock_release(k, c);
 }
 
@@ -53,7 +55,7 @@ void call_stopped(struct keeper *k, struct call *c)
 	}
 	if (c->failure.kind != ERR_NONE) {
 		c->failure.kind = ERR_NONE;
-		answer(c, &rp, NULL, 0);
+		call_answer(c, &rp, NULL, 0);
 		lock_release(k, c);
 		return;
 	}
@@ -136,7 +138,7 @@ static void created(struct keeper *k, struct call *c, const struct tree_result *
 		rp.approximate |= UNENFORCED_CPUS;
 	else if (c->rq.cpus > 0 && !group_holds(k, CGROUP_CPU))
 		rp.unenforced |= UNENFORCED_CPUS;
-	answer(c, &rp, NULL, 0);
+	call_answer(c, &rp, NULL, 0);
 }
 
 /* Starts the sandbox, after a look at the disk where the last one left a reason for it. */
@@ -183,7 +185,7 @@ static void patched(struct call *c, const struct tree_result *r)
 {
 	struct keeper_reply rp = {.patch_bytes = r->patch_bytes};
 
-	answer(c, &rp, NULL, 0);
+	call_answer(c, &rp, NULL, 0);
 }
 
 static void job_done(struct keeper *k, struct source *s)
@@ -345,7 +347,29 @@ static void do_exists(struct keeper *k, struct call *c)
 
 	if (!session_dir_exists(&k->dirs, c->rq.id))
 		err_set(&rp.err, ERR_NOTFOUND, 0, "no such session");
-	answer(c, &rp, NULL, 0);
+	call_answer(c, &rp, NULL, 0);
+}
+
+/* A live sandbox stays as it is, unless the files are replaced under it. True: c comes back, or has
+ * its answer. */
+static bool open_live(struct keeper *k, struct call *c)
+{
+	struct box *b = c->held->box;
+	struct err e = {0};
+
+	if (!b)
+		return false;
+	if (!box_usable(b))
+		return box_await_end(b, c);
+	if (c->rq.has_archive && b->nruns == 0)
+		return box_finish(k, b, c);
+	if (c->rq.has_archive)
+		err_set(&e, ERR_BUSY, EWOULDBLOCK, "%u runs are in progress", b->nruns);
+	else if (box_join(k, b, c, &e) == 0)
+		call_ready(k, c);
+	if (e.kind != ERR_NONE)
+		call_fail(k, c, &e);
+	return true;
 }
 
 static void do_open(struct keeper *k, struct call *c)
@@ -359,6 +383,8 @@ static void do_open(struct keeper *k, struct call *c)
 		return;
 	}
 	session_dir_touch(&k->dirs, c->held->id);
+	if (open_live(k, c))
+		return;
 	if (!c->rq.has_archive) {
 		begin(k, c);
 		return;
@@ -384,12 +410,17 @@ void call_ready(struct keeper *k, struct call *c)
 	int fds[2] = {c->client, env};
 	struct err e;
 
+	if (c->rq.op == KEEPER_RUN) {
+		run_start(k, c);
+		return;
+	}
+	rp.live = c->box && c->box->live;
 	if (env < 0) {
 		err_set(&e, ERR_SETUP, errno, "open the session's environment");
 		call_fail(k, c, &e);
 		return;
 	}
-	answer(c, &rp, fds, 2);
+	call_answer(c, &rp, fds, 2);
 	own_close(&c->client);
 }
 
@@ -398,7 +429,7 @@ void call_answer_system(struct keeper *k, struct call *c)
 	struct keeper_reply rp = {.op = KEEPER_SYSTEM};
 
 	system_fill(k, &rp);
-	answer(c, &rp, &k->facts.found, k->facts.found >= 0);
+	call_answer(c, &rp, &k->facts.found, k->facts.found >= 0);
 }
 
 /* out: borrowed. */
@@ -409,7 +440,7 @@ void call_answer_image(struct keeper *k, struct call *c, int out, int code)
 	if (c->gone)
 		finish(k, c);
 	else
-		answer(c, &rp, &out, 1);
+		call_answer(c, &rp, &out, 1);
 }
 
 static void do_image(struct keeper *k, struct call *c)
@@ -446,11 +477,45 @@ static void do_destroy(struct keeper *k, struct call *c)
 	struct keeper_reply rp = {.op = KEEPER_DESTROY};
 	bool there = session_dir_exists(&k->dirs, c->held->id);
 
+	if (c->held->box && box_finish(k, c->held->box, c))
+		return;
+
 	if (session_dir_discard(&k->dirs, c->held->id, &rp.err) == 0 && there && k->nsessions > 0)
 		k->nsessions--;
-	answer(c, &rp, NULL, 0);
+	call_answer(c, &rp, NULL, 0);
 	lock_release(k, c);
 	trash_work(k);
+}
+
+/* A run needs a live sandbox. Without the lock c has found one. */
+static void do_run(struct keeper *k, struct call *c)
+{
+	struct session *s = c->held ? c->held : lock_find(k, c->rq.id);
+	struct err e = {0};
+
+	if (s && box_usable(s->box)) {
+		run_start(k, c);
+		return;
+	}
+	if (s && s->box && box_await_end(s->box, c))
+		return;
+	session_record_clear(&c->record);
+	if (session_dir_load(&k->dirs, c->held->id, &c->record, &c->layout, &e) < 0)
+		call_fail(k, c, &e);
+	else
+		begin(k, c);
+}
+
+static void do_stop(struct keeper *k, struct call *c)
+{
+	struct keeper_reply rp = {.op = KEEPER_STOP};
+
+	if (c->held->box && box_finish(k, c->held->box, c))
+		return;
+	if (!session_dir_exists(&k->dirs, c->held->id))
+		err_set(&rp.err, ERR_NOTFOUND, 0, "no such session");
+	call_answer(c, &rp, NULL, 0);
+	lock_release(k, c);
 }
 
 /* Goes on with the message in c->rq, once whatever it waited for is there. */
@@ -461,7 +526,7 @@ static void call_next(struct keeper *k, struct call *c)
 	switch ((enum keeper_op)c->rq.op) {
 	case KEEPER_HEALTH:
 		keeper_stats_refresh(k);
-		answer(c, &rp, NULL, 0);
+		call_answer(c, &rp, NULL, 0);
 		return;
 	case KEEPER_CREATE:
 		do_create(k, c);
@@ -484,6 +549,30 @@ static void call_next(struct keeper *k, struct call *c)
 	case KEEPER_IMAGE:
 		do_image(k, c);
 		return;
+	case KEEPER_RUN:
+		do_run(k, c);
+		return;
+	case KEEPER_RUN_OPEN:
+		run_open(k, c);
+		return;
+	case KEEPER_RUN_FORGET:
+		run_forget(k, c);
+		return;
+	case KEEPER_RUNS:
+		list_runs(k, c);
+		return;
+	case KEEPER_SESSIONS:
+		list_sessions(k, c);
+		return;
+	case KEEPER_STATUS:
+		list_status(k, c);
+		return;
+	case KEEPER_STOP:
+		do_stop(k, c);
+		return;
+	case KEEPER_ENV:
+		list_env(k, c);
+		return;
 	case KEEPER_OP_MAX:
 		break;
 	}
@@ -495,17 +584,51 @@ void call_locked(struct keeper *k, struct call *c)
 	call_next(k, c);
 }
 
+static unsigned fds_wanted(const struct keeper_request *rq)
+{
+	switch (rq->op) {
+	case KEEPER_CREATE:
+		return rq->env_bytes > 0;
+	case KEEPER_OPEN:
+		return rq->has_archive != 0;
+	case KEEPER_PATCH:
+		return 1;
+	case KEEPER_RUN:
+		return rq->flags & PROTO_STDIN_FILE ? 3 : 2;
+	default:
+		return 0;
+	}
+}
+
+/* What a run may be; pid 1 checks the counts against the blob. */
+static bool run_ok(const struct keeper_request *rq)
+{
+	const uint32_t known = PROTO_SHELL | PROTO_MERGE | PROTO_TTY | PROTO_STDIN |
+			       PROTO_STDIN_FILE;
+
+	if (rq->op == KEEPER_RUN)
+		return !(rq->flags & ~known) && rq->about_bytes <= RUN_ABOUT_MAX &&
+		       rq->blob_bytes <= PROTO_BLOB_MAX && rq->rows <= UINT16_MAX &&
+		       rq->cols <= UINT16_MAX && rq->timeout_ms > 0 &&
+		       rq->timeout_ms <= (uint64_t)INT32_MAX * 1000;
+	if (rq->op == KEEPER_RUN_OPEN || rq->op == KEEPER_RUN_FORGET)
+		return run_id_valid(rq->run);
+	return rq->op != KEEPER_SESSIONS || !rq->id[0] || session_id_valid(rq->id);
+}
+
+static bool names_session(uint32_t op)
+{
+	return op == KEEPER_EXISTS || op == KEEPER_OPEN || op == KEEPER_DESTROY ||
+	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_SESSIONS);
+}
+
 static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
 {
 	const struct keeper_request *rq = &c->rq;
-	bool names_session = rq->op == KEEPER_EXISTS || rq->op == KEEPER_OPEN ||
-			     rq->op == KEEPER_DESTROY;
-	unsigned want = (rq->op == KEEPER_CREATE && rq->env_bytes > 0) ||
-			(rq->op == KEEPER_OPEN && rq->has_archive) || rq->op == KEEPER_PATCH;
-
-	if (rq->magic != KEEPER_MAGIC || rq->op == 0 || rq->op >= KEEPER_OP_MAX || nfds != want)
+	if (rq->magic != KEEPER_MAGIC || rq->op == 0 || rq->op >= KEEPER_OP_MAX ||
+		nfds != fds_wanted(rq))
 		return false;
-	if (names_session && !session_id_valid(rq->id))
+	if ((names_session(rq->op) && !session_id_valid(rq->id)) || !run_ok(rq))
 		return false;
 	if (rq->op == KEEPER_IMAGE &&
 		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
@@ -518,6 +641,18 @@ static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
 		return false;
 	/* one session a connection, opened once; who holds one can only ask for its patch */
 	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && !c->box);
+}
+
+/* Whether the message changes the session, or starts its sandbox. A run in a live sandbox does neither. */
+static bool wants_lock(struct keeper *k, const struct call *c)
+{
+	struct session *s = c->rq.op == KEEPER_RUN ? lock_find(k, c->rq.id) : NULL;
+
+	if (c->held)
+		return false;
+	if (c->rq.op == KEEPER_RUN)
+		return !s || !box_usable(s->box);
+	return c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY || c->rq.op == KEEPER_STOP;
 }
 
 static void call_message(struct keeper *k, struct source *s)
@@ -540,7 +675,7 @@ static void call_message(struct keeper *k, struct source *s)
 		hang_up(k, c);
 		return;
 	}
-	if ((c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY) && !c->held) {
+	if (wants_lock(k, c)) {
 		int held = lock_take(k, c, c->rq.id, &e);
 
 		if (held < 0)

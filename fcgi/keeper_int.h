@@ -1,8 +1,9 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox), keeper_box.c
- * (the life of a sandbox), keeper_net.c (its network), keeper_group.c (control groups),
- * keeper_trash.c (expiry, removal), keeper_pull.c and keeper_image.c (images), keeper_index.c (the
- * index), keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted). */
+ * (the life of a sandbox), keeper_run.c (runs in live sandboxes), keeper_list.c (what there is),
+ * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
+ * keeper_pull.c and keeper_image.c (images), keeper_index.c (the index), keeper_system.c (facts),
+ * keeper_watch.c (the watchdog), keeper_stats.c (what is counted). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -12,6 +13,7 @@
 
 #include "fcgi/examiner.h"
 #include "fcgi/keeper_proto.h"
+#include "fcgi/run_dir.h"
 #include "fcgi/session_dir.h"
 #include "fcgi/stats.h"
 #include "fcgi/tree.h"
@@ -66,15 +68,32 @@ TAILQ_HEAD(call_queue, call);
 enum box_state {
 	BOX_STARTING, /* pid 1 builds the root */
 	BOX_READY,
+	BOX_ENDING,   /* pid 1 ends its runs and records it */
 	BOX_STOPPING, /* killed; its processes are being ended by the kernel */
 };
+
+/* A run in progress. */
+struct box_run {
+	LIST_ENTRY(box_run) link;
+	char id[RUN_ID_LEN + 1];
+	uint32_t number;
+	bool forget; /* its files go with it */
+};
+LIST_HEAD(box_run_list, box_run);
 
 /* A sandbox, from its launch to the end of its last process. It belongs to a session. */
 struct box {
 	LIST_ENTRY(box) link;
 	struct session *session;
 	enum box_state state;
-	bool over;                /* to be freed after this round of events */
+	bool over;        /* to be freed after this round of events */
+	bool live;        /* outlives the call that started it */
+	uint64_t keep_ms; /* live: so long without a run and a call */
+	uint64_t idle_since_ms;
+	uint64_t ending_by_ms;    /* BOX_ENDING */
+	struct box_run_list runs; /* of a live one */
+	unsigned nruns;
+	uint32_t last_number;
 	struct call *starter;     /* BOX_STARTING: who waits for it */
 	struct call_queue enders; /* BOX_STOPPING: who wait for its end, each in CALL_STOP */
 	struct source ctl, exit;  /* exit: its pidfd */
@@ -112,6 +131,7 @@ struct call {
 	bool pulled;        /* one try a request */
 	uint32_t job_op;    /* enum tree_op of the job in progress */
 	struct disk_limits disk;
+	bool stream;  /* counted in keeper.nstreams */
 	int pull_out; /* what the puller says */
 	int pull_pid;
 };
@@ -175,7 +195,8 @@ struct keeper {
 	struct call_list calls;
 	struct box_list boxes;
 	struct session_list sessions;
-	unsigned ncalls, nboxes;
+	unsigned ncalls, nboxes, nstreams;
+	uint64_t last_run_us;    /* in the id of a run */
 	size_t nsessions;        /* on disk */
 	struct cgroup delegated; /* dir -1: none, and why is in the log */
 	struct cgroup_box group; /* ours below it; dir -1: limits of whole sandboxes are not held */
@@ -226,6 +247,16 @@ int make_environment(struct keeper *k, const struct image *im, const struct call
 int start_sandbox(struct keeper *k, struct call *c, struct err *e); /* call_ready() follows */
 bool stop_sandbox(struct keeper *k, struct call *c); /* true: call_stopped() follows later */
 void box_fail(struct keeper *k, struct box *b, const struct err *e); /* it does not start */
+bool box_usable(const struct box *b); /* a live one that takes commands; NULL is none */
+/* The call joins in: c->client becomes its socket. */
+int box_join(struct keeper *k, struct box *b, struct call *c, struct err *e);
+int box_attach(struct box *b, struct err *e); /* a new socket of pid 1's */
+void box_kill(struct keeper *k, struct box *b);
+/* Ends it, in order if there are runs; c comes back by call_stopped(). False: it has ended. */
+bool box_finish(struct keeper *k, struct box *b, struct call *c);
+bool box_await_end(struct box *b, struct call *c); /* the same for one that is being ended */
+void box_idle(struct keeper *k, struct box *b);    /* a call or a run of it has ended */
+int box_deadline(struct keeper *k);                /* stops those that idle; ms to the next */
 void box_reap(struct keeper *k); /* frees those that ended in this round of events */
 
 /* keeper_group.c */
@@ -282,6 +313,23 @@ int pull_start(struct keeper *k, struct call *c, struct err *e);
  * Returns a pidfd.
  */
 int pull_spawn(struct keeper *k, char *const *args, int out, int err, int *pid, struct err *e);
+
+/* keeper_run.c */
+void run_start(struct keeper *k, struct call *c);              /* in the live box of the session */
+struct box_run *run_find(const struct box *b, const char *id); /* NULL: not in progress */
+void run_open(struct keeper *k, struct call *c);
+void run_forget(struct keeper *k, struct call *c);
+void run_done(struct keeper *k, struct box *b, uint32_t number); /* pid 1 says so */
+void run_box_gone(struct keeper *k, struct box *b); /* before its session lets go of it */
+
+/* keeper_list.c */
+void list_runs(struct keeper *k, struct call *c);
+void list_sessions(struct keeper *k, struct call *c);
+void list_status(struct keeper *k, struct call *c);
+void list_env(struct keeper *k, struct call *c);
+
+/* keeper_call.c */
+void call_answer(struct call *c, struct keeper_reply *rp, const int *fds, unsigned nfds);
 
 /* keeper_image.c */
 int image_start(struct keeper *k, struct call *c, struct err *e); /* call_answer_image() follows */

@@ -38,7 +38,8 @@ int lock_take(struct keeper *k, struct call *c, const char *id, struct err *e)
 		c->held = s;
 		return 1;
 	}
-	if (s->nwaiters >= (unsigned)k->conf->session_lock_waiters ||
+	/* Runs wait for the sandbox to start, not for one another. */
+	if ((c->rq.op != KEEPER_RUN && s->nwaiters >= (unsigned)k->conf->session_lock_waiters) ||
 		k->conf->session_lock_wait_ms == 0)
 		return err_set(e, ERR_BUSY, EWOULDBLOCK, "session is busy");
 	c->state = CALL_LOCK;

@@ -2,7 +2,8 @@
  * Messages between a worker and the keeper: SOCK_SEQPACKET on STATE/keeper.sock, one connection
  * a request. Fixed size, range-checked by the keeper; text that may be long (the environment)
  * and bytes (archive, patch) travel as descriptors. The end of the connection ends everything
- * the request holds: lock, sandbox, processes.
+ * the request holds: lock, sandbox, processes. Runs and the sandbox of a live session are not the
+ * request's: they stay.
  */
 #ifndef CGIBOX_KEEPER_PROTO_H
 #define CGIBOX_KEEPER_PROTO_H
@@ -12,7 +13,7 @@
 #include "fcgi/backend.h"
 #include "isolate/err.h"
 
-enum { KEEPER_MAGIC = 0x63676b31, KEEPER_FDS_MAX = 2 };
+enum { KEEPER_MAGIC = 0x63676b31, KEEPER_FDS_MAX = 3 };
 #define KEEPER_SOCKET "keeper.sock"
 
 enum keeper_op {
@@ -24,7 +25,28 @@ enum keeper_op {
 	KEEPER_DESTROY, /* id */
 	KEEPER_SYSTEM,  /* Answer: fd the facts of doctor, sealed; none when there are none */
 	KEEPER_IMAGE, /* verb, image. Answer: code; fd what the program `image` wrote, or writes */
+	/* id; fds: command, what GET tells of it, and stdin if flags say so. Answer: run, number;
+	 * fds a socket of pid 1 and the spool */
+	KEEPER_RUN,
+	/* id, run. Answer: number; fds the spool, its description, and, while it runs, a socket */
+	KEEPER_RUN_OPEN,
+	KEEPER_RUN_FORGET, /* id, run: ends it and removes what is kept of it */
+	KEEPER_RUNS,       /* id. Answer: fd rows of run_dir.h */
+	KEEPER_SESSIONS, /* id: the last one known, or ""; limit. Answer: fd of struct session_row */
+	KEEPER_STATUS,   /* id. Answer: row, limits, use */
+	KEEPER_STOP,     /* id: ends its sandbox */
+	KEEPER_ENV,      /* id. Answer: fd its environment; row, limits */
 	KEEPER_OP_MAX,
+};
+
+enum session_state { SESSION_STOPPED, SESSION_STARTING, SESSION_RUNNING, SESSION_STOPPING };
+
+struct session_row {
+	char id[SESSION_ID_LEN + 1];
+	char image[IMAGE_REF_MAX + 1];
+	uint32_t state, live; /* enum session_state */
+	uint32_t runs;        /* in progress */
+	int64_t used;         /* seconds since the epoch */
 };
 
 struct keeper_request {
@@ -34,6 +56,13 @@ struct keeper_request {
 	uint32_t ephemeral, extract_patch, network, has_archive;
 	uint32_t env_bytes;
 	uint32_t verb; /* of KEEPER_IMAGE: enum image_verb */
+	uint32_t live; /* of KEEPER_CREATE */
+	char run[RUN_ID_LEN + 1];
+	uint32_t flags, nargs, nenv, blob_bytes, rows, cols; /* of KEEPER_RUN, as in proto.h */
+	uint32_t about_bytes;                                /* of its description */
+	uint32_t stream; /* of KEEPER_RUN_OPEN: the answer is followed for long */
+	uint32_t limit;  /* of KEEPER_SESSIONS */
+	uint64_t timeout_ms;
 	int64_t memory_bytes;
 	double cpus;
 };
@@ -51,6 +80,13 @@ struct keeper_reply {
 	uint64_t uptime_ms; /* of the keeper */
 	uint32_t sessions, sandboxes;
 	uint32_t means; /* LIMIT_BY_*, see limits.h */
+	/* of runs and live sessions */
+	char run[RUN_ID_LEN + 1];
+	uint32_t number; /* of the run at pid 1; 0: it has ended */
+	uint32_t live;   /* of KEEPER_OPEN: the sandbox stays, other commands run in it */
+	struct session_row row;
+	uint64_t memory_bytes, memory_limit; /* of KEEPER_STATUS; 0 = not known, none */
+	uint32_t processes, cpu_percent;     /* the same */
 };
 
 #endif

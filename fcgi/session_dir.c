@@ -183,6 +183,8 @@ static int write_record(
 		buf_addf(&b, "bind %s\n", im->host_binds[i]);
 	buf_addf(&b, "ephemeral %u\nextract_patch %u\nnetwork %u\n", rq->ephemeral,
 		rq->extract_patch, rq->network);
+	if (rq->live)
+		buf_adds(&b, "live 1\n");
 	buf_addf(&b, "memory_bytes %lld\ncpu_percent %u\nend\n", (long long)rq->memory_bytes,
 		cpu_percent(rq->cpus));
 	if (!buf_ok(&b))
@@ -350,6 +352,8 @@ static int record_line(struct session_record *r, const char *key, const char *va
 		return (r->extract_patch = *value == '1', 0);
 	if (!strcmp(key, "network"))
 		return (r->network = *value == '1', 0);
+	if (!strcmp(key, "live"))
+		return (r->live = *value == '1', 0);
 	if (!strcmp(key, "memory_bytes"))
 		return record_number(value, INT64_MAX, &r->memory_bytes);
 	if (!strcmp(key, "cpu_percent") && record_number(value, CPU_PERCENT_MAX, &n) == 0)

@@ -7,6 +7,7 @@
  *	used          its mtime is the last use
  *	root/upper, root/work    the writable layer of the root
  *	ws/           the workspace (workspace.h)
+ *	runs/         run_dir.h
  *	check         there: to be measured before its next sandbox, it may be over its disk limit
  *
  * It is made as .new-<id> and renamed when complete; it dies by a rename into STATE/trash.
@@ -37,6 +38,7 @@ struct session_record {
 	char **binds; /* host directories shown read-only (image "host") */
 	size_t nbinds;
 	bool ephemeral, extract_patch, network;
+	bool live;             /* its sandbox stays between calls */
 	uint64_t memory_bytes; /* of the whole sandbox; 0 = as sandbox.conf says */
 	uint32_t cpu_percent;  /* 100 = one processor; 0 = as sandbox.conf says */
 };

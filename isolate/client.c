@@ -18,8 +18,7 @@ static int send_request(
 	return 0;
 }
 
-/* Directory, arguments, environment in a memfd; returns it and fills the counts. */
-static int make_blob(const struct client_exec *x, struct proto_request *rq, struct err *e)
+int client_make_blob(const struct client_exec *x, struct proto_request *rq, struct err *e)
 {
 	OWN_BUF b = BUF_INIT(PROTO_BLOB_MAX);
 	OWN_FD fd = memfd_create("command", MFD_CLOEXEC);
@@ -40,7 +39,7 @@ static int make_blob(const struct client_exec *x, struct proto_request *rq, stru
 	return take_fd(&fd);
 }
 
-static int check_reply(struct proto_reply *rp, struct err *e)
+int client_check(struct proto_reply *rp, struct err *e)
 {
 	/* pid 1 lives among hostile processes: believe nothing but numbers in range. */
 	if (rp->err.kind < 0 || rp->err.kind >= ERR_KIND_MAX || rp->result.verdict >= VERDICT_MAX ||
@@ -62,7 +61,7 @@ int client_send_exec(int sock, const struct client_exec *x, struct err *e)
 		.timeout_ms = x->timeout_ms,
 		.output_max_bytes = x->output_max_bytes};
 	unsigned n = x->flags & PROTO_STDIO ? 3 : 1;
-	OWN_FD blob = make_blob(x, &rq, e);
+	OWN_FD blob = client_make_blob(x, &rq, e);
 	int fds[PROTO_FDS_MAX] = {blob, x->fds[0], x->fds[1], x->fds[2]};
 
 	return blob < 0 ? -1 : send_request(sock, &rq, fds, n + 1, e);
@@ -100,7 +99,7 @@ int client_open_pty(int sock, struct err *e)
 		return -1;
 	if (fdmsg_receive(sock, &rp, sizeof rp, &master, 1, &n, 0) <= 0)
 		return err_set(e, ERR_BUSY, EPIPE, "the sandbox ended");
-	if (check_reply(&rp, e) < 0)
+	if (client_check(&rp, e) < 0)
 		return -1;
 	if (rp.op != PROTO_PTY_OPEN || n != 1)
 		return err_set(e, ERR_BUG, 0, "the sandbox answered without a pseudo terminal");
@@ -122,5 +121,5 @@ int client_receive(int sock, struct proto_reply *rp, struct err *e)
 		return err_set(e, ERR_BUSY, EINTR, "wait for the sandbox");
 	if (n != (ssize_t)sizeof *rp)
 		return err_set(e, ERR_BUSY, EPIPE, "the sandbox ended");
-	return check_reply(rp, e);
+	return client_check(rp, e);
 }

@@ -18,6 +18,12 @@ struct client_exec {
 	int fds[3]; /* spool, or stdin, stdout, stderr with PROTO_STDIO; borrowed */
 };
 
+/* Directory, arguments, environment in a memfd, which the caller owns; fills the counts of rq. Worker. */
+int client_make_blob(const struct client_exec *x, struct proto_request *rq, struct err *e);
+
+/* Range-checks a reply; FAILED is returned as -1 with pid 1's error. */
+int client_check(struct proto_reply *rp, struct err *e);
+
 /* Sends EXEC over a socket attached to pid 1. Worker, `cgibox run`. */
 int client_send_exec(int sock, const struct client_exec *x, struct err *e);
 

@@ -52,6 +52,9 @@ struct conf {
 	int64_t sessions_max, sandboxes_max, session_idle_s;
 	int64_t session_lock_wait_ms, session_lock_waiters;
 	int64_t keeper_idle_s;
+	int64_t sandbox_idle_s;
+	int64_t run_spool_max_bytes, runs_kept_max, runs_kept_max_bytes;
+	int64_t stream_heartbeat_s;
 
 	/* commands */
 	int64_t commands_max, command_max_bytes, environment_max_bytes;

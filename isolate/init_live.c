@@ -21,6 +21,7 @@ static void answer_input(
 void init_live_obey(struct init_state *s, int peer, const struct proto_request *rq)
 {
 	struct init_run *r = init_run_kept(s, rq->run);
+	const struct proto_reply done = {.op = PROTO_DONE, .run = rq->run};
 
 	switch (rq->op) {
 	case PROTO_FOLLOW:
@@ -44,6 +45,8 @@ void init_live_obey(struct init_state *s, int peer, const struct proto_request *
 	case PROTO_END:
 		if (r && peer == -2)
 			init_tree_end(s, r, VERDICT_KILLED);
+		else if (peer == -2)
+			init_reply(s, peer, &done);
 		break;
 	}
 }

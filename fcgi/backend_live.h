@@ -1,0 +1,108 @@
+/*
+ * Verbs of live sessions and of runs, which outlive the request that began them. Part of backend.h.
+ */
+#ifndef CGIBOX_BACKEND_LIVE_H
+#define CGIBOX_BACKEND_LIVE_H
+
+#include "fcgi/backend.h"
+#include "isolate/spool.h"
+
+enum run_flags {
+	RUN_MERGE = 1 << 0, /* stdout and stderr are one stream */
+	RUN_TTY = 1 << 1,   /* a terminal of rows and cols */
+	RUN_INPUT = 1 << 2, /* stdin stays open for input() */
+};
+
+struct run_spec {
+	const char *shell;       /* a command for the shell, or NULL: argv */
+	const char *const *argv; /* NULL-ended */
+	const char *workdir;     /* absolute, checked; NULL = /repo */
+	const char *env;         /* NAME=value, each with its NUL; laid over the session's */
+	size_t env_bytes;
+	unsigned flags; /* enum run_flags */
+	uint32_t rows, cols;
+	int64_t timeout_ms; /* > 0 */
+	int stdin_fd; /* borrowed: a file that is read from its start; -1 = /dev/null or as flags say */
+	const char *about; /* text that is kept beside the run, at most 64 KiB */
+	size_t about_bytes;
+};
+
+/* A run as seen from one request. */
+struct run_view {
+	char id[RUN_ID_LEN + 1];
+	struct spool spool; /* what is kept of its output, and its result */
+	int spool_fd, about_fd;
+	/* the backend's own */
+	int keeper, peer;
+	uint32_t number;
+	uint64_t asked;
+	bool asking;
+	char session[SESSION_ID_LEN + 1];
+};
+
+struct session_status {
+	char id[SESSION_ID_LEN + 1];
+	char image[IMAGE_REF_MAX + 1];
+	const char *state; /* "stopped", "starting", "running", "stopping"; static */
+	bool live;
+	unsigned runs;                       /* in progress */
+	int64_t used;                        /* seconds since the epoch */
+	uint64_t memory_bytes, memory_limit; /* in use (0 = not known); 0 = as sandbox.conf says */
+	unsigned processes, cpu_percent;     /* the same */
+};
+
+/* One run of a list. */
+struct run_listed {
+	char id[RUN_ID_LEN + 1];
+	const struct spool_head *head;
+	bool ended;
+	const char *about; /* not NUL-ended */
+	size_t about_bytes;
+};
+
+struct live_ops {
+	/*
+	 * Begins a run, starting the session's sandbox when there is none. 0 once the command has been
+	 * executed, or could not be found, which is a verdict. ERR_NOTFOUND: no such session;
+	 * ERR_BUSY as in backend.h; ERR_REQUEST: workdir. *v is the caller's, for close().
+	 */
+	int (*start)(struct backend *b, const char *session, const struct run_spec *s,
+		struct run_view *v, struct err *e);
+
+	/* Opens a run. stream: it will be followed for long; ERR_BUSY when too many are. ERR_NOTFOUND. */
+	int (*open)(struct backend *b, const char *session, const char *run, bool stream,
+		struct run_view *v, struct err *e);
+	void (*close)(struct run_view *v);
+
+	/*
+	 * Waits until more than `offset` bytes are there or the run has ended: 1. 0: timeout_ms passed.
+	 * -1 with ERR_REQUEST: the connection conn (-1: none) has ended; any other: it cannot be
+	 * followed any more, and nothing is known of its end.
+	 */
+	int (*wait)(struct backend *b, struct run_view *v, uint64_t offset, int timeout_ms,
+		int conn, struct err *e);
+
+	/* A descriptor to write its input to, non-blocking. ERR_NOTFOUND: it has none, or has ended. */
+	int (*input)(struct run_view *v, struct err *e);
+	int (*input_end)(struct run_view *v, struct err *e);
+	int (*signal)(struct run_view *v, int sig, struct err *e);
+	int (*resize)(struct run_view *v, uint32_t rows, uint32_t cols, struct err *e);
+
+	/* Ends it and removes what is kept. */
+	int (*forget)(struct backend *b, const char *session, const char *run, struct err *e);
+
+	/* Calls fn for each run, oldest first. */
+	int (*runs)(struct backend *b, const char *session,
+		void (*fn)(void *arg, const struct run_listed *r), void *arg, struct err *e);
+
+	/* Calls fn for up to `limit` sessions behind the id `after` ("": from the first), sorted by id. */
+	int (*sessions)(struct backend *b, const char *after, unsigned limit,
+		void (*fn)(void *arg, const struct session_status *s), void *arg, struct err *e);
+	int (*status)(
+		struct backend *b, const char *session, struct session_status *out, struct err *e);
+
+	/* Ends the session's sandbox; its files stay. ERR_NOTFOUND; ERR_BUSY with EWOULDBLOCK. */
+	int (*stop)(struct backend *b, const char *session, struct err *e);
+};
+
+#endif

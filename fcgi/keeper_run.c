@@ -1,0 +1,236 @@
+/* Runs in the sandboxes of live sessions: begun here, kept by pid 1, followed by workers. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "fcgi/keeper_int.h"
+#include "isolate/fdmsg.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+
+struct box_run *run_find(const struct box *b, const char *id)
+{
+	struct box_run *r;
+
+	if (!b)
+		return NULL;
+	LIST_FOREACH(r, &b->runs, link)
+	if (!strcmp(r->id, id))
+		return r;
+	return NULL;
+}
+
+static bool active(void *arg, const char *run)
+{
+	return run_find(arg, run) != NULL;
+}
+
+/* Time first, so that names sort as runs began; never twice the same time. */
+static int make_id(struct keeper *k, char id[RUN_ID_LEN + 1], struct err *e)
+{
+	struct timespec t;
+	uint64_t us;
+	uint32_t r;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	us = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+	k->last_run_us = us > k->last_run_us ? us : k->last_run_us + 1;
+	if (getrandom(&r, sizeof r, 0) != (ssize_t)sizeof r)
+		return err_set(e, ERR_SETUP, errno, "get random bytes");
+	snprintf(id, RUN_ID_LEN + 1, "%016llx%08x", (unsigned long long)k->last_run_us, r);
+	return 0;
+}
+
+/* The command goes to pid 1 from here: nobody else ever has a spool to write to. */
+static int send_exec(const struct call *c, int sock, uint32_t number, int spool, struct err *e)
+{
+	const struct keeper_request *q = &c->rq;
+	struct proto_request rq = {.op = PROTO_EXEC,
+		.run = number,
+		.flags = q->flags | PROTO_KEPT | PROTO_TREE,
+		.nargs = q->nargs,
+		.nenv = q->nenv,
+		.blob_bytes = q->blob_bytes,
+		.timeout_ms = q->timeout_ms,
+		.rows = q->rows,
+		.cols = q->cols};
+	int fds[3] = {c->fd[0], spool, c->fd[2]};
+
+	if (fdmsg_send(sock, &rq, sizeof rq, fds, c->fd[2] < 0 ? 2 : 3, MSG_DONTWAIT) < 0)
+		return err_set(e, ERR_BUSY, EPIPE, "the sandbox does not take a command");
+	return 0;
+}
+
+static int begin(struct keeper *k, struct call *c, struct box *b, struct box_run *r, int *sock,
+	struct err *e)
+{
+	const struct conf *f = k->conf;
+	const char *id = b->session->id;
+	OWN_FD spool = -1;
+
+	run_dir_prune(&k->dirs, id, (size_t)f->runs_kept_max - 1, (uint64_t)f->runs_kept_max_bytes,
+		active, b);
+	if (watch_disk_room(k, e) < 0 || make_id(k, r->id, e) < 0)
+		return -1;
+	spool = run_dir_make(&k->dirs, id, r->id, c->fd[1], c->rq.about_bytes,
+		(uint64_t)f->run_spool_max_bytes, e);
+	if (spool < 0)
+		return -1;
+	*sock = box_attach(b, e);
+	if (*sock >= 0 && send_exec(c, *sock, r->number, spool, e) == 0)
+		return run_dir_open(&k->dirs, id, r->id, "spool", O_RDONLY);
+	run_dir_remove(&k->dirs, id, r->id, &(struct err){0});
+	return -1;
+}
+
+void run_start(struct keeper *k, struct call *c)
+{
+	struct box *b = c->held ? c->held->box : lock_find(k, c->rq.id)->box;
+	OWN_MEM struct box_run *r = calloc(1, sizeof *r);
+	struct keeper_reply rp = {.op = KEEPER_RUN};
+	struct err e = {0};
+	OWN_FD sock = -1, spool = -1;
+
+	if (b->nruns >= PROTO_RUNS_MAX)
+		err_set(&e, ERR_BUSY, EUSERS, "%u runs are in progress", b->nruns);
+	else if (!r)
+		err_set(&e, ERR_SETUP, ENOMEM, "start a run");
+	if (r)
+		r->number = PROTO_RUN_KEPT + ++b->last_number % PROTO_RUN_KEPT;
+	if (e.kind == ERR_NONE && (spool = begin(k, c, b, r, &sock, &e)) < 0 && e.kind == ERR_NONE)
+		err_set(&e, ERR_SETUP, errno, "open a spool");
+	if (e.kind != ERR_NONE) {
+		call_fail(k, c, &e);
+		return;
+	}
+	memcpy(rp.run, r->id, sizeof rp.run);
+	rp.number = r->number;
+	LIST_INSERT_HEAD(&b->runs, r, link);
+	take_ptr(&r);
+	b->nruns++;
+	call_answer(c, &rp, (int[]){sock, spool}, 2);
+	c->box = NULL; /* the run holds it from here on */
+	lock_release(k, c);
+}
+
+/* What is left of one that has ended, or will never be told of. */
+static void drop(struct keeper *k, struct box *b, struct box_run *r)
+{
+	struct err e;
+
+	if (r->forget && run_dir_remove(&k->dirs, b->session->id, r->id, &e) < 0)
+		log_err(LOG_WARN, &e, "run %s", r->id);
+	LIST_REMOVE(r, link);
+	free(r);
+	b->nruns--;
+}
+
+void run_done(struct keeper *k, struct box *b, uint32_t number)
+{
+	struct box_run *r;
+
+	LIST_FOREACH(r, &b->runs, link)
+	if (r->number == number)
+		break;
+	if (!r)
+		return;
+	drop(k, b, r);
+	session_dir_touch(&k->dirs, b->session->id);
+	if (b->nruns == 0)
+		box_idle(k, b);
+}
+
+void run_box_gone(struct keeper *k, struct box *b)
+{
+	struct box_run *r;
+
+	while ((r = LIST_FIRST(&b->runs))) {
+		run_dir_interrupt(&k->dirs, b->session->id, r->id);
+		drop(k, b, r);
+	}
+}
+
+static bool streams_full(struct keeper *k, struct call *c, struct err *e)
+{
+	unsigned max = (unsigned)k->conf->workers_max / 2;
+
+	if (!c->rq.stream || c->stream)
+		return false;
+	if (k->nstreams >= (max ? max : 1)) {
+		err_set(e, ERR_BUSY, EUSERS, "%u streams are open", k->nstreams);
+		return true;
+	}
+	c->stream = true;
+	k->nstreams++;
+	return false;
+}
+
+/* Answers with what is kept of it and, while it runs, a socket to follow it by. */
+static int answer_open(
+	struct keeper *k, struct call *c, const struct box_run *r, int sock, struct err *e)
+{
+	struct keeper_reply rp = {.op = KEEPER_RUN_OPEN, .number = r ? r->number : 0};
+	OWN_FD about = -1, spool = -1;
+
+	if (!r)
+		run_dir_interrupt(&k->dirs, c->rq.id, c->rq.run); /* unless it has its verdict */
+	spool = run_dir_open(&k->dirs, c->rq.id, c->rq.run, "spool", O_RDONLY);
+	about = run_dir_open(&k->dirs, c->rq.id, c->rq.run, "about", O_RDONLY);
+	if (spool < 0 || about < 0)
+		return err_set(e, errno == ENOENT ? ERR_NOTFOUND : ERR_SETUP, errno, "open a run");
+	memcpy(rp.run, c->rq.run, sizeof rp.run);
+	call_answer(c, &rp, (int[]){spool, about, sock}, r ? 3 : 2);
+	return 0;
+}
+
+void run_open(struct keeper *k, struct call *c)
+{
+	struct session *s = lock_find(k, c->rq.id);
+	struct box *b = s ? s->box : NULL;
+	struct box_run *r = run_find(b, c->rq.run);
+	struct err e = {0};
+	OWN_FD sock = -1;
+
+	if (r && r->forget)
+		err_set(&e, ERR_NOTFOUND, ENOENT, "the run is being removed");
+	if (e.kind == ERR_NONE && r && box_usable(b) && (sock = box_attach(b, &e)) < 0) {
+		e.kind = ERR_NONE; /* pid 1 is gone, and how is known in a moment */
+		box_kill(k, b);
+		s = lock_find(k, c->rq.id);
+		b = s ? s->box : NULL;
+		r = run_find(b, c->rq.run);
+	}
+	if (e.kind == ERR_NONE && r && sock < 0) {
+		box_await_end(b, c);
+		return;
+	}
+	if (e.kind != ERR_NONE || streams_full(k, c, &e) || answer_open(k, c, r, sock, &e) < 0)
+		call_fail(k, c, &e);
+}
+
+void run_forget(struct keeper *k, struct call *c)
+{
+	struct session *s = lock_find(k, c->rq.id);
+	struct box_run *r = run_find(s ? s->box : NULL, c->rq.run);
+	OWN_FD there = run_dir_open(&k->dirs, c->rq.id, c->rq.run, "spool", O_PATH);
+	struct keeper_reply rp = {.op = KEEPER_RUN_FORGET};
+	struct proto_request rq = {.op = PROTO_END};
+
+	if (there < 0 || (r && r->forget)) {
+		err_set(&rp.err, ERR_NOTFOUND, ENOENT, "no such run");
+	} else if (r) {
+		r->forget = true;
+		rq.run = r->number;
+		/* One that does not take it is being ended as a whole. */
+		if (fdmsg_send(s->box->ctl.fd, &rq, sizeof rq, NULL, 0, MSG_DONTWAIT) < 0)
+			log_line(LOG_INFO, "run %s: %s", r->id, strerror(errno));
+	} else {
+		run_dir_remove(&k->dirs, c->rq.id, c->rq.run, &rp.err);
+	}
+	call_answer(c, &rp, NULL, 0);
+}
