@@ -1,4 +1,6 @@
 /* Runs and live sessions on our own isolator, a worker's side. */
+#include "fcgi/backend_live.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -120,6 +122,7 @@ static int send_run(struct run_view *v, const struct run_spec *s, const struct b
 		.nenv = counts.nenv,
 		.blob_bytes = counts.blob_bytes,
 		.about_bytes = (uint32_t)s->about_bytes,
+		.stream = s->stream,
 		.rows = s->rows,
 		.cols = s->cols,
 		.timeout_ms = (uint64_t)s->timeout_ms};
@@ -390,7 +393,7 @@ static void fill_status(const struct session_row *row, struct session_status *ou
 static int live_sessions(struct backend *b, const char *after, unsigned limit,
 	void (*fn)(void *arg, const struct session_status *s), void *arg, struct err *e)
 {
-	struct keeper_request rq = {.op = KEEPER_SESSIONS, .limit = limit};
+	struct keeper_request rq = {.op = KEEPER_LIST, .limit = limit};
 	struct keeper_reply rp;
 	OWN_FD fd = -1;
 	OWN_MEM char *p = NULL;

@@ -22,6 +22,7 @@ struct run_spec {
 	unsigned flags; /* enum run_flags */
 	uint32_t rows, cols;
 	int64_t timeout_ms; /* > 0 */
+	bool stream;        /* its output will be followed for long; ERR_BUSY when too much is */
 	int stdin_fd; /* borrowed: a file that is read from its start; -1 = /dev/null or as flags say */
 	const char *about; /* text that is kept beside the run, at most 64 KiB */
 	size_t about_bytes;

@@ -10,6 +10,7 @@
 #include "fcgi/backend.h"
 #include "fcgi/body.h"
 #include "fcgi/http.h"
+#include "fcgi/url.h"
 #include "isolate/conf.h"
 
 /* One request on its way through a dialect; everything is borrowed. */

@@ -29,15 +29,18 @@ enum http_method {
 
 struct http_request {
 	enum http_method method;
-	const char *uri;          /* REQUEST_URI as sent: path and query, still encoded */
-	const char *content_type; /* NULL when absent */
-	int64_t content_length;   /* -1 when absent; already checked to be a number >= 0 */
-	const char *api_key;      /* X-API-Key, NULL when absent */
+	const char *uri;           /* REQUEST_URI as sent: path and query, still encoded */
+	const char *content_type;  /* NULL when absent */
+	int64_t content_length;    /* -1 when absent; already checked to be a number >= 0 */
+	const char *api_key;       /* X-API-Key, NULL when absent */
+	const char *accept;        /* NULL when absent */
+	const char *last_event_id; /* the same */
 	const char *remote_addr;
 	const char *authorization; /* Authorization, NULL when absent */
 	bool forwarded;            /* a proxy says that it asks for somebody else */
 	const char *given_id;      /* X-Request-Id as the client sent it, NULL when absent */
 	const char *request_id;    /* the client's when it is a safe token, else ours */
+	int conn;                  /* the connection, to see its end; -1 = none */
 	struct trace *trace;       /* what the log and the counters learn; NULL: nothing */
 
 	/*
@@ -57,6 +60,12 @@ struct http_response;
  */
 typedef void http_line_fn(struct http_response *rs, const char *line, struct buf *out);
 
+/*
+ * What comes next of a stream, appended to out, which is sent before the next call. 1: there may be
+ * more, 0: that was all, -1: the client is gone. May wait, but not longer than a heartbeat.
+ */
+typedef int http_more_fn(struct http_response *rs, struct buf *out);
+
 struct http_response {
 	int status;               /* 0 until set */
 	const char *content_type; /* static string; NULL when there is no body */
@@ -69,7 +78,10 @@ struct http_response {
 	int64_t stream_bytes;     /* negative: to its end */
 	int stream;               /* owned then, closed by the worker */
 	const void *line_arg;
-	bool line_ended; /* of line() alone */
+	bool line_ended;    /* of line() alone */
+	http_more_fn *more; /* not NULL: asked again and again behind the body */
+	void *more_arg;
+	void (*more_end)(void *arg); /* frees more_arg, whatever became of the stream */
 	struct buf body; /* owned; set .max before use; freed by the caller of app_handle */
 };
 

@@ -561,7 +561,7 @@ static void call_next(struct keeper *k, struct call *c)
 	case KEEPER_RUNS:
 		list_runs(k, c);
 		return;
-	case KEEPER_SESSIONS:
+	case KEEPER_LIST:
 		list_sessions(k, c);
 		return;
 	case KEEPER_STATUS:
@@ -613,13 +613,13 @@ static bool run_ok(const struct keeper_request *rq)
 		       rq->timeout_ms <= (uint64_t)INT32_MAX * 1000;
 	if (rq->op == KEEPER_RUN_OPEN || rq->op == KEEPER_RUN_FORGET)
 		return run_id_valid(rq->run);
-	return rq->op != KEEPER_SESSIONS || !rq->id[0] || session_id_valid(rq->id);
+	return rq->op != KEEPER_LIST || !rq->id[0] || session_id_valid(rq->id);
 }
 
 static bool names_session(uint32_t op)
 {
 	return op == KEEPER_EXISTS || op == KEEPER_OPEN || op == KEEPER_DESTROY ||
-	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_SESSIONS);
+	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST);
 }
 
 static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)

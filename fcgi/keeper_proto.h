@@ -32,10 +32,10 @@ enum keeper_op {
 	KEEPER_RUN_OPEN,
 	KEEPER_RUN_FORGET, /* id, run: ends it and removes what is kept of it */
 	KEEPER_RUNS,       /* id. Answer: fd rows of run_dir.h */
-	KEEPER_SESSIONS, /* id: the last one known, or ""; limit. Answer: fd of struct session_row */
-	KEEPER_STATUS,   /* id. Answer: row, limits, use */
-	KEEPER_STOP,     /* id: ends its sandbox */
-	KEEPER_ENV,      /* id. Answer: fd its environment; row, limits */
+	KEEPER_LIST,   /* id: the last one known, or ""; limit. Answer: fd of struct session_row */
+	KEEPER_STATUS, /* id. Answer: row, limits, use */
+	KEEPER_STOP,   /* id: ends its sandbox */
+	KEEPER_ENV,    /* id. Answer: fd its environment; row, limits */
 	KEEPER_OP_MAX,
 };
 
@@ -61,7 +61,7 @@ struct keeper_request {
 	uint32_t flags, nargs, nenv, blob_bytes, rows, cols; /* of KEEPER_RUN, as in proto.h */
 	uint32_t about_bytes;                                /* of its description */
 	uint32_t stream; /* of KEEPER_RUN_OPEN: the answer is followed for long */
-	uint32_t limit;  /* of KEEPER_SESSIONS */
+	uint32_t limit;  /* of KEEPER_LIST */
 	uint64_t timeout_ms;
 	int64_t memory_bytes;
 	double cpus;

@@ -88,6 +88,8 @@ static int begin(struct keeper *k, struct call *c, struct box *b, struct box_run
 	return -1;
 }
 
+static bool streams_full(struct keeper *k, struct call *c, struct err *e);
+
 void run_start(struct keeper *k, struct call *c)
 {
 	struct box *b = c->held ? c->held->box : lock_find(k, c->rq.id)->box;
@@ -100,6 +102,8 @@ void run_start(struct keeper *k, struct call *c)
 		err_set(&e, ERR_BUSY, EUSERS, "%u runs are in progress", b->nruns);
 	else if (!r)
 		err_set(&e, ERR_SETUP, ENOMEM, "start a run");
+	else
+		streams_full(k, c, &e);
 	if (r)
 		r->number = PROTO_RUN_KEPT + ++b->last_number % PROTO_RUN_KEPT;
 	if (e.kind == ERR_NONE && (spool = begin(k, c, b, r, &sock, &e)) < 0 && e.kind == ERR_NONE)

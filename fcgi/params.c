@@ -129,6 +129,8 @@ int params_take(struct http_request *rq, char *const *envp, struct err *e)
 		return err_set(e, ERR_REQUEST, 0, "a control byte or blank in REQUEST_URI");
 	rq->content_type = type && *type ? type : NULL;
 	rq->api_key = param_get(envp, "HTTP_X_API_KEY");
+	rq->accept = param_get(envp, "HTTP_ACCEPT");
+	rq->last_event_id = param_get(envp, "HTTP_LAST_EVENT_ID");
 	rq->remote_addr = param_get(envp, "REMOTE_ADDR");
 	rq->authorization = param_get(envp, "HTTP_AUTHORIZATION");
 	rq->forwarded = param_get(envp, "HTTP_FORWARDED") ||

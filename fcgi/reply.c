@@ -13,7 +13,8 @@ enum {
 	DETAIL_MAX = 1024,
 	PIECE = 1 << 20,
 	RAW_PIECE = 1 << 16,
-	STREAM_LINE_MAX = 1 << 16
+	STREAM_LINE_MAX = 1 << 16,
+	MORE_MAX = 1 << 20
 };
 
 static const struct {
@@ -80,7 +81,7 @@ static int add_headers(struct buf *b, const struct request *q, const struct http
 			add_header(b, "Content-Type", rs->content_type);
 		if (rs->raw && rs->stream_bytes >= 0)
 			buf_addf(b, "Content-Length: %lld\r\n", (long long)rs->stream_bytes);
-		else if (!rs->line && !rs->raw)
+		else if (!rs->line && !rs->raw && !rs->more)
 			buf_addf(b, "Content-Length: %zu\r\n", rs->body.len);
 	}
 	if (rs->allow)
@@ -91,6 +92,10 @@ static int add_headers(struct buf *b, const struct request *q, const struct http
 		add_header(b, "Location", rs->location);
 	if (rs->headers.len)
 		buf_add(b, rs->headers.p, rs->headers.len);
+	if (rs->more) { /* nginx looks at the first, others at the second */
+		add_header(b, "X-Accel-Buffering", "no");
+		add_header(b, "Cache-Control", "no-cache, no-transform");
+	}
 	add_header(b, "X-Content-Type-Options", "nosniff");
 	add_header(b, "X-Request-Id", q->id);
 	buf_adds(b, "\r\n");
@@ -103,6 +108,7 @@ static void make_500(struct http_response *rs)
 		own_close(&rs->stream);
 	rs->line = NULL;
 	rs->raw = false;
+	rs->more = NULL;
 	buf_clear(&rs->headers);
 	buf_clear(&rs->body);
 	rs->body = BUF_INIT(64);
@@ -209,6 +215,24 @@ static int put_raw(struct request *q, struct http_response *rs, struct err *e)
 	return 0;
 }
 
+static int put_more(struct request *q, struct http_response *rs, struct err *e)
+{
+	int more = 1;
+
+	if (flush(q, e) < 0)
+		return -1;
+	while (more > 0) {
+		OWN_BUF out = BUF_INIT(MORE_MAX);
+
+		more = rs->more(rs, &out);
+		if (!buf_ok(&out))
+			return err_set(e, ERR_SETUP, 0, "no memory for a stream");
+		if (out.len > 0 && (put(q, out.p, out.len, e) < 0 || flush(q, e) < 0))
+			return -1;
+	}
+	return more < 0 ? err_set(e, ERR_REQUEST, 0, "the client has gone") : 0;
+}
+
 int reply_send(struct request *q, struct http_response *rs, struct err *e)
 {
 	OWN_BUF head = BUF_INIT(HEADERS_MAX);
@@ -226,6 +250,8 @@ int reply_send(struct request *q, struct http_response *rs, struct err *e)
 	if (rs->line && put_stream(q, rs, e) < 0)
 		return -1;
 	if (rs->raw && q->http.method != HTTP_HEAD && put_raw(q, rs, e) < 0)
+		return -1;
+	if (rs->more && q->http.method != HTTP_HEAD && put_more(q, rs, e) < 0)
 		return -1;
 	/* END_REQUEST: before it the server must not take the answer for complete. */
 	FCGX_FClose(q->fcgi.err);

@@ -354,6 +354,7 @@ static int fill_http(struct request *q, size_t pairs, struct err *e)
 	if (trace_id_ok(q->http.given_id))
 		memcpy(q->id, q->http.given_id, strlen(q->http.given_id) + 1);
 	q->http.request_id = q->id;
+	q->http.conn = q->fd;
 	q->http.read = body_read;
 	q->http.read_arg = q;
 	return 0;

@@ -5,6 +5,7 @@
 #include "fcgi/dialects/daiv.h"
 #include "fcgi/dialects/kweaver.h"
 #include "fcgi/dialects/native.h"
+#include "fcgi/dialects/native_runs.h"
 #include "isolate/own.h"
 
 static int64_t kweaver_mode(const struct conf *c)
@@ -20,6 +21,7 @@ static const struct {
 	{daiv_routes, &daiv_nroutes, NULL},
 	{native_routes, &native_nroutes, NULL},
 	{native_image_routes, &native_nimage_routes, NULL},
+	{native_run_routes, &native_nrun_routes, NULL},
 	{native_metrics_routes, &native_nmetrics_routes, NULL},
 	{kweaver_routes, &kweaver_nroutes, kweaver_mode},
 };

@@ -86,37 +86,3 @@ int url_parse(const char *uri, struct url *out, struct err *e)
 	}
 	return 0;
 }
-
-static long decode_value(const char *in, size_t n, char *out, size_t size)
-{
-	size_t room = n;
-	long len;
-
-	for (size_t i = 0; i < n; i++)
-		room -= in[i] == '%' && room >= 2 ? 2 : 0;
-	len = room < size ? decode_segment(in, n, out) : -1;
-	if (len < 0)
-		return -2;
-	for (size_t i = 0, o = 0; i < n; i++, o++) {
-		if (in[i] == '+')
-			out[o] = ' ';
-		i += in[i] == '%' ? 2 : 0;
-	}
-	return len;
-}
-
-long url_query(const char *uri, const char *name, char *out, size_t size)
-{
-	const char *p = uri + url_path_length(uri);
-	size_t len = strlen(name);
-
-	while (*p == '?' || *p == '&') {
-		size_t n = strcspn(++p, "&#");
-
-		if (n >= len && !memcmp(p, name, len) && (n == len || p[len] == '='))
-			return n == len ? decode_value("", 0, out, size)
-					: decode_value(p + len + 1, n - len - 1, out, size);
-		p += n;
-	}
-	return -1;
-}

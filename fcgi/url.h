@@ -30,11 +30,4 @@ int url_parse(const char *uri, struct url *out, struct err *e);
 /* Number of bytes of uri before its query. */
 size_t url_path_length(const char *uri);
 
-/*
- * The value of the parameter name in uri's query, decoded ("+" is a blank) and NUL-ended: its
- * length. The first one counts. -1: it is not there; -2: a broken escape, a NUL, no UTF-8, or more
- * than size - 1 bytes.
- */
-long url_query(const char *uri, const char *name, char *out, size_t size);
-
 #endif

@@ -150,7 +150,7 @@ static void answer(struct worker *w, struct request *q, enum request_fate fate, 
 	w->trace.status = rs.status;
 	w->trace.cut = true;
 	if (rc == 0) {
-		note(w->pair, rs.line || rs.raw ? NOTE_STREAM : NOTE_REPLY);
+		note(w->pair, rs.line || rs.raw || rs.more ? NOTE_STREAM : NOTE_REPLY);
 		if (reply_send(q, &rs, e) < 0)
 			log_err(LOG_INFO, e, "request %s", q->id);
 		else
@@ -158,6 +158,8 @@ static void answer(struct worker *w, struct request *q, enum request_fate fate, 
 	}
 	if (rs.line || rs.raw)
 		own_close(&rs.stream);
+	if (rs.more_end)
+		rs.more_end(rs.more_arg);
 	buf_clear(&rs.headers);
 	buf_clear(&rs.body);
 }

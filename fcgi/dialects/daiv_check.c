@@ -119,6 +119,7 @@ enum {
 	C_MEMORY,
 	C_CPUS,
 	C_DOCKERFILE,
+	C_LIVE,
 	C_MAX,
 };
 
@@ -132,6 +133,7 @@ static const struct schema_field create_fields[C_MAX] = {
 	[C_MEMORY] = {"memory_bytes", SCHEMA_INT, false, true, check_at_least_0, NULL},
 	[C_CPUS] = {"cpus", SCHEMA_FLOAT, false, true, check_at_least_0, NULL},
 	[C_DOCKERFILE] = {"dockerfile", SCHEMA_ANY, false, true, check_dockerfile, NULL},
+	[C_LIVE] = {"live", SCHEMA_BOOL, false, true, NULL, NULL}, /* not the original's */
 };
 
 unsigned daiv_check_create(struct dialect_call *c, struct daiv_create *out)
@@ -157,6 +159,7 @@ unsigned daiv_check_create(struct dialect_call *c, struct daiv_create *out)
 						   : v[C_PERSIST].given && !v[C_PERSIST].b;
 	out->spec.extract_patch = v[C_PATCH].b;
 	out->spec.network = v[C_NETWORK].b;
+	out->spec.live = v[C_LIVE].b;
 	out->spec.memory_bytes = v[C_MEMORY].i;
 	out->spec.cpus = v[C_CPUS].d;
 	out->spec.env = out->env.p;

@@ -9,7 +9,7 @@
 
 #include "fcgi/json_out.h"
 #include "fcgi/schema.h"
-#include "fcgi/url.h"
+#include "fcgi/query.h"
 #include "images/own_json.h"
 #include "isolate/own.h"
 
@@ -88,14 +88,14 @@ int kw_query_number(struct dialect_call *c, const char *name, int64_t fallback, 
 	int64_t max, bool clamp, int64_t *out)
 {
 	char value[64] = "", msg[96], *end = value;
-	long n = url_query(c->rq->uri, name, value, sizeof value);
+	int n = query_get(c->rq->uri, name, value, sizeof value);
 
 	*out = fallback;
-	if (n == -1)
+	if (n == 0)
 		return 0;
-	if (n > 0)
+	if (n > 0 && *value)
 		*out = strtoll(value, &end, 10);
-	if (n <= 0 || *end) {
+	if (n < 0 || !*value || *end) {
 		refuse_query(c, name, "int_parsing",
 			"Input should be a valid integer, unable to parse string as an integer",
 			value);

@@ -9,7 +9,7 @@
 #include "fcgi/dialects/kweaver.h"
 #include "fcgi/env_merge.h"
 #include "fcgi/schema.h"
-#include "fcgi/url.h"
+#include "fcgi/query.h"
 #include "images/own_json.h"
 #include "images/store.h"
 #include "isolate/own.h"
@@ -467,8 +467,8 @@ void kw_sessions_list(struct dialect_call *c)
 		return;
 	q.limit = (uint32_t)limit;
 	q.offset = (uint32_t)offset;
-	if (url_query(c->rq->uri, "status", q.status, sizeof q.status) == -2 ||
-		url_query(c->rq->uri, "template_id", q.tag, sizeof q.tag) == -2)
+	if (query_get(c->rq->uri, "status", q.status, sizeof q.status) < 0 ||
+		query_get(c->rq->uri, "template_id", q.tag, sizeof q.tag) < 0)
 		snprintf(q.status, sizeof q.status, "?"); /* nothing has such a name */
 	if (kw_ask(c, &q, NULL, &a, &list, &e) < 0)
 		return;

@@ -61,42 +61,8 @@ static void test_case(size_t i)
 	is_str(rc == 0 ? joined : e.msg, cases[i].joined, cases[i].uri);
 }
 
-static const struct {
-	const char *uri, *name;
-	long len;
-	const char *value;
-} queries[] = {
-	{"/a?x=1&y=2", "y", 1, "2"},
-	{"/a?x=1&x=2", "x", 1, "1"},
-	{"/a?xx=1", "x", -1, NULL},
-	{"/a?x", "x", 0, ""},
-	{"/a?x=", "x", 0, ""},
-	{"/a?x=a+b%2Bc%20", "x", 6, "a b+c "},
-	{"/a?x=%C3%A9+", "x", 3, "\xc3\xa9 "},
-	{"/a?x=%zz", "x", -2, NULL},
-	{"/a?x=%00", "x", -2, NULL},
-	{"/a?x=%ff", "x", -2, NULL},
-	{"/a?x=1234567", "x", 7, "1234567"},
-	{"/a?x=12345678", "x", -2, NULL},
-	{"/a?x=1#y=2", "y", -1, NULL},
-	{"/a#?x=1", "x", -1, NULL},
-	{"/a", "x", -1, NULL},
-};
-
-static void test_queries(void)
-{
-	for (size_t i = 0; i < NELEM(queries); i++) {
-		char value[8] = "";
-		long n = url_query(queries[i].uri, queries[i].name, value, sizeof value);
-
-		ok(n == queries[i].len && (n < 0 || !strcmp(value, queries[i].value)),
-			"%s of %s: %ld \"%s\"", queries[i].name, queries[i].uri, n, value);
-	}
-}
-
 int main(void)
 {
-	test_queries();
 	char longest[URL_PATH_MAX + 8];
 	struct err e = {0};
 	struct url u;
