@@ -120,11 +120,11 @@ struct backend_ops {
 	int (*image)(struct backend *b, enum image_verb verb, const char *ref,
 		struct image_answer *out, struct err *e);
 
-	/* Runs and live sessions; backend_live.h. */
-	const struct live_ops *live;
-
 	/* Fills out, whose facts the caller frees. May wait for the facts, but a bounded time. */
 	int (*system)(struct backend *b, struct system_info *out, struct err *e);
+
+	/* Runs and live sessions; backend_live.h. */
+	const struct live_ops *live;
 };
 
 extern const struct backend_ops backend_isolate;

@@ -28,6 +28,7 @@ const struct limit limit_table[] = {
 	SERVICE(sessions_max),
 	SERVICE(sandboxes_max),
 	SERVICE(session_idle_s),
+	SERVICE(sandbox_idle_s),
 	SERVICE(body_max_bytes),
 	SERVICE(json_max_bytes),
 	/* commands */
@@ -37,6 +38,9 @@ const struct limit limit_table[] = {
 	SERVICE(command_timeout_s),
 	SERVICE(command_timeout_max_s),
 	SERVICE(output_max_bytes),
+	SERVICE(run_spool_max_bytes),
+	SERVICE(runs_kept_max),
+	SERVICE(runs_kept_max_bytes),
 	/* one process */
 	KERNEL(files_open_max),
 	KERNEL(file_max_bytes),

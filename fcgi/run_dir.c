@@ -170,6 +170,20 @@ static uint64_t disk_of(struct session_dirs *d, const char *id, const char *run)
 	return fd < 0 || fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
+/* What a killed keeper has begun: the one that asks begins none meanwhile. */
+static void sweep_unfinished(int runs)
+{
+	int fd = openat(runs, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	OWN_DIR h = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	if (!h)
+		own_close(&fd);
+	while (h && (de = readdir(h)))
+		if (!strncmp(de->d_name, ".new-", 5))
+			remove_at(runs, de->d_name);
+}
+
 void run_dir_prune(struct session_dirs *d, const char *id, size_t keep, uint64_t bytes,
 	bool (*active)(void *arg, const char *run), void *arg)
 {
@@ -178,6 +192,8 @@ void run_dir_prune(struct session_dirs *d, const char *id, size_t keep, uint64_t
 	OWN_MEM char *list = run_dir_list(d, id, &n);
 	uint64_t sum = 0;
 
+	if (runs >= 0)
+		sweep_unfinished(runs);
 	/* From the newest to the oldest. */
 	while (list && runs >= 0 && n-- > 0) {
 		const char *run = list + n * (RUN_ID_LEN + 1);

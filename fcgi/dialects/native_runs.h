@@ -57,6 +57,7 @@ int native_feed(
 	const struct dialect_call *c, int fd, const char *p, size_t n, size_t *done, struct err *e);
 
 /* native_sessions.c */
+uint64_t native_least(uint64_t own, int64_t max); /* the limit in force; 0 = none */
 void native_sessions(struct dialect_call *c);
 void native_status(struct dialect_call *c);
 void native_stop(struct dialect_call *c);

@@ -69,7 +69,7 @@ static void put_number(struct buf *b, const char *name, uint64_t v)
 		buf_adds(b, "null");
 }
 
-static uint64_t least(uint64_t own, int64_t max)
+uint64_t native_least(uint64_t own, int64_t max)
 {
 	return !own || (max > 0 && (uint64_t)max < own) ? (uint64_t)max : own;
 }
@@ -97,9 +97,9 @@ void native_status(struct dialect_call *c)
 	buf_addc(p.b, '{');
 	put_session(p.b, &s);
 	buf_adds(p.b, ",\"limits\":{");
-	put_number(p.b, "memory_bytes", least(s.memory_limit, c->conf->memory_max_bytes));
+	put_number(p.b, "memory_bytes", native_least(s.memory_limit, c->conf->memory_max_bytes));
 	buf_addc(p.b, ',');
-	put_number(p.b, "cpu_percent", least(s.cpu_percent, c->conf->cpu_max_percent));
+	put_number(p.b, "cpu_percent", native_least(s.cpu_percent, c->conf->cpu_max_percent));
 	buf_addf(p.b, ",\"processes\":%lld,\"disk_bytes\":%lld,\"idle_s\":%lld}",
 		(long long)c->conf->processes_max, (long long)c->conf->session_disk_max_bytes,
 		(long long)c->conf->sandbox_idle_s);

@@ -184,7 +184,7 @@ static void put_flag(struct buf *b, const char *name, bool on)
 }
 
 /* What GET tells later. Values of variables are not among it: they may be secrets. */
-static void describe(struct start *s)
+static void describe(struct start *s, const struct session_status *of)
 {
 	const struct conf *f = s->c->conf;
 	struct buf *b = &s->about;
@@ -210,7 +210,8 @@ static void describe(struct start *s)
 	buf_addf(b,
 		"\"processes\":%lld,\"memory_bytes\":%lld,\"memory_process_bytes\":%lld,"
 		"\"file_bytes\":%lld,\"disk_bytes\":%lld,\"cpu_time_s\":%lld}}",
-		(long long)f->processes_max, (long long)f->memory_max_bytes,
+		(long long)f->processes_max,
+		(long long)native_least(of->memory_limit, f->memory_max_bytes),
 		(long long)f->memory_process_max_bytes, (long long)f->file_max_bytes,
 		(long long)f->session_disk_max_bytes, (long long)f->cpu_time_max_s);
 	s->spec.about = b->p;
@@ -341,6 +342,7 @@ static void answer(struct start *s, struct run_view *v)
 static void begin(struct start *s)
 {
 	struct dialect_call *c = s->c;
+	struct session_status of;
 	struct err e = {0};
 	struct run_view v;
 	OWN_FD in = -1;
@@ -350,7 +352,11 @@ static void begin(struct start *s)
 		dialect_detail(c, 422, e.msg);
 		return;
 	}
-	describe(s);
+	if (c->ops->live->status(c->backend, c->param, &of, &e) < 0) {
+		native_run_fail(c, &e, "look at a session");
+		return;
+	}
+	describe(s, &of);
 	if (!buf_ok(&s->about) || s->about.len > ABOUT_MAX)
 		err_set(&e, ERR_REQUEST, 0, "the request cannot be described");
 	in = e.kind == ERR_NONE ? open_stdin(s, &e) : -1;

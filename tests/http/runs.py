@@ -158,9 +158,9 @@ def streams(at):
     ok(s.headers["Content-Type"].startswith("text/event-stream"), "SSE")
     ok("id: 13\nevent: output\ndata: {" in raw and "first" not in raw and "event: exit" in raw,
        "goes on behind Last-Event-ID", raw)
-    begun = [t for t, e in first_byte(at)]
-    ok(min(begun) < 0.05, "the first output arrives within 50 ms (best of %d: %.1f ms)"
-       % (len(begun), 1000 * min(begun)))
+    begun = sorted(t for t, e in first_byte(at))
+    ok(begun[len(begun) // 2] < 0.05, "the first output arrives within 50 ms (median of %d: %.1f ms)"
+       % (len(begun), 1000 * begun[len(begun) // 2]))
 
 
 def first_byte(at):
