@@ -178,8 +178,8 @@ static void send_signal(struct dialect_call *c)
 
 static void resize(struct dialect_call *c)
 {
-	static const struct schema_field fields[] = {
-		{"rows", SCHEMA_INT, true, false, NULL}, {"cols", SCHEMA_INT, true, false, NULL}};
+	static const struct schema_field fields[] = {{"rows", SCHEMA_INT, true, false, NULL, NULL},
+		{"cols", SCHEMA_INT, true, false, NULL, NULL}};
 	struct schema_value s[NELEM(fields)];
 	struct run_view v;
 	struct err e = {0};

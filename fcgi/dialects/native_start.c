@@ -32,17 +32,17 @@ enum {
 };
 
 static const struct schema_field fields[F_MAX] = {
-	[F_COMMAND] = {"command", SCHEMA_STRING, false, true, NULL},
-	[F_ARGV] = {"argv", SCHEMA_STRING_LIST, false, true, NULL},
-	[F_ENV] = {"env", SCHEMA_STRING_MAP, false, true, NULL},
-	[F_WORKDIR] = {"workdir", SCHEMA_STRING, false, true, NULL},
-	[F_TIMEOUT] = {"timeout", SCHEMA_FLOAT, false, true, NULL},
-	[F_STDIN] = {"stdin", SCHEMA_STRING, false, true, NULL},
-	[F_STDIN_OPEN] = {"stdin_open", SCHEMA_BOOL, false, true, NULL},
-	[F_PTY] = {"pty", SCHEMA_ANY, false, true, NULL},
-	[F_MERGE] = {"merge", SCHEMA_BOOL, false, true, NULL},
-	[F_DETACH] = {"detach", SCHEMA_BOOL, false, true, NULL},
-	[F_STREAM] = {"stream", SCHEMA_BOOL, false, true, NULL},
+	[F_COMMAND] = {"command", SCHEMA_STRING, false, true, NULL, NULL},
+	[F_ARGV] = {"argv", SCHEMA_STRING_LIST, false, true, NULL, NULL},
+	[F_ENV] = {"env", SCHEMA_STRING_MAP, false, true, NULL, NULL},
+	[F_WORKDIR] = {"workdir", SCHEMA_STRING, false, true, NULL, NULL},
+	[F_TIMEOUT] = {"timeout", SCHEMA_FLOAT, false, true, NULL, NULL},
+	[F_STDIN] = {"stdin", SCHEMA_STRING, false, true, NULL, NULL},
+	[F_STDIN_OPEN] = {"stdin_open", SCHEMA_BOOL, false, true, NULL, NULL},
+	[F_PTY] = {"pty", SCHEMA_ANY, false, true, NULL, NULL},
+	[F_MERGE] = {"merge", SCHEMA_BOOL, false, true, NULL, NULL},
+	[F_DETACH] = {"detach", SCHEMA_BOOL, false, true, NULL, NULL},
+	[F_STREAM] = {"stream", SCHEMA_BOOL, false, true, NULL, NULL},
 };
 
 /* One request on its way to a run. */

@@ -83,8 +83,8 @@ static void feed_raw(struct dialect_call *c, struct run_view *v, int fd)
 enum { F_DATA, F_EOF, F_MAX };
 
 static const struct schema_field fields[F_MAX] = {
-	[F_DATA] = {"data", SCHEMA_STRING, false, true, NULL},
-	[F_EOF] = {"eof", SCHEMA_BOOL, false, true, NULL},
+	[F_DATA] = {"data", SCHEMA_STRING, false, true, NULL, NULL},
+	[F_EOF] = {"eof", SCHEMA_BOOL, false, true, NULL, NULL},
 };
 
 static void feed_json(struct dialect_call *c, struct run_view *v, int fd)
