@@ -420,6 +420,75 @@ static void guests(struct service *s, const char *id)
 	LIVE->close(&v);
 }
 
+/* The watchdog's verdict, which ends all that runs, and not the sandbox. */
+static void memory(struct service *s)
+{
+	struct session_spec spec = {.image = "host", .live = true, .memory_bytes = 64 << 20};
+	struct session_made m = {0};
+	struct run_view v;
+	struct result r;
+	struct err e = {0};
+	char out[64];
+
+	ops->create(s->b, &spec, &m, &e);
+	start_run(s, m.id, "head -c 500000000 /dev/zero | tail -c 400000000 | sleep 20", &v);
+	r = finish(s, &v, -1, out, sizeof out);
+	ok(r.verdict == VERDICT_MEMORY, "too much memory: the verdict is recorded (%u)", r.verdict);
+	LIVE->close(&v);
+	start_run(s, m.id, "echo next", &v);
+	ok(finish(s, &v, -1, out, sizeof out).verdict == VERDICT_OK && !strcmp(out, "next\n"),
+		"the next run runs");
+	LIVE->close(&v);
+	ops->destroy(s->b, m.id, &e);
+}
+
+/* More runs than are kept. */
+static void pruned(struct service *s)
+{
+	struct session_made m = made(s, true);
+	struct run_view v;
+	struct err e = {0};
+	char first[RUN_ID_LEN + 1] = "", out[8];
+	unsigned n = 0;
+
+	for (int i = 0; i < 6; i++) { /* runs_kept_max is 4 */
+		start_run(s, m.id, "echo x", &v);
+		if (i == 0)
+			memcpy(first, v.id, sizeof first);
+		finish(s, &v, -1, out, sizeof out);
+		LIVE->close(&v);
+	}
+	LIVE->runs(s->b, m.id, count, &n, &e);
+	ok(n == 4, "as many runs as may be are kept (%u)", n);
+	ok(LIVE->open(s->b, m.id, first, false, &v, &e) < 0 && e.kind == ERR_NOTFOUND,
+		"the oldest has gone");
+	ops->destroy(s->b, m.id, &e);
+}
+
+/* workers_max is 6: three may stream. */
+static void streamers(struct service *s, const char *id)
+{
+	struct run_view run, v[4];
+	struct err e = {0};
+	char out[8];
+
+	start_run(s, id, "echo x", &run);
+	finish(s, &run, -1, out, sizeof out);
+	for (int i = 0; i < 3; i++)
+		ok(LIVE->open(s->b, id, run.id, true, &v[i], &e) == 0, "stream %d", i + 1);
+	ok(LIVE->open(s->b, id, run.id, true, &v[3], &e) < 0 && e.kind == ERR_BUSY,
+		"one more than half of the workers is refused");
+	ok(LIVE->open(s->b, id, run.id, false, &v[3], &e) == 0, "a look at it is not");
+	LIVE->close(&v[3]);
+	LIVE->close(&v[0]);
+	for (int i = 0; i < 50 && LIVE->open(s->b, id, run.id, true, &v[0], &e) < 0; i++)
+		poll(NULL, 0, 20);
+	ok(v[0].keeper >= 0, "one that ends makes room");
+	for (int i = 0; i < 3; i++)
+		LIVE->close(&v[i]);
+	LIVE->close(&run);
+}
+
 static void spools(struct service *s, const char *id)
 {
 	struct run_view v;
@@ -444,7 +513,8 @@ static void spools(struct service *s, const char *id)
 int main(void)
 {
 	static const char *const keys[][2] = {{"sandbox_idle_s", "1"},
-		{"run_spool_max_bytes", "65536"}, {"workers_max", "6"}, {NULL, NULL}};
+		{"run_spool_max_bytes", "65536"}, {"workers_max", "6"}, {"runs_kept_max", "4"},
+		{NULL, NULL}};
 	struct session_made m;
 	struct service s;
 	struct err e;
@@ -462,9 +532,12 @@ int main(void)
 	failures(&s, m.id);
 	guests(&s, m.id);
 	spools(&s, m.id);
+	streamers(&s, m.id);
 	ops->destroy(s.b, m.id, &e);
 	stops(&s);
 	by_runs(&s);
+	pruned(&s);
+	memory(&s);
 	interrupted(&s);
 	close_service(&s);
 	return done();
