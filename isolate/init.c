@@ -73,13 +73,6 @@ static int open_watch(struct init_state *s, struct err *e)
 		       : 0;
 }
 
-/* By which descendants are found: later a tenant's link or mode may be in the way. */
-static int open_proc(struct init_state *s, struct err *e)
-{
-	s->proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return s->proc < 0 ? err_set(e, ERR_SETUP, errno, "open /proc") : 0;
-}
-
 static int settle(struct init_state *s, struct err *e)
 {
 	const struct plan *p = s->plan;
@@ -95,7 +88,7 @@ static int settle(struct init_state *s, struct err *e)
 	/* Commands cannot run before all of this is in; pasta starts while the root is built, and
 	 * makes namespaces of its own before the quotas forbid that. */
 	if (choose_cpus(p, e) < 0 || init_net_begin(&net, p, s->keeper, e) < 0 ||
-		init_root_build(p, &s->null, &user, e) < 0 || open_proc(s, e) < 0 ||
+		init_root_build(p, &s->null, &user, e) < 0 ||
 		init_net_end(&net, s->keeper, e) < 0 || init_root_quotas(user, e) < 0 ||
 		open_watch(s, e) < 0)
 		return -1;

@@ -76,7 +76,6 @@ struct init_follow {
 struct init_state {
 	const struct plan *plan;
 	int keeper, signals;
-	int proc;     /* /proc as it was before any command */
 	int watch[4]; /* sysvipc tables and a socket for the watchdog, until READY; see init.c */
 	int null; /* the sandbox's /dev/null, opened where no tenant's link or mode is in the way */
 	int peer[PROTO_PEERS_MAX]; /* -1: free */

@@ -130,7 +130,14 @@ static bool kill_marked(struct table *t, const struct table *before)
 void init_tree_end(struct init_state *s, struct init_run *r, uint32_t verdict)
 {
 	static struct table tables[2];
+	/* A mount point of ours, in whose place no link can come. */
+	OWN_FD proc = open("/proc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
+	/* A tenant that took the search permission off its root loses all. */
+	if (proc < 0) {
+		init_run_kill_all(s, verdict, r);
+		return;
+	}
 	if (!r->forced) {
 		r->forced = true;
 		r->verdict = verdict;
@@ -140,7 +147,7 @@ void init_tree_end(struct init_state *s, struct init_run *r, uint32_t verdict)
 	 * is killed forks no more, so a round that meets nobody new was the last one. */
 	tables[1].n = 0;
 	for (int i = 0; i < ROUNDS_MAX; i++) {
-		read_table(s->proc, &tables[i & 1]);
+		read_table(proc, &tables[i & 1]);
 		mark(&tables[i & 1], r->pid);
 		if (!kill_marked(&tables[i & 1], &tables[!(i & 1)]))
 			break;
