@@ -1,0 +1,80 @@
+#include "tests/bench/box.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "isolate/client.h"
+#include "isolate/own.h"
+
+int box_maker_open(struct box_maker *m, const char *root, const char *staging, struct err *e)
+{
+	m->root = root;
+	m->staging = staging;
+	return launcher_open(&m->launcher, e);
+}
+
+void box_maker_close(struct box_maker *m)
+{
+	launcher_close(&m->launcher);
+}
+
+int box_start(const struct box_maker *m, bool host_network, struct box *b, struct err *e)
+{
+	int pair[2];
+
+	b->sandbox = SANDBOX_NONE;
+	b->client = -1;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(e, ERR_SETUP, errno, "socket pair");
+	b->client = pair[0];
+	struct launch w = {.uid = 1000,
+		.gid = 1000,
+		.hostname = "bench",
+		.staging = m->staging,
+		.host_network = host_network,
+		.client_fd = pair[1],
+		.root = {.kind = PLAN_OVERLAY,
+			.flags = PLAN_TMPFS_UPPER,
+			.lowers = &m->root,
+			.nlowers = 1,
+			.bytes = 1 << 26,
+			.inodes = 10000},
+		.processes_max = 512,
+		.files_open_max = 1024,
+		.shm_bytes = 1 << 20,
+		.shm_inodes = 100};
+	int ret = sandbox_start(&m->launcher, &w, &b->sandbox, e);
+
+	close(pair[1]);
+	return ret < 0 ? ret : sandbox_wait_ready(&b->sandbox, 60000, e);
+}
+
+int box_exec(struct box *b, const char *const *argv, struct err *e)
+{
+	static const char env[] = "PATH=/usr/bin:/bin";
+	OWN_FD spool = memfd_create("spool", MFD_CLOEXEC);
+	struct client_exec x = {.dir = "/",
+		.argv = argv,
+		.env = env,
+		.env_bytes = sizeof env,
+		.output_max_bytes = 1 << 20,
+		.fds = {spool, -1, -1}};
+	struct proto_reply rp;
+
+	if (spool < 0)
+		return err_set(e, ERR_SETUP, errno, "spool");
+	if (client_send_exec(b->client, &x, e) < 0 || client_receive(b->client, &rp, e) < 0)
+		return -1;
+	if (rp.result.verdict != VERDICT_OK)
+		return err_set(e, ERR_SETUP, 0, "%s ended with %d", argv[0], rp.result.exit_code);
+	return 0;
+}
+
+void box_stop(struct box *b)
+{
+	sandbox_stop(&b->sandbox);
+	own_close(&b->client);
+}
