@@ -15,8 +15,9 @@ def meminfo():
 
 
 def used(m):
-    """KiB that are neither free nor a cache of files: processes, kernel, tmpfs."""
-    return m["MemTotal"] - m["MemFree"] - m["Buffers"] - m["Cached"] + m["Shmem"] - m["SReclaimable"]
+    """KiB that are neither free nor a cache of files: processes, kernel with all slab (what live mounts pin counts as
+    reclaimable, too), tmpfs."""
+    return m["MemTotal"] - m["MemFree"] - m["Buffers"] - m["Cached"] + m["Shmem"]
 
 
 def descendants(pid):
@@ -122,5 +123,5 @@ class Section:
     def close(self):
         for service, *_ in self.services:
             service.stop()
-        self.results.note("A parked sandbox: what %d of them take of the machine's memory (processes, kernel and tmpfs; not caches that can be "
-                          "dropped), divided by %d. Others who use the machine at the time disturb it." % (self.n, self.n))
+        self.results.note("A parked sandbox: what %d of them take of the machine's memory (processes, kernel and tmpfs; not the page "
+                          "cache), divided by %d. Others who use the machine at the time disturb it." % (self.n, self.n))

@@ -32,7 +32,8 @@ class Place:
         self.own(self.shm)
         self.make_dir("home")
         self.env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin", "HOME": self.home, "LC_ALL": "C.UTF-8",
-                    "XDG_RUNTIME_DIR": self.make_dir("runtime"), "TMPDIR": self.make_dir("tmp"), "USER": "bench"}
+                    "XDG_RUNTIME_DIR": self.make_dir("runtime"), "TMPDIR": self.make_dir("tmp"), "USER": "bench",
+                    "CGIBOX_STATE_DIR": self.make_dir("state")}
 
     def own(self, path):
         if self.is_root:
