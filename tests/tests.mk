@@ -80,7 +80,7 @@ check-includes:
 	scripts/check-includes
 check-docs:
 	CC=$(CC) scripts/check-docs
-check-cli: $(programs) $B/treectl $B/rootctl $B/root-probe
+check-cli: $(programs) bench-programs $B/treectl $B/rootctl $B/root-probe
 	@$(if $(cli_tests),B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) \
 	  prove $(PROVE_FLAGS) -j$(PROVE_JOBS) $(cli_tests),:)
 check-cgroup: $(programs)
@@ -104,6 +104,7 @@ fuzz: fuzzers
 # tests/bench: what things cost, against peers (scripts/deps bench installs them). The programs that
 # measure lie beside libexec/bench, which `cgibox bench` executes. Python decides and reports.
 #	make bench [QUICK=1] [BENCH_PASSES=7] [BENCH="launch http ..."]	writes docs/bench.md unless QUICK
+#	cgibox bench --help
 bench_names    = launch park body unpack load plain.fcgi true tree
 bench_programs = $(addprefix $B/libexec/bench-,$(bench_names))
 bench_box      = $B/tests/bench/box.o
@@ -134,14 +135,17 @@ $B/libexec/bench-tree: $B/treectl
 	cp $< $@
 $B/libexec/bench: tests/tests.mk
 	@mkdir -p $(@D)
-	@printf '#!/bin/sh\nCGIBOX_BENCH_LIBEXEC=$$(dirname "$$(readlink -f "$$0")") exec /usr/bin/python3 -B "%s" "$$@"\n' \
+	@printf '#!/bin/sh\nCGIBOX_BENCH_BUILD=%s exec /usr/bin/python3 -B %s "$$@"\n' '$(abspath $B)' \
 	  '$(abspath tests/bench/main.py)' >$@
 	@chmod 755 $@
 bench-programs: $(programs) $(bench_programs) $B/libexec/bench
 bench: bench-programs
 	$B/cgibox bench $(if $(QUICK),--quick,--write docs/bench.md) \
 	  $(if $(BENCH_PASSES),--passes $(BENCH_PASSES)) $(BENCH)
-.PHONY: bench bench-programs
+# Pulling an image, beside skopeo and umoci: slow, and needs a registry.
+bench-pull: all
+	CGIBOX_BUILD=$(abspath $B) tests/bench/pull.py
+.PHONY: bench bench-programs bench-pull
 
 lint_c  := $(wildcard isolate/*.[ch] images/*.[ch] fcgi/*.[ch] fcgi/dialects/*.[ch] \
              tests/unit/*.[ch] tests/fuzz/*.c tests/attacks/*.[ch] tests/bench/*.[ch])

@@ -54,7 +54,7 @@ int box_start(const struct box_maker *m, bool host_network, struct box *b, struc
 
 int box_exec(struct box *b, const char *const *argv, struct err *e)
 {
-	static const char env[] = "PATH=/usr/bin:/bin";
+	static const char env[] = "PATH=/usr/bin:/bin\0LC_ALL=C.UTF-8";
 	OWN_FD spool = memfd_create("spool", MFD_CLOEXEC);
 	struct client_exec x = {.dir = "/",
 		.argv = argv,

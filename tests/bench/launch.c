@@ -110,7 +110,8 @@ static int spawn(const struct bench *b, const struct variant *v, struct err *e)
 	waitpid(pid, &status, 0);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
-	return err_set(e, ERR_SETUP, 0, "%s: status %d: %s", v->argv[0], status, said);
+	return err_set(e, ERR_SETUP, 0, "%s: status %d: %s", v->argv[0],
+		WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), said);
 }
 
 /* One round of a variant; *us and *verdict_us are times. */

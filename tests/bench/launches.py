@@ -1,5 +1,6 @@
 """Starting `true`: plainly, in our sandboxes, by our program, and by those of others, round by round in turn."""
 import os
+import subprocess
 
 import peers
 
@@ -23,7 +24,7 @@ class Section:
         self.wrap = self.cgroup2()
         root = self.place.root
         for p, command, host, every in (("s", (STATIC,), (self.place.program("true"),), 1), ("d", (TRUE,), (TRUE,), 1),
-                                        ("p", PYTHON, PYTHON, 5)):
+                                        ("p", PYTHON, (root + PYTHON[0], *PYTHON[1:]), 5)):
             self.line(p + "-spawn", "posix_spawn, two pipes", "spawn", every, host)
             self.line(p + "-cold", "cgibox library, cold, own network", "cold", every, command)
             self.line(p + "-hostnet", "cgibox library, cold, host's network", "cold-hostnet", every, command)
@@ -85,7 +86,6 @@ class Section:
                              [self.engine.exec_by_api() * 1000 for _ in range(2 if self.quick else 5)])
 
     def ask(self, args, text, identity):
-        import subprocess
         p = subprocess.run(args, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.place.top, env=self.place.env, **identity)
         if p.returncode:
             raise RuntimeError("bench-launch: status %d: %s" % (p.returncode, p.stderr[-600:]))

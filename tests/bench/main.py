@@ -28,8 +28,9 @@ SECTIONS = [m.Section for m in (launches, web, bodies, memory, trees)]
 
 def parse():
     names = [s.name for s in SECTIONS]
+    quick = os.environ.get("QUICK", "") not in ("", "0")
     p = argparse.ArgumentParser(prog="cgibox bench", description="Measures what things cost on this machine, against others that are installed.")
-    p.add_argument("--quick", action="store_true", help="few rounds: plausible numbers, no verdicts")
+    p.add_argument("--quick", action="store_true", default=quick, help="few rounds: plausible numbers, no verdicts")
     p.add_argument("--passes", type=int, default=int(os.environ.get("BENCH_PASSES") or 0), metavar="N", help="default 7, with --quick 2")
     p.add_argument("--write", metavar="FILE", help="put the tables into this Markdown file, a plot beside it")
     p.add_argument("section", nargs="*", help="of %s; default: all" % ", ".join(names))
@@ -74,13 +75,32 @@ def measure(place, results, options, sections):
             s.measure(number)
 
 
-def finish(results, options, seconds):
+class Processors:
+    """How much of the processors others used."""
+
+    def __init__(self):
+        self.begin, self.own = self.read(), sum(os.times()[:4])
+
+    @staticmethod
+    def read():
+        """(busy, all) in seconds, of all processors."""
+        with open("/proc/stat") as f:
+            v = [int(x) / os.sysconf("SC_CLK_TCK") for x in f.readline().split()[1:9]]
+        return sum(v) - v[3] - v[4], sum(v)
+
+    def others(self):
+        """Percent; to be asked when everything that we started has ended and been waited for."""
+        busy, everything = (b - a for a, b in zip(self.begin, self.read()))
+        return max(0, 100 * (busy - (sum(os.times()[:4]) - self.own)) / everything)
+
+
+def finish(results, options, seconds, others):
     name = None
     if options.write:
         name = os.path.splitext(os.path.basename(options.write))[0] + ".svg"
         with open(os.path.join(os.path.dirname(os.path.abspath(options.write)), name), "w") as f:
             f.write(plot.svg(results, res.interval, report.number))
-    text = report.text(results, claims.claims(), options, res.interval, options.passes, seconds, name)
+    text = report.text(results, claims.claims(), options, res.interval, options.passes, seconds, others, name)
     print(text)
     if options.write:
         report.write(options.write, text)
@@ -88,10 +108,10 @@ def finish(results, options, seconds):
 
 def main():
     options = parse()
-    begin = time.monotonic()
+    begin, processors = time.monotonic(), Processors()
     results = res.Results()
     results.versions = peers.versions()
-    place = places.Place(os.environ["CGIBOX_BENCH_LIBEXEC"])
+    place = places.Place()
     engine, sections = None, []
     try:
         place.install()
@@ -108,7 +128,7 @@ def main():
         if engine:
             engine.stop()
         place.clear()
-    finish(results, options, time.monotonic() - begin)
+    finish(results, options, time.monotonic() - begin, processors.others())
 
 
 main()

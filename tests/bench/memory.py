@@ -69,7 +69,7 @@ class Section:
 
     def __init__(self, place, results, options, engine):
         self.place, self.results, self.n = place, results, 100 if options.quick else 1000
-        self.services = []
+        self.services, self.tries = [], 4 if options.quick else 20
 
     def setup(self):
         self.staging = self.place.make_dir("staging-park")
@@ -83,7 +83,7 @@ class Section:
     def settled(self):
         """meminfo once what is freed in the background has been."""
         last = meminfo()
-        for _ in range(20):
+        for _ in range(self.tries):
             time.sleep(0.25)
             now = meminfo()
             if abs(used(now) - used(last)) < 512:

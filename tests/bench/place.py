@@ -19,8 +19,10 @@ def libraries(path):
 
 
 class Place:
-    def __init__(self, libexec):
-        self.libexec = libexec
+    def __init__(self):
+        # A build directory, or the place where `make install-bench` put us: PREFIX/share/cgibox/bench.
+        self.build = os.environ.get("CGIBOX_BENCH_BUILD")
+        self.libexec = os.path.join(self.build, "libexec") if self.build else os.path.normpath(os.path.join(HERE, "../../../libexec/cgibox"))
         self.is_root = os.getuid() == 0
         self.top = tempfile.mkdtemp(prefix="cgibox-bench-", dir=os.environ.get("TMPDIR", "/var/tmp"))
         self.shm = tempfile.mkdtemp(prefix="cgibox-bench-", dir="/dev/shm")
@@ -68,13 +70,13 @@ class Place:
 
     def install(self):
         """A copy of what is measured where the ordinary user can read it."""
-        source = os.path.normpath(os.path.join(self.libexec, "../.."))
-        if os.path.exists(os.path.join(source, "GNUmakefile")):
-            subprocess.run(["make", "-s", "-C", source, "install", "PREFIX=" + self.prefix, "B=" + os.path.basename(os.path.dirname(self.libexec))],
-                           check=True, stdout=sys.stderr)
+        if self.build:
+            subprocess.run(["make", "-s", "-C", os.path.join(HERE, "../.."), "install", "PREFIX=" + self.prefix, "B=" + self.build], check=True,
+                           stdout=sys.stderr)
         else:
+            installed = os.path.normpath(os.path.join(HERE, "../../.."))
             for d in ("bin/cgibox", "sbin/cgibox.fcgi", "libexec/cgibox", "share/cgibox"):
-                at, to = os.path.join(source, d), os.path.join(self.prefix, d)
+                at, to = os.path.join(installed, d), os.path.join(self.prefix, d)
                 os.makedirs(os.path.dirname(to), exist_ok=True)
                 (shutil.copytree if os.path.isdir(at) else shutil.copy)(at, to)
         tools = self.top + "/tools"
@@ -100,6 +102,7 @@ class Place:
         os.symlink(os.path.basename(python), self.root + "/usr/bin/python3")
         os.symlink("dash", self.root + "/usr/bin/sh")
         shutil.copy(self.program("true"), self.root + "/usr/bin/static-true")
+        shutil.copy("/etc/ld.so.cache", self.root + "/etc")
         with open(self.root + "/etc/passwd", "w") as f:
             f.write("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home:/bin/sh\n")
 

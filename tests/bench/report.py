@@ -24,15 +24,16 @@ def table(head, rows):
     """Markdown that is readable as text too: columns of one width."""
     cells = [head] + rows
     width = [max(len(str(r[i])) for r in cells) for i in range(len(head))]
+    last = len(head) - 1 if head[-1] == "verdict" else -1
 
     def line(r):
-        return "| " + " | ".join(str(c).ljust(w) if i == 0 or i == len(head) - 1 and head[-1] == "verdict" else str(c).rjust(w)
+        return "| " + " | ".join(str(c).ljust(w) if i in (0, last) else str(c).rjust(w)
                                  for i, (c, w) in enumerate(zip(r, width))) + " |"
-    ruler = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(width)) + "|"
+    ruler = "|" + "|".join("-" * (w + 2) if i in (0, last) else "-" * (w + 1) + ":" for i, w in enumerate(width)) + "|"
     return "\n".join([line(head), ruler] + [line(r) for r in rows])
 
 
-def claims_table(results, claims):
+def claims_table(results, claims, quick):
     rows = []
     for c in claims:
         m = c.measure(results)
@@ -40,7 +41,7 @@ def claims_table(results, claims):
         if m is None:
             rows.append([c.what, "", "", *bound, "not measured"])
         else:
-            rows.append([c.what, number(m[0]) + c.unit, "%s to %s" % (number(m[1]), number(m[2])), *bound, m[3]])
+            rows.append([c.what, number(m[0]) + c.unit, "%s to %s" % (number(m[1]), number(m[2])), *bound, m[3] + " (quick)" * quick])
     return table(["what", "median", "interval", "floor", "goal", "verdict"], rows)
 
 
@@ -55,20 +56,21 @@ def group_table(results, group, interval):
     for k in keys:
         r = results.rows[k]
         low, high = interval(r.medians())
-        row = [r.label, "%s %s" % (number(r.median()), r.unit), "%s to %s" % (number(low), number(high)), number(r.p99()), r.count()]
+        row = [r.label, "%s %s" % (number(r.median()), r.unit), "%s to %s" % (number(low), number(high)), number(r.lowest()), number(r.p99()), r.count()]
         if base:
             ratio = sorted(results.ratios(lambda a, b: a / b, k, base))
             row.append(number(ratio[len(ratio) // 2]) if ratio else "")
         rows.append(row)
-    return table(["what", "median", "interval", "p99", "samples"] + (["x base"] if base else []), rows)
+    return table(["what", "median", "interval", "lowest", "p99", "samples"] + (["x base"] if base else []), rows)
 
 
-def text(results, claims, options, interval, passes, seconds, plot):
+def text(results, claims, options, interval, passes, seconds, others, plot):
     out = ["## Floors and goals", "",
-           "`make bench`, %s: %d passes, each row once in turn in each, %.0f s; %s; load average %.1f at the end.%s" %
-           (time.strftime("%Y-%m-%d"), passes, seconds, machine(), os.getloadavg()[0], " **A quick run: too short for verdicts.**" if options.quick else ""),
+           "`make bench`, %s: %d passes, in each of which all rows take turns, %.0f s; %s. Others used %.0f %% of the processors meanwhile%s.%s" %
+           (time.strftime("%Y-%m-%d"), passes, seconds, machine(), others, ", **too much for verdicts**" if others > 10 else "",
+            " **A quick run: too short for verdicts.**" if options.quick else ""),
            "A ratio is formed within a pass. The interval holds the median of the passes with 95 % or more (lowest and highest of up to 8). A floor "
-           "is missed only when the whole interval is worse.", "", claims_table(results, claims), ""]
+           "is missed only when the whole interval is worse.", "", claims_table(results, claims, options.quick), ""]
     if plot:
         out += ["![launch times and requests per second](%s)" % plot, ""]
     for group in dict.fromkeys(r.group for r in results.rows.values()):

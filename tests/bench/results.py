@@ -27,6 +27,9 @@ class Row:
         v = sorted(x for p in self.passes.values() for x in p)
         return v[min(len(v) - 1, len(v) * 99 // 100)] if len(v) >= 20 else None
 
+    def lowest(self):
+        return min(min(v) for v in self.passes.values())
+
     def count(self):
         return sum(map(len, self.passes.values()))
 

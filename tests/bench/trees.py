@@ -1,9 +1,10 @@
 """Patch and fork against the size of the tree."""
+import base64
 import io
 import json
 import os
 import random
-import shutil
+import re
 import subprocess
 import tarfile
 import time
@@ -87,6 +88,37 @@ class Control:
         return [int(x) for x in a.split()[1:]]
 
 
+class Forks:
+    """A session with many files, forked through the service; the children are deleted again, which is not counted."""
+
+    def __init__(self, service, files, children, place):
+        self.service, self.children = service, children
+        tar = os.path.join(place.top, "fork.tar.gz")
+        archive(tar, files, "w:gz")
+        with open(tar, "rb") as f:
+            data = base64.b64encode(f.read()).decode()
+        os.remove(tar)
+        self.id = service.create("bench")
+        self.ask("POST", "/session/%s/" % self.id, {"commands": ["true"], "archive": data})
+
+    def ask(self, method, path, body=None):
+        status, data = self.service.ask(method, path, json.dumps(body) if body is not None else None)
+        if status not in (200, 201, 204):
+            raise RuntimeError("%s %s: %d %s" % (method, path, status, data[:300].decode("utf-8", "replace")))
+        return data.decode()
+
+    def fork_ms(self):
+        begin = time.perf_counter()
+        made = self.ask("POST", "/session/%s/fork/" % self.id, {"count": self.children})
+        ms = (time.perf_counter() - begin) * 1000
+        ids = set(re.findall("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", made)) - {self.id}
+        if len(ids) != self.children:
+            raise RuntimeError("%d forks instead of %d: %s" % (len(ids), self.children, made[:300]))
+        for i in ids:
+            self.ask("DELETE", "/session/%s/" % i)
+        return ms
+
+
 class Section:
     name = "trees"
 
@@ -94,18 +126,30 @@ class Section:
         self.place, self.results, self.rounds = place, results, 3 if options.quick else 5
         self.sizes = [(1000, False), (5000, True)] if options.quick else [(1000, False), (20000, False), (10000, True), (100000, True)]
         self.fork_sizes = [1000] if options.quick else [1000, 100000]
-        self.trees, self.service, self.control = [], None, None
+        self.children = 10 if options.quick else 100
+        self.trees, self.forks, self.service, self.control = [], {}, None, None
 
     def setup(self):
         self.control = Control(self.place)
         self.trees = [Tree(self.place, self.control, i, n, o) for i, (n, o) in enumerate(self.sizes)]
+        self.service = web.ours(self.place, "forks")
+        if self.service.ask("POST", "/session/%s/fork/" % self.service.create("bench"), "{}")[0] in (404, 405):
+            self.results.skip("fork", "this version has no POST /session/ID/fork")
+            return
+        for n in self.fork_sizes:
+            self.forks[n] = Forks(self.service, n, self.children, self.place)
+        self.results.bodies.append(("%d forks" % self.children, "POST /session/ID/fork/", json.dumps({"count": self.children})))
 
     def measure(self, number):
         for t in self.trees:
             self.results.add(number, "patch-%s%d" % ("overlay-" * t.overlay, t.files), PATCH, "%d files, %s form" % (t.files, "overlay" if t.overlay else "plain"),
                              "ms", [t.patch_ms() for _ in range(self.rounds)])
+        for n, f in self.forks.items():
+            self.results.add(number, "fork-%d" % n, FORK, "%d forks of %d files" % (self.children, n), "ms", [f.fork_ms() for _ in range(2)])
 
     def close(self):
+        if self.service:
+            self.service.stop()
         if self.control:
             for t in self.trees:
                 self.control.do("delete", t.ws)
