@@ -9,6 +9,8 @@
 #include "isolate/client.h"
 #include "isolate/own.h"
 
+enum { READY_MS = 60000 };
+
 int box_maker_open(struct box_maker *m, const char *root, const char *staging, struct err *e)
 {
 	m->root = root;
@@ -21,21 +23,15 @@ void box_maker_close(struct box_maker *m)
 	launcher_close(&m->launcher);
 }
 
-int box_start(const struct box_maker *m, bool host_network, struct box *b, struct err *e)
+/* What is started. client: the end of the socket pair that pid 1 gets. */
+static struct launch describe(const struct box_maker *m, bool host_network, int client)
 {
-	int pair[2];
-
-	b->sandbox = SANDBOX_NONE;
-	b->client = -1;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return err_set(e, ERR_SETUP, errno, "socket pair");
-	b->client = pair[0];
-	struct launch w = {.uid = 1000,
+	return (struct launch){.uid = 1000,
 		.gid = 1000,
 		.hostname = "bench",
 		.staging = m->staging,
 		.host_network = host_network,
-		.client_fd = pair[1],
+		.client_fd = client,
 		.root = {.kind = PLAN_OVERLAY,
 			.flags = PLAN_TMPFS_UPPER,
 			.lowers = &m->root,
@@ -46,11 +42,64 @@ int box_start(const struct box_maker *m, bool host_network, struct box *b, struc
 		.files_open_max = 1024,
 		.shm_bytes = 1 << 20,
 		.shm_inodes = 100};
-	int ret = sandbox_start(&m->launcher, &w, &b->sandbox, e);
-
-	close(pair[1]);
-	return ret < 0 ? ret : sandbox_wait_ready(&b->sandbox, 60000, e);
 }
+
+/* Returns pid 1's end; ours goes to b->client. */
+static int open_pair(struct box *b, struct err *e)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(e, ERR_SETUP, errno, "socket pair");
+	b->client = pair[0];
+	return pair[1];
+}
+
+int box_start(const struct box_maker *m, bool host_network, struct box *b, struct err *e)
+{
+	*b = (struct box){SANDBOX_NONE, -1};
+	OWN_FD theirs = open_pair(b, e);
+	struct launch w = describe(m, host_network, theirs);
+
+	if (theirs < 0 || sandbox_start(&m->launcher, &w, &b->sandbox, e) < 0)
+		return -1;
+	return sandbox_wait_ready(&b->sandbox, READY_MS, e);
+}
+
+#ifdef WITH_PARK
+int box_park(const struct box_maker *m, struct box *b, struct err *e)
+{
+	struct launch w = describe(m, false, -1);
+	int ns[SANDBOX_NS];
+
+	*b = (struct box){SANDBOX_NONE, -1};
+	if (sandbox_park(&m->launcher, &w, &b->sandbox, e) < 0)
+		return -1;
+	return sandbox_next(&b->sandbox, READY_MS, ns, e) == SANDBOX_PARKED ? 0 : -1;
+}
+
+int box_start_parked(const struct box_maker *m, struct box *b, struct err *e)
+{
+	OWN_FD theirs = open_pair(b, e);
+	struct launch w = describe(m, false, theirs);
+
+	if (theirs < 0 || sandbox_claim(&m->launcher, &w, &b->sandbox, e) < 0)
+		return -1;
+	return sandbox_wait_ready(&b->sandbox, READY_MS, e);
+}
+#else
+int box_park(const struct box_maker *m, struct box *b, struct err *e)
+{
+	(void)m;
+	*b = (struct box){SANDBOX_NONE, -1};
+	return err_set(e, ERR_NOTFOUND, 0, "this version prepares nothing");
+}
+
+int box_start_parked(const struct box_maker *m, struct box *b, struct err *e)
+{
+	return box_park(m, b, e);
+}
+#endif
 
 int box_exec(struct box *b, const char *const *argv, struct err *e)
 {

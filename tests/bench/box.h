@@ -24,6 +24,13 @@ void box_maker_close(struct box_maker *m);
 /* Starts pid 1 and waits until the sandbox stands. box_stop() in any case. */
 int box_start(const struct box_maker *m, bool host_network, struct box *b, struct err *e);
 
+/*
+ * Prepares a sandbox ahead and waits until it waits; box_start_parked() makes it into what
+ * box_start() makes. -1 with ERR_NOTFOUND where this version prepares nothing.
+ */
+int box_park(const struct box_maker *m, struct box *b, struct err *e);
+int box_start_parked(const struct box_maker *m, struct box *b, struct err *e);
+
 /* Runs argv in it, output captured, to its verdict; anything but exit status 0 is an error. */
 int box_exec(struct box *b, const char *const *argv, struct err *e);
 

@@ -7,6 +7,7 @@
  * Kinds: spawn       posix_spawn with two pipes, read to their end
  *        filter      the same with descriptor 9 open on our seccomp program
  *        cold        a fresh sandbox over ROOT; cold-hostnet: in the network of the host
+ *        prepared    the same, prepared ahead, which is not counted
  *        parked      a sandbox that stands, used once; its start is not counted
  *        live        one sandbox for all rounds
  * Writes for each line NAME, KIND and microseconds of each round, and for fresh sandboxes also those
@@ -32,10 +33,10 @@ extern char **environ;
 
 enum { VARIANTS_MAX = 40, ARGS_MAX = 64, ROUNDS_MAX = 10000, FILTER_FD = 9, SAID_MAX = 300 };
 
-enum kind { SPAWN, SPAWN_FILTER, COLD, COLD_HOSTNET, PARKED, LIVE, KINDS };
+enum kind { SPAWN, SPAWN_FILTER, COLD, COLD_HOSTNET, PREPARED, PARKED, LIVE, KINDS };
 
 static const char *const kind_name[KINDS] = {
-	"spawn", "filter", "cold", "cold-hostnet", "parked", "live"};
+	"spawn", "filter", "cold", "cold-hostnet", "prepared", "parked", "live"};
 
 struct variant {
 	char *name, *argv[ARGS_MAX];
@@ -128,9 +129,12 @@ static int run_once(
 	} else if (v->kind == LIVE) {
 		ret = box_exec(&v->box, argv, e);
 	} else {
-		ret = box_start(&b->maker, v->kind == COLD_HOSTNET, &box, e);
-		if (v->kind == PARKED)
+		ret = v->kind == PREPARED ? box_park(&b->maker, &box, e)
+					  : box_start(&b->maker, v->kind == COLD_HOSTNET, &box, e);
+		if (v->kind == PARKED || v->kind == PREPARED)
 			start = now_us();
+		if (ret == 0 && v->kind == PREPARED)
+			ret = box_start_parked(&b->maker, &box, e);
 		if (ret == 0)
 			ret = box_exec(&box, argv, e);
 		*verdict_us = now_us() - start;
@@ -222,7 +226,7 @@ static void report(const struct bench *b)
 			continue;
 		}
 		print_times(v, "", v->us);
-		if (v->kind == COLD || v->kind == COLD_HOSTNET)
+		if (v->kind >= COLD && v->kind <= PREPARED)
 			print_times(v, "/verdict", v->verdict_us);
 	}
 }

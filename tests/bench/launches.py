@@ -28,6 +28,7 @@ class Section:
             self.line(p + "-spawn", "posix_spawn, two pipes", "spawn", every, host)
             self.line(p + "-cold", "cgibox library, cold, own network", "cold", every, command)
             self.line(p + "-hostnet", "cgibox library, cold, host's network", "cold-hostnet", every, command)
+            self.line(p + "-prepared", "cgibox library, prepared ahead, own network", "prepared", every, command)
             self.line(p + "-parked", "cgibox library, parked sandbox, used once", "parked", every, command)
             self.line(p + "-live", "cgibox library, exec into a live sandbox", "live", every, command)
             self.line(p + "-run", "cgibox run --rootfs", "spawn", every, [self.place.prefix + "/bin/cgibox", "run", "--rootfs", root, "--", *command])

@@ -115,15 +115,15 @@ class Section:
 
     def setup(self):
         p, few = self.place, (8,) if self.quick else (1, 8, 64)
-        pool = "pool_networks" in known_keys(p)
-        cold = {"pool_networks": 0} if pool else {}
-        # Cold: what the claims are about. What is prepared ahead is measured beside it.
-        self.put("ours", "cgibox, lighttpd" + ", nothing prepared" * pool, lambda: ours(p, "ours", settings=cold), (1, 8, 64) if not self.quick else (1, 8))
+        # Cold: what the claims are about. As it is configured, with parts prepared ahead, is measured beside it.
+        pool = known_keys(p) & {"prepared_max", "pool_networks"}
+        cold = {k: 0 for k in pool}
+        self.put("ours", "cgibox, lighttpd" + ", nothing prepared" * len(pool), lambda: ours(p, "ours", settings=cold), (1, 8, 64) if not self.quick else (1, 8))
         if pool:
-            self.put("pool", "cgibox, lighttpd, networks prepared", lambda: ours(p, "pool", settings={"pool_networks": 32}), (1, 8, 64))
+            self.put("pool", "cgibox, lighttpd, as configured: parts prepared", lambda: ours(p, "pool"), (1, 8, 64) if not self.quick else (1, 8))
         else:
-            self.results.skip("prepared parts", "this version has no pool_networks")
-        self.put("nginx", "cgibox, nginx" + ", nothing prepared" * pool, lambda: ours(p, "nginx", "nginx", settings=cold), few)
+            self.results.skip("prepared parts", "this version prepares nothing")
+        self.put("nginx", "cgibox, nginx" + ", nothing prepared" * len(pool), lambda: ours(p, "nginx", "nginx", settings=cold), few)
         self.put("plain", "our responder without a sandbox, lighttpd", lambda: ours(p, "plain", prefix=p.plain_prefix), (1, 8, 64) if not self.quick else (1, 8))
         if peers.usable("bwrap"):
             self.put("fastapi", "FastAPI, uvicorn, bwrap", lambda: fastapi(p), (1, 8, 64) if not self.quick else (1, 8))
