@@ -5,6 +5,7 @@ Every section prepares, then all passes go through all sections in turn, so that
 """
 import argparse
 import os
+import signal
 import sys
 import time
 import traceback
@@ -108,6 +109,7 @@ def finish(results, options, seconds, others):
 
 def main():
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begin, processors = time.monotonic(), Processors()
     results = res.Results()
     results.versions = peers.versions()

@@ -3,7 +3,7 @@ import math
 from xml.sax.saxutils import escape
 
 LABEL, WIDTH, BAR, RIGHT = 330, 430, 17, 80
-STYLE = ("text{font:12px sans-serif;fill:#222}.t{font-weight:bold}.o{fill:#2a7f62}.p{fill:#9aa5b1}.w{stroke:#222}.g{stroke:#ddd}"
+STYLE = ("text{font:12px sans-serif;fill:#222}.t{font-weight:bold}.n{font-size:10px}.o{fill:#2a7f62}.p{fill:#9aa5b1}.w{stroke:#222}.g{stroke:#ddd}"
          "@media(prefers-color-scheme:dark){text{fill:#ddd}.w{stroke:#ddd}.g{stroke:#444}}")
 
 
@@ -19,6 +19,7 @@ def panel(title, bars, y):
     for e in range(-3, 7):
         if low < 10.0 ** e < max(b[3] for b in bars):
             out.append('<line class="g" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>' % (x(10.0 ** e), x(10.0 ** e), y + 6, bottom))
+            out.append('<text class="n" x="%.1f" y="%d" text-anchor="middle">%g</text>' % (x(10.0 ** e), bottom + 12, 10.0 ** e))
     for i, (label, median, lo, hi, text, ours) in enumerate(bars):
         top = y + 10 + i * (BAR + 4)
         mid = top + BAR / 2
@@ -26,7 +27,7 @@ def panel(title, bars, y):
         out.append('<rect class="%s" x="%d" y="%d" width="%.1f" height="%d"/>' % ("o" if ours else "p", LABEL, top, x(median) - LABEL, BAR))
         out.append('<line class="w" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>' % (x(lo), x(hi), mid, mid))
         out.append('<text x="%.1f" y="%.1f">%s</text>' % (x(max(hi, median)) + 6, mid + 4, escape(text)))
-    return out, bottom + 30
+    return out, bottom + 42
 
 
 def svg(results, interval, number):

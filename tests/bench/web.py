@@ -51,15 +51,30 @@ class Service:
         finally:
             c.close()
 
-    def create(self, image):
-        status, data = self.ask("POST", "/session/", json.dumps({"base_image": image}))
+    def create(self, image, **more):
+        status, data = self.ask("POST", "/session/", json.dumps(dict(more, base_image=image)))
         if status != 200:
             raise RuntimeError("%s: POST /session/: %d %s" % (self.name, status, data[:300]))
         return json.loads(data)["session_id"]
 
-    def sessions(self, n, image="bench"):
-        self.ids = [self.create(image) for _ in range(n)]
+    def sessions(self, n, **more):
+        self.ids = [self.create("bench", **more) for _ in range(n)]
         return self
+
+    def run(self, sid, command):
+        """The first result of one command."""
+        status, data = self.ask("POST", "/session/%s/" % sid, json.dumps({"commands": [command]}))
+        if status != 200:
+            raise RuntimeError("%s: %s: %d %s" % (self.name, command, status, data[:300]))
+        return json.loads(data)["results"][0]
+
+    def keeps_sandbox(self, **more):
+        """Whether a process of one call lives in the next, in a session of this kind."""
+        sid = self.create("bench", **more)
+        pid = self.run(sid, "sleep 100 >/dev/null 2>&1 & echo $!")["output"].strip()
+        lives = self.run(sid, "read name </proc/%s/comm && test $name = sleep" % pid)["exit_code"] == 0
+        self.ask("DELETE", "/session/%s/" % sid)
+        return lives
 
     def load(self, connections, seconds, gap_ms=0):
         """(requests per second, milliseconds of the requests)"""
@@ -86,6 +101,15 @@ def ours(place, name, server="lighttpd", prefix=None, settings=None):
     return s.spawn([prefix + "/libexec/cgibox/serve", "--port", str(s.port), "--state", s.state + "/s", "--server", server], env)
 
 
+def ours_live(place):
+    """The service whose sessions keep their sandbox between calls."""
+    s = ours(place, "live")
+    if s.keeps_sandbox(live=True):
+        return s
+    s.stop()
+    raise RuntimeError("this version keeps no sandbox between calls")
+
+
 def fastapi(place):
     s = Service(place, "fastapi")
     work = place.make_dir("service-fastapi/work")
@@ -107,9 +131,9 @@ class Section:
         self.place, self.results, self.seconds, self.quick = place, results, 0.4 if options.quick else 1.2, options.quick
         self.services = {}  # key -> (service, label, connections)
 
-    def put(self, key, label, make, connections=(1, 8, 64)):
+    def put(self, key, label, make, connections=(1, 8, 64), **more):
         try:
-            self.services[key] = (make().sessions(max(connections)), label, connections)
+            self.services[key] = (make().sessions(max(connections), **more), label, connections)
         except (RuntimeError, OSError, subprocess.SubprocessError) as e:
             self.results.skip(label, str(e))
 
@@ -124,9 +148,12 @@ class Section:
         else:
             self.results.skip("prepared parts", "this version prepares nothing")
         self.put("nginx", "cgibox, nginx" + ", nothing prepared" * len(pool), lambda: ours(p, "nginx", "nginx", settings=cold), few)
+        self.put("live", "cgibox, lighttpd, live sessions", lambda: ours_live(p), (1, 8), live=True)
         self.put("plain", "our responder without a sandbox, lighttpd", lambda: ours(p, "plain", prefix=p.plain_prefix), (1, 8, 64) if not self.quick else (1, 8))
         if peers.usable("bwrap"):
             self.put("fastapi", "FastAPI, uvicorn, bwrap", lambda: fastapi(p), (1, 8, 64) if not self.quick else (1, 8))
+        if "live" in self.services:
+            self.results.bodies.append(("a live session, once", "POST /session/", '{"live": true, "base_image": "bench"}'))
         self.results.bodies += [("a session, once", "POST /session/", '{"base_image": "bench"}'),
                                 ("each request; each connection has a session of its own", "POST /session/ID/", BODY)]
 
