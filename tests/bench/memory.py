@@ -113,7 +113,8 @@ class Section:
             # Not the shell that supervises, nor the web server, which is there anyway.
             pids = [p for p in descendants(service.process.pid) if os.path.basename(program(p)) not in ("bash", "/bin/bash", "lighttpd")]
             kib, what = memory_of(pids)
-            self.add(number, key, "%s (%s of %d processes)" % (label, what, len(pids)), "MiB", kib / 1024)
+            # The sum of RSS is no measure for a service of many processes: no claim is judged by it.
+            self.add(number, key + "-rss" * (what == "RSS"), "%s (%s of %d processes)" % (label, what, len(pids)), "MiB", kib / 1024)
 
     def measure(self, number):
         self.idle(number)
