@@ -118,6 +118,7 @@ $B/libexec/bench-load: $B/tests/bench/load.o
 $B/libexec/bench-launch $B/libexec/bench-park $B/libexec/bench-load:
 	@mkdir -p $(@D)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
+# json-c, which has names in common with jansson, is not in it.
 $B/libexec/bench-body: $B/tests/bench/body.o $(LF) $(LM) $(LI)
 	@mkdir -p $(@D)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,$(if $(JANSSON),jansson))

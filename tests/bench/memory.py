@@ -103,6 +103,8 @@ class Section:
         pss, what = memory_of(list(map(int, line[1:])))
         p.communicate()
         self.add(number, "park-" + network, "parked sandbox, %s: all it takes" % label, "KiB", (used(after) - used(before)) / self.n)
+        if used(after) > used(before):
+            self.add(number, "per-gib-" + network, "parked sandboxes per GiB, " + label, "", (self.n << 20) / (used(after) - used(before)))
         self.add(number, "park-pss-" + network, "parked sandbox, %s: %s of pid 1 alone" % (label, what), "KiB", pss / self.n)
 
     def add(self, number, key, label, unit, value):

@@ -20,7 +20,7 @@ def versions():
              "dockerd": ["dockerd", "--version"], "lighttpd": ["lighttpd", "-v"], "nginx": ["nginx", "-v"], "bsdtar": ["bsdtar", "--version"],
              "GNU tar": ["tar", "--version"], "Python": ["/usr/bin/python3", "--version"],
              "FastAPI": ["/usr/bin/python3", "-c", "import fastapi; print(fastapi.__version__)"],
-             "uvicorn": ["/usr/bin/python3", "-c", "import uvicorn; print(uvicorn.__version__)"],
+             "uvicorn": ["/usr/bin/python3", "-c", "import uvicorn, uvicorn.protocols.http.auto as a; print(uvicorn.__version__, a.AutoHTTPProtocol.__name__)"],
              "jansson": ["pkg-config", "--modversion", "jansson"]}
     out = {name: first_line(*args) for name, args in asked.items()}
     return {n: v for n, v in out.items() if v and "Error" not in v and "not found" not in v}
