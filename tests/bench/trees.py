@@ -132,7 +132,7 @@ class Section:
     def setup(self):
         self.control = Control(self.place)
         self.trees = [Tree(self.place, self.control, i, n, o) for i, (n, o) in enumerate(self.sizes)]
-        self.service = web.ours(self.place, "forks")
+        self.service = web.ours(self.place, "forks", settings={"fork_max": self.children} if "fork_max" in web.known_keys(self.place) else None)
         if self.service.ask("POST", "/session/%s/fork/" % self.service.create("bench"), "{}")[0] in (404, 405):
             self.results.skip("fork", "this version has no POST /session/ID/fork")
             return
