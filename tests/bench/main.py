@@ -66,14 +66,29 @@ def start_engine(place, results, options):
     return None
 
 
-def measure(place, results, options, sections):
+def attempt(results, failed, section, step, *args):
+    """A section that fails is left out from then on, and the others go on."""
+    if section in failed:
+        return
+    try:
+        step(*args)
+    except Exception as e:
+        traceback.print_exc()
+        results.skip("the section %s, which failed" % section.name, str(e))
+        failed.append(section)
+
+
+def measure(results, options, sections):
+    """The sections that failed."""
+    failed = []
     for s in sections:
         say("%s: prepares" % s.name)
-        s.setup()
+        attempt(results, failed, s, s.setup)
     for number in range(options.passes):
         for s in sections:
             say("pass %d of %d: %s" % (number + 1, options.passes, s.name))
-            s.measure(number)
+            attempt(results, failed, s, s.measure, number)
+    return failed
 
 
 class Processors:
@@ -114,13 +129,13 @@ def main():
     results = res.Results()
     results.versions = peers.versions()
     place = places.Place()
-    engine, sections = None, []
+    engine, sections, failed = None, [], []
     try:
         place.install()
         place.make_root()
         engine = start_engine(place, results, options)
         sections = [s(place, results, options, engine) for s in SECTIONS if s.name in options.section]
-        measure(place, results, options, sections)
+        failed = measure(results, options, sections)
     finally:
         for s in sections:
             try:
@@ -131,6 +146,7 @@ def main():
             engine.stop()
         place.clear()
     finish(results, options, time.monotonic() - begin, processors.others())
+    return bool(failed)
 
 
-main()
+sys.exit(main())
