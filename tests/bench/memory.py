@@ -102,9 +102,12 @@ class Section:
         after = self.settled()
         pss, what = memory_of(list(map(int, line[1:])))
         p.communicate()
-        self.add(number, "park-" + network, "parked sandbox, %s: all it takes" % label, "KiB", (used(after) - used(before)) / self.n)
-        if used(after) > used(before):
-            self.add(number, "per-gib-" + network, "parked sandboxes per GiB, " + label, "", (self.n << 20) / (used(after) - used(before)))
+        taken = used(after) - used(before)
+        if taken > pss:
+            self.add(number, "park-" + network, "parked sandbox, %s: all it takes" % label, "KiB", taken / self.n)
+            self.add(number, "per-gib-" + network, "parked sandboxes per GiB, " + label, "", (self.n << 20) / taken)
+        else:
+            self.results.skip("parked sandboxes, %s, pass %d" % (label, number + 1), "others gave memory back meanwhile: no measure")
         self.add(number, "park-pss-" + network, "parked sandbox, %s: %s of pid 1 alone" % (label, what), "KiB", pss / self.n)
 
     def add(self, number, key, label, unit, value):

@@ -33,7 +33,10 @@ def table(head, rows):
     return "\n".join([line(head), ruler] + [line(r) for r in rows])
 
 
-def claims_table(results, claims, quick):
+OTHERS_MAX = 25  # percent of the processors
+
+
+def claims_table(results, claims, doubt):
     rows = []
     for c in claims:
         m = c.measure(results)
@@ -41,7 +44,7 @@ def claims_table(results, claims, quick):
         if m is None:
             rows.append([c.what, "", "", *bound, "not measured"])
         else:
-            rows.append([c.what, number(m[0]) + c.unit, "%s to %s" % (number(m[1]), number(m[2])), *bound, m[3] + " (quick)" * quick])
+            rows.append([c.what, number(m[0]) + c.unit, "%s to %s" % (number(m[1]), number(m[2])), *bound, m[3] + doubt])
     return table(["what", "median", "interval", "floor", "goal", "verdict"], rows)
 
 
@@ -65,12 +68,13 @@ def group_table(results, group, interval):
 
 
 def text(results, claims, options, interval, passes, seconds, others, plot):
+    doubt = " (quick)" if options.quick else " (disturbed)" if others > OTHERS_MAX else ""
     out = ["## Floors and goals", "",
-           "`make bench`, %s: %d passes, in each of which all rows take turns, %.0f s; %s. Others used %.0f %% of the processors meanwhile%s.%s" %
-           (time.strftime("%Y-%m-%d"), passes, seconds, machine(), others, ", **too much for verdicts**" if others > 10 else "",
+           "`make bench`, %s: %d passes, in each of which all rows take turns, %.0f s; %s. Others, with threads of the kernel, used %.0f %% of the processors meanwhile%s.%s" %
+           (time.strftime("%Y-%m-%d"), passes, seconds, machine(), others, ", **too much for verdicts**" if others > OTHERS_MAX else "",
             " **A quick run: too short for verdicts.**" if options.quick else ""),
            "A ratio is formed within a pass. The interval holds the median of the passes with 95 % or more (lowest and highest of up to 8). A floor "
-           "is missed only when the whole interval is worse.", "", claims_table(results, claims, options.quick), ""]
+           "is missed only when the whole interval is worse.", "", claims_table(results, claims, doubt), ""]
     if plot:
         out += ["![launch times and requests per second](%s)" % plot, ""]
     for group in dict.fromkeys(r.group for r in results.rows.values()):
