@@ -23,6 +23,7 @@ static const char usage[] =
 	"  image import|pull|ls|rm ...                the image store\n"
 	"  doctor [--json]                            what this machine allows\n"
 	"  config                                     print every setting\n"
+	"  bench [--quick] [SECTION...]               what things cost here, against others\n"
 	"  version\n"
 	"See cgibox(1), sandbox.conf(5).\n";
 
@@ -121,7 +122,7 @@ int main(int argc, char **argv)
 		puts("cgibox " VERSION);
 		return 0;
 	}
-	if (!strcmp(verb, "image") || !strcmp(verb, "doctor"))
+	if (!strcmp(verb, "image") || !strcmp(verb, "doctor") || !strcmp(verb, "bench"))
 		return run_helper(verb, conf, state, argv);
 	if (!strcmp(verb, "run") || (!strcmp(verb, "config") && argc == 1))
 		return with_conf(conf, state, argc, argv);

@@ -73,14 +73,15 @@ check-attacks: all $B/atk
 
 # What `make check` runs: no web server, no network, no root.
 # cgroup.t needs a delegated cgroup v2, which the guest of tests/vm has; here by `make check-cgroup`.
+# A build with sanitizers is not measured (bench.t).
 # Root makes what these need (namespaces with a second host, a Debian by mmdebstrap): `make check-root`.
 root_tests := tests/cli/pasta.py tests/cli/root-emulation.t tests/cli/images-real.t
-cli_tests := $(filter-out tests/cli/cgroup.t $(root_tests),$(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py))
+cli_tests := $(filter-out tests/cli/cgroup.t $(if $(SAN),tests/cli/bench.t) $(root_tests),$(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py))
 check-includes:
 	scripts/check-includes
 check-docs:
 	CC=$(CC) scripts/check-docs
-check-cli: $(programs) $B/treectl $B/rootctl $B/root-probe
+check-cli: $(programs) bench-programs $B/treectl $B/rootctl $B/root-probe
 	@$(if $(cli_tests),B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) \
 	  prove $(PROVE_FLAGS) -j$(PROVE_JOBS) $(cli_tests),:)
 check-cgroup: $(programs)
@@ -101,22 +102,56 @@ fuzz: fuzzers
 	FB=$(FB) FUZZ_S=$(FUZZ_S) prove -j2 -e scripts/fuzz $(notdir $(fuzzers))
 .PHONY: fuzz fuzz-libs
 
-# tests/bench/*: one program or script a measurement; numbers on stdout.
-$B/bench-launch: $B/tests/bench/launch.o $(LM) $(LI)
+# tests/bench: what things cost, against peers (scripts/deps bench installs them). The programs that
+# measure lie beside libexec/bench, which `cgibox bench` executes. Python decides and reports.
+#	make bench [QUICK=1] [BENCH_PASSES=7] [BENCH="launch http ..."]	writes docs/bench.md unless QUICK
+#	cgibox bench --help
+bench_names    = launch park body unpack load plain.fcgi true tree
+bench_programs = $(addprefix $B/libexec/bench-,$(bench_names))
+bench_box      = $B/tests/bench/box.o
+JANSSON       := $(shell $(PKG_CONFIG) --exists jansson 2>/dev/null && echo yes)
+$B/tests/bench/body.o: STD += $(if $(JANSSON),-DWITH_JANSSON)
+$B/tests/bench/box.o: STD += $(if $(shell grep -s sandbox_park isolate/launch.h),-DWITH_PARK)
+$B/libexec/bench-launch: $B/tests/bench/launch.o $(bench_box) $(LI)
+$B/libexec/bench-park: $B/tests/bench/park.o $(bench_box) $(LI)
+$B/libexec/bench-load: $B/tests/bench/load.o
+$B/libexec/bench-launch $B/libexec/bench-park $B/libexec/bench-load:
+	@mkdir -p $(@D)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
-# jansson is a dependency of this comparison alone; json-c, which has names in common, is not in it.
-$B/bench-body: $B/tests/bench/body.o $(LF) $(LM) $(LI)
-	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,jansson)
-bench: $(programs) $B/treectl $B/bench-launch
-	@echo "== starting true"; d=$$(mktemp -d) && $B/bench-launch $$d; r=$$?; rm -rf $$d; exit $$r
-	@if $(PKG_CONFIG) --exists jansson; then echo "== an archive in a body"; \
-	  $(MAKE) -s $B/bench-body && $B/bench-body 50; else echo "== an archive in a body: no libjansson-dev, skipped"; fi
-	@for b in $(wildcard tests/bench/*.sh tests/bench/*.py); do \
-	  echo "== $$b"; CGIBOX_BUILD=$(abspath $B) $$b || exit 1; done
-.PHONY: bench
+# json-c, which has names in common with jansson, is not in it.
+$B/libexec/bench-body: $B/tests/bench/body.o $(LF) $(LM) $(LI)
+	@mkdir -p $(@D)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,$(if $(JANSSON),jansson))
+$B/libexec/bench-unpack: $B/tests/bench/unpack.o $(LM) $(LI)
+	@mkdir -p $(@D)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp $(PKGS_image))
+# Our front without a sandbox: backend_plain.o comes before the library that holds the real one.
+$B/libexec/bench-plain.fcgi: $B/fcgi/main.o $B/tests/bench/backend_plain.o $(LF) $(LM) $(LI)
+	@mkdir -p $(@D)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
+# A `true` that no libc starts slowly.
+$B/libexec/bench-true: tests/bench/true.c
+	@mkdir -p $(@D)
+	$(INIT_CC) -std=gnu11 $(WARN) -Os -static -s -o $@ $<
+$B/libexec/bench-tree: $B/treectl
+	@mkdir -p $(@D)
+	cp $< $@
+$B/libexec/bench: tests/tests.mk
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nCGIBOX_BENCH_BUILD=%s exec /usr/bin/python3 -B %s "$$@"\n' '$(abspath $B)' \
+	  '$(abspath tests/bench/main.py)' >$@
+	@chmod 755 $@
+bench-programs: $(programs) $(bench_programs) $B/libexec/bench
+bench: bench-programs
+	$B/cgibox bench $(if $(QUICK),--quick,--write docs/bench.md) \
+	  $(if $(BENCH_PASSES),--passes $(BENCH_PASSES)) $(BENCH)
+# Pulling an image, beside skopeo and umoci: slow, and needs a registry.
+bench-pull: all
+	CGIBOX_BUILD=$(abspath $B) tests/bench/pull.py
+.PHONY: bench bench-programs bench-pull
 
 lint_c  := $(wildcard isolate/*.[ch] images/*.[ch] fcgi/*.[ch] fcgi/dialects/*.[ch] \
-             tests/unit/*.[ch] tests/fuzz/*.c tests/attacks/*.[ch])
+             tests/unit/*.[ch] tests/fuzz/*.c tests/attacks/*.[ch] tests/bench/*.[ch])
 lint_sh := scripts/serve scripts/quickstart scripts/test scripts/deps scripts/fuzz \
              scripts/check-includes scripts/check-docs scripts/make-images scripts/lighttpd-error.cgi .ci/run \
              tests/http/run $(wildcard tests/vm/run tests/vm/build-guest tests/vm/pack tests/vm/inside.sh tests/vm/core.sh \

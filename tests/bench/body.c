@@ -1,171 +1,162 @@
 /*
- * A JSON body with an archive in base64, parsed and decoded: our scanner, in pieces as they come from a
- * web server, into a file; and jansson with a table decoder, which is what a program would do that
- * has the body in memory. Prints both, interleaved, and the memory of each beyond the body.
- *	body MIB [PASSES]
+ * Takes the archive out of a JSON body into a file, once, in one of two ways, and says microseconds,
+ * bytes and the peak of this process's memory in KiB.
+ *	bench-body ours|jansson BODY DIR
+ * jansson: the whole body into memory, json_loadb(), base64 by a table of 256. BODY is in the page
+ * cache in either case, and the file is unnamed and in DIR.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef WITH_JANSSON
+#include <jansson.h>
+#endif
 
 #include "fcgi/json_scan.h"
 #include "isolate/own.h"
 
-enum { PASSES_MAX = 101, PIECE = 65536 };
+enum { STEP = 65536 };
 
-static double now(void)
+static double now_us(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
-/* {"commands":["true"],"archive":"..."} with n bytes of base64; no group of four looks like another. */
-static char *make_body(size_t n, size_t *len)
+static int by_scan(int in, int out)
 {
-	static const char
-		head[] = "{\"commands\":[\"true\"],\"archive\":\"",
-		tail[] = "\"}",
-		digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char *body = malloc(sizeof head + n + sizeof tail), *p = body;
-	uint64_t x = 88172645463325252ULL;
-
-	if (!body)
-		exit(71);
-	p = mempcpy(p, head, sizeof head - 1);
-	for (size_t i = 0; i < n; i++) {
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		*p++ = digit[x >> 20 & 63];
-	}
-	p = mempcpy(p, tail, sizeof tail);
-	*len = (size_t)(p - body) - 1;
-	return body;
-}
-
-static void with_scanner(const char *body, size_t n)
-{
-	OWN_FD fd = memfd_create("archive", MFD_CLOEXEC);
-	struct json_scan_plan plan = {true, fd, 1 << 20, INT64_MAX};
+	struct json_scan_plan plan = {true, out, 1 << 20, (int64_t)1 << 32};
+	static char step[STEP];
 	struct json_scan s;
-	struct err e;
+	struct err e = {0};
+	ssize_t n;
+	int ret = 0;
 
 	json_scan_init(&s, &plan);
-	for (size_t i = 0; i < n; i += PIECE)
-		if (json_scan_feed(&s, body + i, n - i < PIECE ? n - i : PIECE, &e) < 0)
-			exit(70);
-	if (json_scan_end(&s, &e) < 0 || s.archive_bytes < (int64_t)n / 2)
-		exit(70);
+	while (ret == 0 && (n = read(in, step, sizeof step)) > 0)
+		ret = json_scan_feed(&s, step, (size_t)n, &e);
+	if (ret == 0)
+		ret = json_scan_end(&s, &e);
+	if (s.archive != JSON_ARCHIVE_DATA || base64_end(&s.base64) != BASE64_OK)
+		ret = -1;
 	json_scan_clear(&s);
+	return ret;
 }
 
-/* A table, four characters a step. */
-static size_t decode(const char *text, size_t n, uint8_t *out)
+#ifdef WITH_JANSSON
+static const signed char *table(void)
 {
-	static const char digit[] =
+	static const char alphabet[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	uint8_t value[256], *o = out;
+	signed char *t = malloc(256);
 
-	memset(value, 0x80, sizeof value);
-	for (uint8_t i = 0; i < 64; i++)
-		value[(uint8_t)digit[i]] = i;
-	for (size_t i = 0; i + 4 <= n; i += 4) {
-		const uint8_t *p = (const uint8_t *)text + i;
-		uint32_t w = (uint32_t)value[p[0]] << 18 | (uint32_t)value[p[1]] << 12 |
-			     (uint32_t)value[p[2]] << 6 | value[p[3]];
+	if (!t)
+		return NULL;
+	memset(t, -1, 256);
+	for (int i = 0; i < 64; i++)
+		t[(unsigned char)alphabet[i]] = (signed char)i;
+	return t;
+}
 
-		if ((value[p[0]] | value[p[1]] | value[p[2]] | value[p[3]]) & 0x80)
+/* RFC 4648, section 4. Returns the bytes made, 0 for a fault. */
+static size_t decode(const char *p, size_t n, unsigned char *out)
+{
+	OWN_MEM const signed char *t = table();
+	unsigned char *o = out;
+
+	while (n && p[n - 1] == '=')
+		n--;
+	for (; t && n >= 4; p += 4, n -= 4) {
+		int a = t[(unsigned char)p[0]], b = t[(unsigned char)p[1]];
+		int c = t[(unsigned char)p[2]], d = t[(unsigned char)p[3]];
+
+		if ((a | b | c | d) < 0)
 			return 0;
-		*o++ = (uint8_t)(w >> 16);
-		*o++ = (uint8_t)(w >> 8);
-		*o++ = (uint8_t)w;
+		*o++ = (unsigned char)(a << 2 | b >> 4);
+		*o++ = (unsigned char)(b << 4 | c >> 2);
+		*o++ = (unsigned char)(c << 6 | d);
 	}
+	if (t && n >= 2)
+		*o++ = (unsigned char)(t[(unsigned char)p[0]] << 2 | t[(unsigned char)p[1]] >> 4);
+	if (t && n == 3)
+		*o++ = (unsigned char)(t[(unsigned char)p[1]] << 4 | t[(unsigned char)p[2]] >> 2);
 	return (size_t)(o - out);
 }
 
-static void with_jansson(const char *body, size_t n)
+static int write_all(int fd, const unsigned char *p, size_t n)
 {
-	json_t *root = json_loadb(body, n, 0, NULL), *a = json_object_get(root, "archive");
-	size_t len = json_string_length(a);
-	uint8_t *out = malloc(len / 4 * 3 + 3);
+	while (n) {
+		ssize_t w = write(fd, p, n);
 
-	if (!root || !out || decode(json_string_value(a), len, out) < n / 2)
-		exit(70);
-	free(out);
-	json_decref(root);
-}
-
-/* Memory at its most over what the process had with the body alone, in MiB. */
-static double peak(void (*run)(const char *, size_t), const char *body, size_t n)
-{
-	struct rusage u;
-	int p[2];
-	long kib[2] = {0};
-
-	if (pipe(p) < 0)
-		exit(71);
-	if (fork() == 0) {
-		getrusage(RUSAGE_SELF, &u);
-		kib[0] = u.ru_maxrss;
-		run(body, n);
-		getrusage(RUSAGE_SELF, &u);
-		kib[1] = u.ru_maxrss;
-		_exit(write(p[1], kib, sizeof kib) != (ssize_t)sizeof kib);
+		if (w < 0)
+			return -1;
+		p += w;
+		n -= (size_t)w;
 	}
-	close(p[1]);
-	if (read(p[0], kib, sizeof kib) != (ssize_t)sizeof kib)
-		exit(70);
-	close(p[0]);
-	wait(NULL);
-	return (double)(kib[1] - kib[0]) / 1024;
+	return 0;
 }
 
-static int order(const void *a, const void *b)
+static int by_jansson(int in, int out)
 {
-	double x = *(const double *)a, y = *(const double *)b;
+	struct stat st;
+	size_t have = 0, made;
+	ssize_t n;
 
-	return x < y ? -1 : x > y;
+	if (fstat(in, &st) < 0)
+		return -1;
+	OWN_MEM char *body = malloc((size_t)st.st_size);
+	while (body && (n = read(in, body + have, (size_t)st.st_size - have)) > 0)
+		have += (size_t)n;
+	json_t *doc = body ? json_loadb(body, have, 0, NULL) : NULL;
+	json_t *a = json_object_get(doc, "archive");
+	OWN_MEM unsigned char *data = malloc(json_string_length(a) / 4 * 3 + 3);
+	made = data && a ? decode(json_string_value(a), json_string_length(a), data) : 0;
+	json_decref(doc);
+	return made ? write_all(out, data, made) : -1;
+}
+#else
+static int by_jansson(int in, int out)
+{
+	(void)in, (void)out;
+	fprintf(stderr, "built without jansson\n");
+	return -1;
+}
+#endif
+
+/* Of this program alone: getrusage(2) would count what the starting process had before exec. */
+static long peak_kib(void)
+{
+	OWN_FILE f = fopen("/proc/self/status", "re");
+	char line[256];
+	long kib = -1;
+
+	while (f && fgets(line, sizeof line, f))
+		sscanf(line, "VmHWM: %ld", &kib);
+	return kib;
 }
 
 int main(int argc, char **argv)
 {
-	size_t mib = argc > 1 ? (size_t)atoi(argv[1]) : 50, n;
-	int passes = argc > 2 ? atoi(argv[2]) : 7;
-	char *body = make_body(mib << 20, &n);
-	double ours[PASSES_MAX], theirs[PASSES_MAX], ratio[PASSES_MAX], m[2];
+	double start = now_us();
+	OWN_FD in = argc == 4 ? open(argv[2], O_RDONLY | O_CLOEXEC) : -1;
+	OWN_FD out = argc == 4 ? open(argv[3], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
 
-	passes = passes > PASSES_MAX ? PASSES_MAX : passes;
-	m[0] = peak(with_scanner, body, n);
-	m[1] = peak(with_jansson, body, n);
-	for (int i = 0; i < passes; i++) {
-		double t = now();
-
-		with_scanner(body, n);
-		ours[i] = now() - t;
-		t = now();
-		with_jansson(body, n);
-		theirs[i] = now() - t;
-		ratio[i] = theirs[i] / ours[i];
+	if (in < 0 || out < 0) {
+		fprintf(stderr, "usage: bench-body ours|jansson BODY DIR: %s\n", strerror(errno));
+		return 64;
 	}
-	qsort(ours, (size_t)passes, sizeof *ours, order);
-	qsort(theirs, (size_t)passes, sizeof *theirs, order);
-	qsort(ratio, (size_t)passes, sizeof *ratio, order);
-	printf("%zu MiB of base64 in JSON, %d passes\n", mib, passes);
-	printf("scanner, to a memory file   %7.1f ms   %6.0f MB/s   %6.1f MiB beyond the body\n",
-		ours[passes / 2] * 1e3, (double)n / 1e6 / ours[passes / 2], m[0]);
-	printf("jansson " JANSSON_VERSION ", to memory      %7.1f ms   %6.0f MB/s   %6.1f MiB\n",
-		theirs[passes / 2] * 1e3, (double)n / 1e6 / theirs[passes / 2], m[1]);
-	printf("ratio %.1f (%.1f to %.1f)\n", ratio[passes / 2], ratio[0], ratio[passes - 1]);
-	free(body);
+	if ((strcmp(argv[1], "ours") ? by_jansson : by_scan)(in, out) < 0) {
+		fprintf(stderr, "bench-body: %s failed\n", argv[1]);
+		return 1;
+	}
+	start = now_us() - start;
+	printf("%.0f %lld %ld\n", start, (long long)lseek(out, 0, SEEK_END), peak_kib());
 	return 0;
 }

@@ -1,34 +1,57 @@
 /*
- * What a sandbox costs: `true` started plainly, in a fresh sandbox of ours, and by bubblewrap with
- * like features, in turn, so that a disturbance meets all alike. Prints medians, and ratios to
- * the plain start. Usage: launch STATE [ROUNDS]
+ * What it costs to start a program in several ways, in turn, so that a disturbance meets all alike.
+ *
+ *	bench-launch ROOT STAGING ROUNDS <LINES
+ *
+ * A line is NAME, KIND, EVERY (1: in each round, n: in each n-th) and arguments, with tabs between.
+ * Kinds: spawn       posix_spawn with two pipes, read to their end
+ *        filter      the same with descriptor 9 open on our seccomp program
+ *        cold        a fresh sandbox over ROOT; cold-hostnet: in the network of the host
+ *        prepared    the same, prepared ahead, which is not counted
+ *        parked      a sandbox that stands, used once; its start is not counted
+ *        live        one sandbox for all rounds
+ * Writes for each line NAME, KIND and microseconds of each round, and for fresh sandboxes also those
+ * until the verdict was known (KIND/verdict). What fails writes NAME, "failed" and why. One round
+ * before the first is not counted.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "images/store.h"
-#include "isolate/client.h"
-#include "isolate/launch.h"
 #include "isolate/own.h"
+#include "tests/bench/box.h"
 
 extern char **environ;
 
-enum { VARIANTS = 4, ROUNDS_MAX = 10000 };
+enum { VARIANTS_MAX = 40, ARGS_MAX = 64, ROUNDS_MAX = 10000, FILTER_FD = 9, SAID_MAX = 300 };
+
+enum kind { SPAWN, SPAWN_FILTER, COLD, COLD_HOSTNET, PREPARED, PARKED, LIVE, KINDS };
+
+static const char *const kind_name[KINDS] = {
+	"spawn", "filter", "cold", "cold-hostnet", "prepared", "parked", "live"};
+
+struct variant {
+	char *name, *argv[ARGS_MAX];
+	enum kind kind;
+	int every, n;
+	struct box box; /* LIVE */
+	char *failed;
+	double *us, *verdict_us;
+};
 
 struct bench {
-	struct launcher launcher;
-	struct image image;
-	char staging[4096];
-	double us[VARIANTS][ROUNDS_MAX];
+	struct box_maker maker;
+	char filter[4096];
+	struct variant v[VARIANTS_MAX];
+	int n, rounds;
 };
 
 static double now_us(void)
@@ -39,173 +62,213 @@ static double now_us(void)
 	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
-static int spawn_wait(char *const argv[])
+/* Reads both to their end; the start of what came goes to said. */
+static void drain(int a, int b, char said[SAID_MAX])
 {
-	int status;
+	struct pollfd p[2] = {{.fd = a, .events = POLLIN}, {.fd = b, .events = POLLIN}};
+	char buf[4096];
+	size_t have = 0;
+
+	while (p[0].fd >= 0 || p[1].fd >= 0) {
+		poll(p, 2, -1);
+		for (int i = 0; i < 2; i++) {
+			ssize_t n = p[i].fd >= 0 && p[i].revents ? read(p[i].fd, buf, sizeof buf)
+								 : -1;
+
+			if (n == 0)
+				p[i].fd = -1;
+			for (ssize_t k = 0; k < n && have < SAID_MAX - 1; k++)
+				said[have++] = buf[k] == '\n' || buf[k] == '\t' ? ' ' : buf[k];
+		}
+	}
+	said[have] = '\0';
+}
+
+static int spawn(const struct bench *b, const struct variant *v, struct err *e)
+{
+	posix_spawn_file_actions_t fa;
+	char said[SAID_MAX];
+	int out[2], errs[2], status, rc;
 	pid_t pid;
 
-	if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) != 0)
-		return -1;
+	if (pipe2(out, O_CLOEXEC) < 0 || pipe2(errs, O_CLOEXEC) < 0)
+		return err_set(e, ERR_SETUP, errno, "pipe");
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&fa, out[1], 1);
+	posix_spawn_file_actions_adddup2(&fa, errs[1], 2);
+	if (v->kind == SPAWN_FILTER)
+		posix_spawn_file_actions_addopen(&fa, FILTER_FD, b->filter, O_RDONLY, 0);
+	rc = posix_spawnp(&pid, v->argv[0], &fa, NULL, v->argv, environ);
+	posix_spawn_file_actions_destroy(&fa);
+	close(out[1]);
+	close(errs[1]);
+	drain(out[0], errs[0], said);
+	close(out[0]);
+	close(errs[0]);
+	if (rc)
+		return err_set(e, ERR_SETUP, rc, "%s", v->argv[0]);
 	waitpid(pid, &status, 0);
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	return err_set(e, ERR_SETUP, 0, "%s: status %d: %s", v->argv[0],
+		WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), said);
 }
 
-static int plain(struct bench *b)
+/* One round of a variant; *us and *verdict_us are times. */
+static int run_once(
+	const struct bench *b, struct variant *v, double *us, double *verdict_us, struct err *e)
 {
-	char path[] = "/bin/true", *argv[] = {path, NULL};
+	const char *const *argv = (const char *const *)v->argv;
+	struct box box = {.sandbox = SANDBOX_NONE, .client = -1};
+	double start = now_us();
+	int ret = 0;
 
-	(void)b;
-	return spawn_wait(argv);
-}
-
-static int sandboxed(struct bench *b, bool host_network)
-{
-	const char *argv[] = {"/bin/true", NULL};
-	struct launch_mount binds[8];
-	struct sandbox s;
-	struct proto_reply rp;
-	struct err e = {0};
-	int pair[2], ret;
-	size_t n = 0;
-
-	for (; n < b->image.nhost_binds && n < NELEM(binds); n++)
-		binds[n] = (struct launch_mount){.kind = PLAN_BIND,
-			.flags = PLAN_RECURSIVE,
-			.src = b->image.host_binds[n],
-			.dst = b->image.host_binds[n]};
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return -1;
-	struct launch w = {.uid = 1000,
-		.gid = 1000,
-		.hostname = "bench",
-		.staging = b->staging,
-		.host_network = host_network,
-		.mounts = binds,
-		.nmounts = n,
-		.client_fd = pair[1],
-		.root = {.kind = PLAN_OVERLAY,
-			.flags = PLAN_TMPFS_UPPER,
-			.lowers = (const char *const *)b->image.lowers,
-			.nlowers = b->image.nlowers,
-			.bytes = 1 << 26,
-			.inodes = 10000},
-		.processes_max = 512,
-		.files_open_max = 1024,
-		.shm_bytes = 1 << 20,
-		.shm_inodes = 100};
-	struct client_exec x = {.dir = "/",
-		.argv = argv,
-		.env = "A=",
-		.env_bytes = 3,
-		.output_max_bytes = 1000,
-		.fds = {memfd_create("spool", MFD_CLOEXEC), -1, -1}};
-
-	ret = sandbox_start(&b->launcher, &w, &s, &e);
-	if (ret == 0)
-		ret = sandbox_wait_ready(&s, 10000, &e);
-	if (ret == 0)
-		ret = client_send_exec(pair[0], &x, &e);
-	if (ret == 0)
-		ret = client_receive(pair[0], &rp, &e);
-	if (ret < 0)
-		fprintf(stderr, "%s: %s\n", e.msg, strerror(e.errnum));
-	sandbox_stop(&s);
-	close(pair[0]);
-	close(pair[1]);
-	close(x.fds[0]);
-	return ret < 0 || rp.result.exit_code ? -1 : 0;
-}
-
-static int ours(struct bench *b)
-{
-	return sandboxed(b, false);
-}
-
-static int ours_host_network(struct bench *b)
-{
-	return sandboxed(b, true);
-}
-
-static int bubblewrap(struct bench *b)
-{
-	static const char *const words[] = {"bwrap", "--unshare-all", "--ro-bind", "/usr", "/usr",
-		"--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink",
-		"usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp",
-		"--cap-drop", "ALL", "--die-with-parent", "--new-session", "/bin/true", NULL};
-
-	(void)b;
-	return spawn_wait((char *const *)(uintptr_t)words);
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static const struct {
-	const char *name;
-	int (*run)(struct bench *b);
-} variants[VARIANTS] = {{"posix_spawn true", plain}, {"cgibox, cold, own network", ours},
-	{"cgibox, cold, host network", ours_host_network},
-	{"bwrap --unshare-all (no overlay, no filter)", bubblewrap}};
-
-/* How many of the variants can run here. Says which bubblewrap is compared, or that there is none. */
-static int count_variants(void)
-{
-	char name[] = "bwrap", version[] = "--version", *argv[] = {name, version, NULL};
-
-	if (spawn_wait(argv) == 0)
-		return VARIANTS;
-	printf("bwrap is not installed: not compared\n");
-	return VARIANTS - 1;
-}
-
-static void report(struct bench *b, int n, int rounds)
-{
-	double base = 0;
-
-	for (int v = 0; v < n; v++) {
-		qsort(b->us[v], (size_t)rounds, sizeof(double), by_value);
-		if (v == 0)
-			base = b->us[0][rounds / 2];
-		printf("%-46s min %7.0f  median %7.0f  p99 %7.0f us  %5.2fx\n", variants[v].name,
-			b->us[v][0], b->us[v][rounds / 2], b->us[v][rounds * 99 / 100],
-			b->us[v][rounds / 2] / base);
+	if (v->kind == SPAWN || v->kind == SPAWN_FILTER) {
+		ret = spawn(b, v, e);
+	} else if (v->kind == LIVE) {
+		ret = box_exec(&v->box, argv, e);
+	} else {
+		ret = v->kind == PREPARED ? box_park(&b->maker, &box, e)
+					  : box_start(&b->maker, v->kind == COLD_HOSTNET, &box, e);
+		if (v->kind == PARKED || v->kind == PREPARED)
+			start = now_us();
+		if (ret == 0 && v->kind == PREPARED)
+			ret = box_start_parked(&b->maker, &box, e);
+		if (ret == 0)
+			ret = box_exec(&box, argv, e);
+		*verdict_us = now_us() - start;
+		box_stop(&box);
 	}
+	*us = now_us() - start;
+	if (v->kind == PARKED)
+		*us = *verdict_us;
+	return ret;
+}
+
+/* Runs round `round`; -1 is the one that is not counted. */
+static void run_round(struct bench *b, int round)
+{
+	for (int i = 0; i < b->n; i++) {
+		struct variant *v = &b->v[i];
+		double us, verdict_us = 0;
+		struct err e = {0};
+		char why[400];
+
+		if (v->failed || (round >= 0 && round % v->every))
+			continue;
+		if (run_once(b, v, &us, &verdict_us, &e) < 0)
+			v->failed = strdup(err_text(&e, why, sizeof why));
+		else if (round >= 0) {
+			v->us[v->n] = us;
+			v->verdict_us[v->n++] = verdict_us;
+		}
+	}
+}
+
+static int parse(struct bench *b, struct variant *v, char *line)
+{
+	char *save, *word = strtok_r(line, "\t\n", &save);
+	int k = 0, n = 0;
+
+	v->name = strdup(word ? word : "");
+	word = strtok_r(NULL, "\t\n", &save);
+	while (word && k < KINDS && strcmp(kind_name[k], word))
+		k++;
+	v->kind = (enum kind)k;
+	word = strtok_r(NULL, "\t\n", &save);
+	v->every = word ? atoi(word) : 0;
+	while ((word = strtok_r(NULL, "\t\n", &save)) && n < ARGS_MAX - 1)
+		v->argv[n++] = strdup(word);
+	v->us = calloc((size_t)b->rounds, sizeof(double));
+	v->verdict_us = calloc((size_t)b->rounds, sizeof(double));
+	return k < KINDS && v->every > 0 && n && v->us && v->verdict_us ? 0 : -1;
+}
+
+static int read_variants(struct bench *b)
+{
+	char *line = NULL;
+	size_t cap = 0;
+	int ret = 0;
+
+	while (ret == 0 && b->n < VARIANTS_MAX && getline(&line, &cap, stdin) > 0)
+		ret = parse(b, &b->v[b->n++], line);
+	free(line);
+	return ret;
+}
+
+static void start_live(struct bench *b)
+{
+	for (int i = 0; i < b->n; i++) {
+		struct err e = {0};
+		char why[400];
+
+		if (b->v[i].kind == LIVE && box_start(&b->maker, false, &b->v[i].box, &e) < 0)
+			b->v[i].failed = strdup(err_text(&e, why, sizeof why));
+	}
+}
+
+static void print_times(const struct variant *v, const char *more, const double *us)
+{
+	printf("%s\t%s%s", v->name, kind_name[v->kind], more);
+	for (int i = 0; i < v->n; i++)
+		printf("\t%.1f", us[i]);
+	printf("\n");
+}
+
+static void report(const struct bench *b)
+{
+	for (int i = 0; i < b->n; i++) {
+		const struct variant *v = &b->v[i];
+
+		if (v->failed) {
+			printf("%s\tfailed\t%s\n", v->name, v->failed);
+			continue;
+		}
+		print_times(v, "", v->us);
+		if (v->kind >= COLD && v->kind <= PREPARED)
+			print_times(v, "/verdict", v->verdict_us);
+	}
+}
+
+/* What bwrap --seccomp takes: the instructions as they are in memory. */
+static int write_filter(struct bench *b, const char *dir)
+{
+	const struct filter *f = &b->maker.launcher.filter;
+	size_t bytes = f->len * sizeof f->ins[0];
+	OWN_FD fd = -1;
+
+	snprintf(b->filter, sizeof b->filter, "%s/filter.bpf", dir);
+	fd = open(b->filter, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	return fd >= 0 && write(fd, f->ins, bytes) == (ssize_t)bytes ? 0 : -1;
 }
 
 int main(int argc, char **argv)
 {
 	struct bench *b = calloc(1, sizeof *b);
-	int rounds = argc > 2 ? atoi(argv[2]) : 200, n;
-	struct store *st;
 	struct err e = {0};
+	char why[400];
 
-	if (!b || argc < 2 || rounds < 1 || rounds > ROUNDS_MAX) {
-		fprintf(stderr, "usage: launch STATE [ROUNDS]\n");
+	if (!b || argc != 4 || (b->rounds = atoi(argv[3])) < 1 || b->rounds > ROUNDS_MAX ||
+		read_variants(b) < 0) {
+		fprintf(stderr, "usage: bench-launch ROOT STAGING ROUNDS <LINES\n");
 		return 64;
 	}
-	snprintf(b->staging, sizeof b->staging, "%s/images/tmp", argv[1]);
-	st = store_open(argv[1], &e);
-	if (!st || store_resolve(st, "host", &b->image, &e) < 0 ||
-		launcher_open(&b->launcher, &e) < 0) {
-		fprintf(stderr, "%s: %s\n", e.msg, strerror(e.errnum));
+	if (box_maker_open(&b->maker, argv[1], argv[2], &e) < 0) {
+		fprintf(stderr, "bench-launch: %s\n", err_text(&e, why, sizeof why));
 		return 71;
 	}
-	n = count_variants();
-	for (int i = 0; i < rounds; i++) {
-		for (int v = 0; v < n; v++) {
-			double t = now_us();
-
-			if (variants[v].run(b) < 0) {
-				fprintf(stderr, "%s failed\n", variants[v].name);
-				return 1;
-			}
-			b->us[v][i] = now_us() - t;
-		}
+	if (write_filter(b, argv[2]) < 0) {
+		perror(b->filter);
+		return 73;
 	}
-	report(b, n, rounds);
+	start_live(b);
+	for (int i = -1; i < b->rounds; i++)
+		run_round(b, i);
+	for (int i = 0; i < b->n; i++)
+		if (b->v[i].kind == LIVE)
+			box_stop(&b->v[i].box);
+	report(b);
+	box_maker_close(&b->maker);
 	return 0;
 }

@@ -1,0 +1,40 @@
+/* A sandbox as a service would start one over a root directory; for the programs that measure. */
+#ifndef CGIBOX_BENCH_BOX_H
+#define CGIBOX_BENCH_BOX_H
+
+#include <stdbool.h>
+
+#include "isolate/err.h"
+#include "isolate/launch.h"
+
+struct box_maker {
+	struct launcher launcher;
+	const char *root, *staging; /* borrowed directories */
+};
+
+struct box {
+	struct sandbox sandbox;
+	int client; /* attached to pid 1; ours */
+};
+
+/* Prepares once. staging: an existing directory of ours. */
+int box_maker_open(struct box_maker *m, const char *root, const char *staging, struct err *e);
+void box_maker_close(struct box_maker *m);
+
+/* Starts pid 1 and waits until the sandbox stands. box_stop() in any case. */
+int box_start(const struct box_maker *m, bool host_network, struct box *b, struct err *e);
+
+/*
+ * Prepares a sandbox ahead and waits until it waits; box_start_parked() makes it into what
+ * box_start() makes. -1 with ERR_NOTFOUND where this version prepares nothing.
+ */
+int box_park(const struct box_maker *m, struct box *b, struct err *e);
+int box_start_parked(const struct box_maker *m, struct box *b, struct err *e);
+
+/* Runs argv in it, output captured, to its verdict; anything but exit status 0 is an error. */
+int box_exec(struct box *b, const char *const *argv, struct err *e);
+
+/* Kills, reaps and closes. */
+void box_stop(struct box *b);
+
+#endif

@@ -1,0 +1,5 @@
+/* The cheapest program there is: what its start costs is the machine's. */
+int main(void)
+{
+	return 0;
+}
