@@ -26,6 +26,8 @@ enum proto_request_op {
 	PROTO_SIGNAL,     /* sends `signal` to the process group of the sender's command `run` */
 	PROTO_PTY,        /* answers PTY_OPEN with the master of a new pseudo terminal */
 	PROTO_GO,         /* keeper only, once, before READY: pasta serves the network */
+	PROTO_CLAIM, /* keeper only, once, after PARKED; fds: PLAN_FD_PLAN and those after it, as
+		      * far as flags has bit 0, 1, ... */
 };
 
 enum proto_exec_flags {
@@ -53,6 +55,7 @@ enum proto_reply_op {
 	PROTO_QUIET,     /* no process is left but pid 1 */
 	PROTO_PTY_OPEN,  /* fds: the master */
 	PROTO_NETWORK, /* to the keeper, before READY: pasta is wanted; fds: user, net namespace */
+	PROTO_PARKED,  /* to the keeper, before READY: waits for CLAIM */
 };
 
 struct proto_reply {
