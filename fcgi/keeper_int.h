@@ -1,6 +1,6 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox), keeper_box.c
- * (the life of a sandbox), keeper_net.c (its network), keeper_group.c (control groups),
+ * (the life of a sandbox), keeper_net.c (its network), keeper_pool.c (prepared ahead), keeper_group.c (control groups),
  * keeper_trash.c (expiry, removal), keeper_pull.c and keeper_image.c (images), keeper_index.c (the
  * index), keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted). */
 #ifndef CGIBOX_KEEPER_INT_H
@@ -11,6 +11,7 @@
 #include <sys/queue.h>
 
 #include "fcgi/examiner.h"
+#include "fcgi/keeper_pool.h"
 #include "fcgi/keeper_proto.h"
 #include "fcgi/session_dir.h"
 #include "fcgi/stats.h"
@@ -167,6 +168,7 @@ struct keeper {
 	struct store *store;
 	struct tree_server *tree;
 	struct launcher launcher;
+	struct pool *pool; /* of prepared sandboxes; NULL: none */
 	int epoll, lock;
 	struct source listen, lifeline, watcher;
 	uint64_t last_watch_id;
@@ -219,6 +221,7 @@ void lock_forget(struct session *s); /* frees it, unless it is held, wanted, or 
 
 /* keeper_start.c: launches b for the session that c holds; c->client becomes pid 1's first client */
 int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e);
+struct launch start_kind(const struct conf *conf); /* what all sandboxes have in common */
 int make_environment(struct keeper *k, const struct image *im, const struct call *c,
 	struct buf *out, struct err *e);
 

@@ -51,6 +51,8 @@ struct keeper_reply {
 	uint64_t uptime_ms; /* of the keeper */
 	uint32_t sessions, sandboxes;
 	uint32_t means; /* LIMIT_BY_*, see limits.h */
+	uint32_t prepared_ready;
+	uint64_t prepared_taken, prepared_missed;
 };
 
 #endif

@@ -87,6 +87,10 @@ static const struct key keys[] = {
 	INT(session_lock_waiters, 0, 1024, "4", "requests that may wait for one session"),
 	INT(keeper_idle_s, 1, 86400, "60",
 		"an on-demand keeper (mod_fcgid, bin-path) ends after this long without work"),
+	INT(prepared_max, 0, 64, "4",
+		"sandboxes prepared ahead at most, 0 = none; fewer where fewer are missed"),
+	INT(prepared_idle_s, 1, 86400, "300",
+		"prepared sandboxes are given up after this long without work"),
 
 	INT(commands_max, 1, 10000, "256", "commands in one request"),
 	INT(command_max_bytes, 1, 131071, "131071", "one command: the kernel's MAX_ARG_STRLEN"),

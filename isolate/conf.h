@@ -52,6 +52,7 @@ struct conf {
 	int64_t sessions_max, sandboxes_max, session_idle_s;
 	int64_t session_lock_wait_ms, session_lock_waiters;
 	int64_t keeper_idle_s;
+	int64_t prepared_max, prepared_idle_s;
 
 	/* commands */
 	int64_t commands_max, command_max_bytes, environment_max_bytes;
