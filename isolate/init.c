@@ -68,17 +68,17 @@ static int build(struct init_state *s, struct init_parts *parts, struct err *e)
 	struct init_net net;
 
 	if (init_net_begin(&net, s->plan, s->keeper, e) < 0 ||
-		(parked && init_park(s, parts, e) < 0))
+		(parked && init_park(s, &net, parts, e) < 0))
 		return -1;
 	/* Commands cannot run before all of this is in; pasta starts while the root is built, and
 	 * makes namespaces of its own before the quotas forbid that. */
 	if (set_hostname(s->plan, e) < 0 || choose_cpus(s->plan, e) < 0 ||
 		init_root_build(s->plan, parts, &s->null, e) < 0 ||
-		init_net_end(&net, s->keeper, e) < 0)
+		(!parked && (init_net_end(&net, s->keeper, e) < 0 ||
+				    init_parts_quotas(s->plan, parts, e) < 0)))
 		return -1;
 	/* Last, because every detached mount counts as a mount namespace. */
-	if ((!parked && init_parts_quotas(parts->user, e) < 0) ||
-		init_parts_no_mounts(parts->user, e) < 0)
+	if (init_parts_no_mounts(parts, e) < 0)
 		return -1;
 	return open_watch(s, e);
 }

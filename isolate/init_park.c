@@ -92,14 +92,14 @@ static int check_claim(const struct plan *have, const struct plan *want, struct 
 	return err_set(e, ERR_BUG, 0, "claim of another kind of sandbox");
 }
 
-int init_park(struct init_state *s, struct init_parts *parts, struct err *e)
+int init_park(struct init_state *s, struct init_net *net, struct init_parts *parts, struct err *e)
 {
 	const struct plan *have = s->plan, *want;
 	struct proto_reply parked = {.op = PROTO_PARKED};
 	OWN_FD place_fd = init_root_wait_place(have, e);
 
 	if (place_fd < 0 || init_parts_build(have, place_fd, parts, e) < 0 ||
-		init_parts_quotas(parts->user, e) < 0)
+		init_net_end(net, s->keeper, e) < 0 || init_parts_quotas(have, parts, e) < 0)
 		return -1;
 	init_reply(s, -2, &parked);
 	if (receive_claim(s->keeper, e) < 0)

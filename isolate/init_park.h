@@ -6,6 +6,7 @@
 #define CGIBOX_INIT_PARK_H
 
 #include "isolate/init.h"
+#include "isolate/init_net.h"
 #include "isolate/init_parts.h"
 
 /* Maps the plan that is open as PLAN_FD_PLAN, and closes that. NULL with e. */
@@ -15,10 +16,10 @@ const struct plan *init_map_plan(struct err *e);
 int init_park_reserve(struct err *e);
 
 /*
- * Makes /dev and /proc and sets quotas, tells the keeper (PROTO_PARKED) and waits without limit: the
+ * Makes /dev and /proc, joins the network, sets quotas, tells the keeper (PROTO_PARKED) and waits without limit: the
  * keeper's end ends it. Then s has the plan and the descriptors of the claim. A claim that does not
  * fit what is made is ERR_BUG.
  */
-int init_park(struct init_state *s, struct init_parts *parts, struct err *e);
+int init_park(struct init_state *s, struct init_net *net, struct init_parts *parts, struct err *e);
 
 #endif

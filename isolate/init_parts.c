@@ -109,11 +109,9 @@ static int add_device(int dev, const char *name, struct err *e)
 	OWN_FD mnt = -1;
 
 	snprintf(path, sizeof path, "/dev/%s", name);
-	/* Read-only does not keep anybody from writing to a device, but from changing its mode: where
-	 * root starts a sandbox, the nodes are its own. */
-	mnt = init_bind(path, false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY, e);
+	mnt = sys_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (mnt < 0)
-		return -1;
+		return err_set(e, ERR_SETUP, errno, "open the tree %s", path);
 	if (mknodat(dev, name, S_IFREG | 0644, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "make /dev/%s", name);
 	return attach_over(mnt, dev, name, e);
@@ -129,6 +127,24 @@ static int add_dir_fs(int dev, const char *name, int mnt, struct err *e)
 		(at = openat(dev, name, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return err_set(e, ERR_SETUP, errno, "make /dev/%s", name);
 	return init_attach(own, at, name, e);
+}
+
+/*
+ * All of them at once; /dev itself, which is the mount above them, is made writable again.
+ * Read-only does not keep anybody from writing to a device, but from changing its mode: where root
+ * starts a sandbox, the nodes are its own.
+ */
+static int restrict_devices(int dev, struct err *e)
+{
+	struct mount_attr all = {
+		.attr_set = MUTATE_ATTR(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY),
+		.propagation = MUTATE("bind-private", MS_PRIVATE, 0)};
+	struct mount_attr own = {.attr_clr = MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY};
+
+	if (sys_mount_setattr(dev, "", AT_EMPTY_PATH | AT_RECURSIVE, &all) < 0 ||
+		sys_mount_setattr(dev, "", AT_EMPTY_PATH, &own) < 0)
+		return err_set(e, ERR_SETUP, errno, "restrict the devices");
+	return 0;
 }
 
 /* A /dev of our own: the harmless devices, a private devpts, shared memory with limits. Still
@@ -154,6 +170,8 @@ static int build_dev(const struct plan *p, int root, int *out, struct err *e)
 	for (size_t i = 0; i < NELEM(devices); i++)
 		if (add_device(dev, devices[i], e) < 0)
 			return -1;
+	if (restrict_devices(dev, e) < 0)
+		return -1;
 	for (size_t i = 0; i < NELEM(links); i++)
 		if (symlinkat(links[i][0], dev, links[i][1]) < 0)
 			return err_set(e, ERR_SETUP, errno, "link /dev/%s", links[i][1]);
@@ -219,40 +237,41 @@ static int write_quota(int dir, const char *name, const char *value, struct err 
 
 /*
  * Quotas of this user namespace (namespaces(7)): no namespace can be made inside, so there is
- * no second way to a capability should a filter fail. user: /proc/sys/user, opened before it was
- * covered read-only.
+ * no second way to a capability should a filter fail.
  */
-int init_parts_quotas(int user, struct err *e)
+static int limit_namespaces(int sys, struct err *e)
 {
 	static const char *const kinds[] = {"user", "pid", "net", "ipc", "uts", "cgroup", "time"};
 
 	for (size_t i = 0; !MUTATED("quota-namespaces") && i < NELEM(kinds); i++) {
-		char name[32];
+		char name[40];
 
-		snprintf(name, sizeof name, "max_%s_namespaces", kinds[i]);
-		if (write_quota(user, name, "0", e) < 0)
+		snprintf(name, sizeof name, "user/max_%s_namespaces", kinds[i]);
+		if (write_quota(sys, name, "0", e) < 0)
 			return -1;
 	}
 	/* The uid's own 128 are shared by all sandboxes of this host. */
 	if (!MUTATED("quota-inotify") &&
-		(write_quota(user, "max_inotify_instances", "32", e) < 0 ||
-			write_quota(user, "max_inotify_watches", "16384", e) < 0))
+		(write_quota(sys, "user/max_inotify_instances", "32", e) < 0 ||
+			write_quota(sys, "user/max_inotify_watches", "16384", e) < 0))
 		return -1;
-	return MUTATED("quota-fanotify") ? 0 : write_quota(user, "max_fanotify_groups", "0", e);
+	return MUTATED("quota-fanotify") ? 0 : write_quota(sys, "user/max_fanotify_groups", "0", e);
 }
 
-int init_parts_no_mounts(int user, struct err *e)
+int init_parts_no_mounts(const struct init_parts *parts, struct err *e)
 {
-	return MUTATED("quota-namespaces") ? 0 : write_quota(user, "max_mnt_namespaces", "0", e);
+	return MUTATED("quota-namespaces")
+		       ? 0
+		       : write_quota(parts->sys, "user/max_mnt_namespaces", "0", e);
 }
 
 /*
  * Since Linux 6.14 each pid namespace has a pid_max of its own, at least 301: a limit on
  * processes that does not hang on the uid as RLIMIT_NPROC does. Older kernels refuse the open.
  */
-static int limit_pids(int proc, uint32_t processes_max, struct err *e)
+static int limit_pids(int sys, uint32_t processes_max, struct err *e)
 {
-	OWN_FD fd = openat(proc, "sys/kernel/pid_max", O_WRONLY | O_CLOEXEC);
+	OWN_FD fd = openat(sys, "kernel/pid_max", O_WRONLY | O_CLOEXEC);
 	char value[16];
 	int n = snprintf(value, sizeof value, "%u", processes_max + 301);
 
@@ -267,13 +286,13 @@ static int limit_pids(int proc, uint32_t processes_max, struct err *e)
  * One TCP connection of the sandbox's own network may hold 512 KiB each way and not the 32 and 4 MiB
  * that hosts allow by default; tcp(7). What SO_RCVBUF sets has a limit of the host's.
  */
-static int limit_tcp(int proc, struct err *e)
+static int limit_tcp(int sys, struct err *e)
 {
-	static const char *const values[][2] = {{"sys/net/ipv4/tcp_rmem", "4096 131072 524288"},
-		{"sys/net/ipv4/tcp_wmem", "4096 16384 524288"}};
+	static const char *const values[][2] = {{"net/ipv4/tcp_rmem", "4096 131072 524288"},
+		{"net/ipv4/tcp_wmem", "4096 16384 524288"}};
 
 	for (size_t i = 0; i < NELEM(values); i++)
-		if (write_quota(proc, values[i][0], values[i][1], e) < 0)
+		if (write_quota(sys, values[i][0], values[i][1], e) < 0)
 			return -1;
 	return 0;
 }
@@ -308,17 +327,22 @@ static int build_proc(const struct plan *p, int root, struct init_parts *parts, 
 
 	if (mnt < 0 || init_attach(mnt, at, "/proc", e) < 0)
 		return -1;
-	parts->user = openat(mnt, "sys/user", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (parts->user < 0)
-		return err_set(e, ERR_SETUP, errno, "open /proc/sys/user");
-	if (!MUTATED("pid-max") && limit_pids(mnt, p->processes_max, e) < 0)
-		return -1;
-	if (p->network != PLAN_NET_HOST && limit_tcp(mnt, e) < 0)
+	parts->sys = openat(mnt, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (parts->sys < 0)
+		return err_set(e, ERR_SETUP, errno, "open /proc/sys");
+	if (!MUTATED("pid-max") && limit_pids(parts->sys, p->processes_max, e) < 0)
 		return -1;
 	if (cover_proc(mnt, parts->dev, e) < 0)
 		return -1;
 	parts->proc = take_fd(&mnt);
 	return 0;
+}
+
+int init_parts_quotas(const struct plan *p, const struct init_parts *parts, struct err *e)
+{
+	if (p->network != PLAN_NET_HOST && limit_tcp(parts->sys, e) < 0)
+		return -1;
+	return limit_namespaces(parts->sys, e);
 }
 
 int init_parts_build(const struct plan *p, int root, struct init_parts *parts, struct err *e)
@@ -357,5 +381,5 @@ void init_parts_close(struct init_parts *parts)
 {
 	own_close(&parts->dev);
 	own_close(&parts->proc);
-	own_close(&parts->user);
+	own_close(&parts->sys);
 }

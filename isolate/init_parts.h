@@ -12,7 +12,7 @@
 /* Descriptors, -1: not made. */
 struct init_parts {
 	int dev, proc; /* mounts */
-	int user;      /* O_PATH, /proc/sys/user as it was before it was covered read-only */
+	int sys;       /* O_PATH, /proc/sys as it was before it was covered read-only */
 };
 #define INIT_PARTS_NONE ((struct init_parts){-1, -1, -1})
 
@@ -28,11 +28,12 @@ int init_parts_finish(const struct init_parts *parts, struct err *e);
 /* -1 when another mount of the finished root covers one of them. */
 int init_parts_check(const struct init_parts *parts, int root, struct err *e);
 
-/* Sets every quota of the user namespace but that of mount namespaces. */
-int init_parts_quotas(int user, struct err *e);
+/* Sets what is limited by way of /proc/sys: of the network namespace, which the caller is in by now, and
+ * every quota of the user namespace but that of mount namespaces. */
+int init_parts_quotas(const struct plan *p, const struct init_parts *parts, struct err *e);
 
 /* From now on nobody makes a mount namespace, nor a detached mount, which counts as one. */
-int init_parts_no_mounts(int user, struct err *e);
+int init_parts_no_mounts(const struct init_parts *parts, struct err *e);
 
 void init_parts_close(struct init_parts *parts);
 

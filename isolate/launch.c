@@ -2,8 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -79,6 +78,17 @@ struct birth {
 	struct err err;
 };
 
+#define CAP(c) (1ULL << (c))
+/*
+ * What pid 1 needs until it drops all: mounts, host name, namespaces and their quotas, interfaces, its
+ * bounding set; and what an overlay does to files in the name of who mounted it. Each one costs.
+ */
+static const uint64_t init_caps = CAP(CAP_CHOWN) | CAP(CAP_DAC_OVERRIDE) |
+				  CAP(CAP_DAC_READ_SEARCH) | CAP(CAP_FOWNER) | CAP(CAP_FSETID) |
+				  CAP(CAP_MKNOD) | CAP(CAP_SETFCAP) | CAP(CAP_SETPCAP) |
+				  CAP(CAP_NET_ADMIN) | CAP(CAP_SYS_ADMIN) | CAP(CAP_SYS_CHROOT) |
+				  CAP(CAP_SYS_RESOURCE);
+
 /* Runs in the new namespaces, in the parent's memory: no allocation, no stdio, only _exit. */
 static int birth_main(void *arg)
 {
@@ -88,7 +98,7 @@ static int birth_main(void *arg)
 
 	if (idmap_write(b->what->uid, b->what->gid, b->uid, b->gid, &b->err) < 0 ||
 		fdplace(b->from, NELEM(b->from), PLAN_FD_KEEPER, &b->err) < 0 ||
-		creds_raise_ambient(&b->err) < 0)
+		creds_raise_ambient(init_caps, &b->err) < 0)
 		_exit(127);
 	sys_execveat(FD_INIT, "", argv, MUTATE_ENV(env), AT_EMPTY_PATH);
 	err_set(&b->err, ERR_SETUP, errno, "execute pid 1");
@@ -103,7 +113,7 @@ static int do_clone(struct birth *b, struct sandbox *out, struct err *e)
 	sigset_t all, old;
 	int saved;
 
-	if (!b->what->host_network)
+	if (b->what->pasta) /* the router; an empty network pid 1 makes itself */
 		flags |= CLONE_NEWNET;
 	if (!launch_grouped(b->what) || !b->what->cgroup_shared)
 		flags |= CLONE_NEWCGROUP;
