@@ -49,12 +49,8 @@ int launcher_open(struct launcher *l, struct err *e)
 		fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) <
 			0)
 		return err_set(e, ERR_SETUP, errno, "prepare pid 1");
-	if (filter_build(FILTER_PAYLOAD, &l->filter, e) < 0)
+	if (filter_payload(&l->filter, &l->root_filter, e) < 0)
 		return -1;
-	if (filter_emulate_root(&l->filter, &l->root_filter, e) < 0) {
-		filter_free(&l->filter);
-		return -1;
-	}
 	l->init_fd = take_fd(&fd);
 	return 0;
 }
