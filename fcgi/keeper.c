@@ -19,7 +19,6 @@
 
 #include "fcgi/keeper_int.h"
 #include "fcgi/statesock.h"
-#include "isolate/clock.h"
 #include "isolate/files.h"
 #include "isolate/idmap.h"
 #include "isolate/log.h"
@@ -262,15 +261,13 @@ static void loop(struct keeper *k)
 
 	k->idle_since_ms = keeper_now_ms();
 	while (!k->stop && !idle_out(k)) {
-		int64_t asleep_us;
 		int n, wait;
 
 		tick(k);
 		wait = next_wait(k);
-		asleep_us = clock_us();
 		n = epoll_wait(k->epoll, ev, EVENTS, wait);
 		if (n == 0 && wait > 0)
-			pool_idle(k, k->pool, clock_us() - asleep_us - wait * 1000);
+			pool_idle(k, k->pool);
 		for (int i = 0; i < n; i++) {
 			struct source *s = ev[i].data.ptr;
 

@@ -1,10 +1,12 @@
 #include "fcgi/keeper_pool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include "fcgi/keeper_int.h"
 #include "isolate/log.h"
@@ -12,8 +14,8 @@
 
 enum {
 	QUIET_MS = 1,      /* nothing else to do for so long */
-	LATE_US = 800,     /* a wait that ends so much later found the processors busy */
 	BUSY_MS = 20,      /* until it is tried again */
+	SLOW_MS = 1000,    /* but one is made so often on a busy machine */
 	RETRY_MS = 5000,   /* after a failure */
 	SHRINK_MS = 10000, /* what was spare for so long is too much */
 };
@@ -28,10 +30,12 @@ struct prepared {
 struct pool {
 	struct launch kind;
 	char *staging;
+	int load; /* /proc/loadavg */
+	long processors;
 	struct prepared slot[PREPARED_MAX];
 	unsigned max, n, want;
 	unsigned spare; /* fewest that were ready since shrink_ms */
-	uint64_t idle_ms, used_ms, shrink_ms, retry_ms;
+	uint64_t idle_ms, used_ms, made_ms, shrink_ms, retry_ms;
 	struct pool_stats stats;
 };
 
@@ -60,6 +64,8 @@ struct pool *pool_open(struct keeper *k, struct err *e)
 	p->kind = start_kind(k->conf);
 	p->kind.staging = p->staging;
 	p->kind.cgroup_shared = k->group.dir >= 0;
+	p->load = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+	p->processors = sysconf(_SC_NPROCESSORS_ONLN);
 	p->max = (unsigned)k->conf->prepared_max;
 	p->idle_ms = (uint64_t)k->conf->prepared_idle_s * 1000;
 	p->want = k->on_demand ? 0 : 1;
@@ -110,6 +116,7 @@ static void prepare(struct keeper *k, struct pool *p)
 	struct prepared *s = p->slot;
 	struct err e = {0};
 
+	p->made_ms = keeper_now_ms();
 	while (s->ctl.fd >= 0)
 		s++;
 	if (sandbox_park(&k->launcher, &p->kind, &s->box, &e) < 0) {
@@ -120,7 +127,7 @@ static void prepare(struct keeper *k, struct pool *p)
 	}
 	p->n++;
 	p->stats.made++;
-	s->since_ms = keeper_now_ms();
+	s->since_ms = p->made_ms;
 	s->ctl.ready = heard;
 	if (keeper_watch(k, &s->ctl, s->box.ctl, &e) < 0)
 		fail(k, p, s, &e);
@@ -213,16 +220,26 @@ int pool_tick(struct keeper *k, struct pool *p)
 	return p->n > p->want ? 0 : (int)next;
 }
 
-void pool_idle(struct keeper *k, struct pool *p, int64_t late_us)
+/* Whether another processor than ours has nothing to do. Refilling must not take from those who wait. */
+static bool processor_free(const struct pool *p)
+{
+	char text[64] = "";
+	long running;
+
+	return p->load >= 0 && pread(p->load, text, sizeof text - 1, 0) > 0 &&
+	       sscanf(text, "%*s %*s %*s %ld/", &running) == 1 && running <= p->processors;
+}
+
+void pool_idle(struct keeper *k, struct pool *p)
 {
 	uint64_t now = keeper_now_ms();
 
 	if (!p || p->n >= p->want || now < p->retry_ms)
 		return;
-	if (late_us >= LATE_US)
-		p->retry_ms = now + BUSY_MS;
-	else
+	if (now - p->made_ms >= SLOW_MS || processor_free(p))
 		prepare(k, p);
+	else
+		p->retry_ms = now + BUSY_MS;
 }
 
 void pool_stats(const struct pool *p, struct pool_stats *out)

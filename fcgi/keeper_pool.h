@@ -34,9 +34,9 @@ bool pool_take(struct keeper *k, struct pool *p, const struct launch *what, stru
 /* Removes what is too much. Returns the milliseconds until there may be something to do, -1 = nothing. */
 int pool_tick(struct keeper *k, struct pool *p);
 
-/* The loop has waited, as long as pool_tick() said or less, and nothing came: prepares one. late_us: by how much the
- * wait was longer than asked, which says how busy the processors are. */
-void pool_idle(struct keeper *k, struct pool *p, int64_t late_us);
+/* The loop has waited, as long as pool_tick() said or less, and nothing came: prepares one, if a
+ * processor is free. */
+void pool_idle(struct keeper *k, struct pool *p);
 
 void pool_stats(const struct pool *p, struct pool_stats *out);
 
