@@ -34,6 +34,7 @@ struct pool {
 	long processors;
 	struct prepared slot[PREPARED_MAX];
 	unsigned max, n, want;
+	bool was_full;  /* all that are wanted were ready since want was last raised */
 	unsigned spare; /* fewest that were ready since shrink_ms */
 	uint64_t idle_ms, used_ms, made_ms, shrink_ms, retry_ms;
 	struct pool_stats stats;
@@ -104,6 +105,7 @@ static void heard(struct keeper *k, struct source *src)
 
 	if (got == SANDBOX_PARKED) {
 		s->ready = true;
+		k->pool->was_full |= ready_now(k->pool) >= k->pool->want;
 		return;
 	}
 	if (got >= 0)
@@ -168,8 +170,10 @@ bool pool_take(struct keeper *k, struct pool *p, const struct launch *what, stru
 	}
 	p->stats.cold++;
 	p->spare = 0;
-	if (p->want < p->max && p->want <= p->n)
+	/* Not when there was no time to make as many as are wanted already. */
+	if (p->want < p->max && (p->was_full || p->want == 0))
 		p->want++;
+	p->was_full = false;
 	return false;
 }
 
