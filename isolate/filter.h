@@ -1,5 +1,5 @@
 /*
- * seccomp filters, made from a readable table by libseccomp (1 ms: too dear for every start) and
+ * seccomp filters, made from a readable table by libseccomp (0.5 ms: too dear for every start) and
  * loaded as often as needed. Those of sandboxes are made when the program is built.
  */
 #ifndef CGIBOX_FILTER_H

@@ -1,6 +1,6 @@
 /*
- * The programs of FILTER_PAYLOAD as they were when this program was built: libseccomp takes a
- * millisecond to make them, and loading the library alone a tenth of one, for what never differs. They
+ * The programs of FILTER_PAYLOAD as they were when this program was built: libseccomp takes half
+ * a millisecond to make them, and has to be loaded, for what never differs. They
  * depend on the architecture and on whether crashes start a program.
  */
 #include <errno.h>
