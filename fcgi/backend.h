@@ -56,6 +56,9 @@ struct system_info {
 	int64_t uptime_ms;            /* of what holds the sessions */
 	unsigned sessions, sandboxes; /* on disk; running */
 	unsigned means;               /* LIMIT_BY_*: what holds limits here, see limits.h */
+	/* Sandboxes prepared ahead: now; since the start taken, and missed when one was wanted */
+	unsigned prepared_ready;
+	uint64_t prepared_taken, prepared_missed;
 };
 
 /* What a client may want of the image store. */

@@ -301,7 +301,10 @@ static int isolate_system(struct backend *b, struct system_info *out, struct err
 		.uptime_ms = (int64_t)rp.uptime_ms,
 		.sessions = rp.sessions,
 		.sandboxes = rp.sandboxes,
-		.means = rp.means};
+		.means = rp.means,
+		.prepared_ready = rp.prepared_ready,
+		.prepared_taken = rp.prepared_taken,
+		.prepared_missed = rp.prepared_missed};
 	return facts < 0 ? 0 : read_facts(facts, out, e);
 }
 

@@ -188,7 +188,8 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 		session_dirs_sweep(&k->dirs, e) < 0 || facts_watch(k, e) < 0)
 		return -1;
 	prepare_host(k);
-	return keeper_stats_open(k, e);
+	k->pool = pool_open(k, e);
+	return e->kind == ERR_NONE ? keeper_stats_open(k, e) : -1;
 }
 
 static int keeper_listen(struct keeper *k, int lifeline, struct err *e)
@@ -236,6 +237,10 @@ static int next_wait(struct keeper *k)
 	int box_in = box_deadline(k);
 	int disk_in = watch_disk_work(k);
 	int index_in = index_retry(k);
+	int pool_in = pool_tick(k, k->pool);
+
+	if (pool_in >= 0 && pool_in < wait)
+		wait = pool_in;
 
 	if (disk_in >= 0 && disk_in < wait)
 		wait = disk_in;
@@ -258,10 +263,13 @@ static void loop(struct keeper *k)
 
 	k->idle_since_ms = keeper_now_ms();
 	while (!k->stop && !idle_out(k)) {
-		int n;
+		int n, wait;
 
 		tick(k);
-		n = epoll_wait(k->epoll, ev, EVENTS, next_wait(k));
+		wait = next_wait(k);
+		n = epoll_wait(k->epoll, ev, EVENTS, wait);
+		if (n == 0 && wait > 0)
+			pool_idle(k, k->pool);
 		for (int i = 0; i < n; i++) {
 			struct source *s = ev[i].data.ptr;
 

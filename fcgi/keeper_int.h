@@ -3,7 +3,7 @@
  * (the life of a sandbox), keeper_run.c (runs in live sandboxes), keeper_list.c (what there is),
  * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
  * keeper_pull.c and keeper_image.c (images), keeper_index.c (the index), keeper_system.c (facts),
- * keeper_watch.c (the watchdog), keeper_stats.c (what is counted). */
+ * keeper_watch.c (the watchdog), keeper_stats.c (what is counted), keeper_pool.c (prepared ahead). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 
 #include "fcgi/examiner.h"
+#include "fcgi/keeper_pool.h"
 #include "fcgi/keeper_proto.h"
 #include "fcgi/run_dir.h"
 #include "fcgi/session_dir.h"
@@ -187,6 +188,7 @@ struct keeper {
 	struct store *store;
 	struct tree_server *tree;
 	struct launcher launcher;
+	struct pool *pool; /* of prepared sandboxes; NULL: none */
 	int epoll, lock;
 	struct source listen, lifeline, watcher;
 	uint64_t last_watch_id;
@@ -240,6 +242,7 @@ void lock_forget(struct session *s); /* frees it, unless it is held, wanted, or 
 
 /* keeper_start.c: launches b for the session that c holds; c->client becomes pid 1's first client */
 int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e);
+struct launch start_kind(const struct conf *conf); /* what all sandboxes have in common */
 int make_environment(struct keeper *k, const struct image *im, const struct call *c,
 	struct buf *out, struct err *e);
 

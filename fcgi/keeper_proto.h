@@ -87,6 +87,8 @@ struct keeper_reply {
 	struct session_row row;
 	uint64_t memory_bytes, memory_limit; /* of KEEPER_STATUS; 0 = not known, none */
 	uint32_t processes, cpu_percent;     /* the same */
+	uint32_t prepared_ready;
+	uint64_t prepared_taken, prepared_missed;
 };
 
 #endif

@@ -111,15 +111,13 @@ static int plan_workspace(const struct keeper *k, const struct call *c, struct s
 	return m->upper && m->work ? 0 : err_set(e, ERR_SETUP, ENOMEM, "workspace");
 }
 
-static struct launch launch_base(
-	const struct conf *conf, const struct call *c, double cpus, int client)
+struct launch start_kind(const struct conf *conf)
 {
 	return (struct launch){
 		.uid = (uint32_t)conf->run_uid,
 		.gid = (uint32_t)conf->run_gid,
 		.root_emulation = conf_emulates_root(conf, conf->run_uid),
 		.hostname = "sandbox",
-		.host_network = c->record.network && conf->network == NETWORK_HOST,
 		.processes_max = (uint32_t)conf->processes_max,
 		.files_open_max = (uint32_t)conf->files_open_max,
 		.file_max_bytes = (uint64_t)conf->file_max_bytes,
@@ -128,9 +126,19 @@ static struct launch launch_base(
 		.cpu_time_max_s = (uint64_t)conf->cpu_time_max_s,
 		.shm_bytes = (uint64_t)conf->tmpfs_max_bytes,
 		.shm_inodes = (uint64_t)conf->tmpfs_max_inodes,
-		.cpus = cpus,
-		.client_fd = client,
+		.client_fd = -1,
 	};
+}
+
+static struct launch launch_base(
+	const struct conf *conf, const struct call *c, double cpus, int client)
+{
+	struct launch w = start_kind(conf);
+
+	w.host_network = c->record.network && conf->network == NETWORK_HOST;
+	w.cpus = cpus;
+	w.client_fd = client;
+	return w;
 }
 
 /* *blocked is the caller's, and lives as long as w. */
@@ -179,6 +187,8 @@ static int launch(struct keeper *k, struct box *b, struct call *c, int client, s
 		return err_in(e, "limit a sandbox");
 	w.cgroup = b->group.dir < 0 ? NULL : &b->group;
 	w.cgroup_shared = true;
+	if (pool_take(k, k->pool, &w, &b->sandbox))
+		return 0;
 	return sandbox_start(&k->launcher, &w, &b->sandbox, e);
 }
 

@@ -40,11 +40,17 @@ static unsigned means(const struct keeper *k)
 
 void system_fill(const struct keeper *k, struct keeper_reply *rp)
 {
+	struct pool_stats pool;
+
 	rp->checked_at = k->facts.found_at;
 	rp->uptime_ms = keeper_now_ms() - k->start_ms;
 	rp->sessions = (uint32_t)k->nsessions;
 	rp->sandboxes = k->nboxes;
 	rp->means = means(k);
+	pool_stats(k->pool, &pool);
+	rp->prepared_ready = pool.ready;
+	rp->prepared_taken = pool.claimed;
+	rp->prepared_missed = pool.cold;
 }
 
 /* Everyone who waited; also when the run has failed, then without facts. */

@@ -96,6 +96,10 @@ static const struct key keys[] = {
 		"output of all ended runs of one session; the oldest go first"),
 	INT(stream_heartbeat_s, 1, 3600, "15",
 		"a stream without output says after this long that it is there"),
+	INT(prepared_max, 0, 64, "4",
+		"sandboxes prepared ahead at most, 0 = none; fewer where fewer are missed"),
+	INT(prepared_idle_s, 1, 86400, "300",
+		"prepared sandboxes are given up after this long without work"),
 
 	INT(commands_max, 1, 10000, "256", "commands in one request"),
 	INT(command_max_bytes, 1, 131071, "131071", "one command: the kernel's MAX_ARG_STRLEN"),

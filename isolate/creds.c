@@ -100,15 +100,15 @@ int creds_keep(uint64_t mask, struct err *e)
 	return prove(mask, e);
 }
 
-int creds_raise_ambient(struct err *e)
+int creds_raise_ambient(uint64_t mask, struct err *e)
 {
 	struct __user_cap_data_struct data[2];
 	uint64_t all;
 
 	if (caps_get(data) < 0)
 		return err_set(e, ERR_SETUP, errno, "read the capabilities");
-	all = caps_permitted(data);
-	if (caps_set(all, all) < 0)
+	all = caps_permitted(data) & mask;
+	if (caps_set(caps_permitted(data), all) < 0)
 		return err_set(e, ERR_SETUP, errno, "make capabilities inheritable");
 	for (int cap = 0; cap < CAPS_MAX; cap++)
 		if ((all >> cap & 1) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)

@@ -13,8 +13,10 @@
  */
 int creds_keep(uint64_t mask, struct err *e);
 
-/* Makes all capabilities of the new user namespace survive exec as ambient ones, for the one
- * exec of cgibox-init, whose uid inside is usually not 0. */
-int creds_raise_ambient(struct err *e);
+/*
+ * Makes those capabilities of the mask that are permitted survive exec as ambient ones, for the one
+ * exec of cgibox-init, whose uid inside is usually not 0. UINT64_MAX: all that there are.
+ */
+int creds_raise_ambient(uint64_t mask, struct err *e);
 
 #endif

@@ -4,9 +4,10 @@
 
 #include <stddef.h>
 
-enum { FDMSG_FDS_MAX = 4 };
+enum { FDMSG_FDS_MAX = 4, FDMSG_SEND_MAX = 12 };
 
-/* Sends n bytes and nfds descriptors (borrowed). 0, or -1 with errno. */
+/* Sends n bytes and nfds descriptors (borrowed), at most FDMSG_SEND_MAX; fdmsg_receive() takes
+ * FDMSG_FDS_MAX of them. 0, or -1 with errno. */
 int fdmsg_send(int sock, const void *p, size_t n, const int *fds, unsigned nfds, int flags);
 
 /*

@@ -197,15 +197,6 @@ static int deny_pid1(scmp_filter_ctx ctx)
 	return ret;
 }
 
-/* Whether crashes start a program of the host. What cannot be read may be one. */
-static bool core_handler(void)
-{
-	OWN_FD fd = open("/proc/sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC);
-	char first = '|';
-
-	return fd < 0 || read(fd, &first, 1) != 1 || first == '|';
-}
-
 /*
  * Where there is such a program RLIMIT_CORE has to stay 1 (init_drop.c says why), which a
  * process could set to 0. EINVAL, because gpg takes it for a system that has no such limit and
@@ -267,7 +258,7 @@ static int deny_device_nodes(scmp_filter_ctx ctx)
 }
 
 /* Calls that are fine but for some of their arguments. */
-static int deny_arguments(scmp_filter_ctx ctx)
+static int deny_arguments(scmp_filter_ctx ctx, bool core_handler)
 {
 	static const unsigned long ns_flags[] = {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID,
 		CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
@@ -279,7 +270,7 @@ static int deny_arguments(scmp_filter_ctx ctx)
 		ret = deny_pid1(ctx);
 	if (!ret)
 		ret = deny_device_nodes(ctx);
-	if (!ret && core_handler())
+	if (!ret && core_handler)
 		ret = deny_core_limit(ctx);
 	if (!ret)
 		ret = deny_unwatched(ctx);
@@ -343,7 +334,7 @@ static int call_number(const char *name, int *nr, struct err *e)
 		       : 0;
 }
 
-static int add_payload(scmp_filter_ctx ctx, struct err *e)
+static int add_payload(scmp_filter_ctx ctx, bool core_handler, struct err *e)
 {
 	for (size_t i = 0; i < NELEM(denied); i++) {
 		int nr, ret = call_number(denied[i].call, &nr, e);
@@ -356,7 +347,7 @@ static int add_payload(scmp_filter_ctx ctx, struct err *e)
 		if (ret)
 			return ret;
 	}
-	return deny_arguments(ctx);
+	return deny_arguments(ctx, core_handler);
 }
 
 /* Threads of its own a helper may have, and no other process. clone3's flags lie out of sight;
@@ -507,9 +498,8 @@ int filter_emulate_root(const struct filter *payload, struct filter *out, struct
 	return 0;
 }
 
-int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
+static int build(bool payload, bool core_handler, struct filter *out, struct err *e)
 {
-	bool payload = kind == FILTER_PAYLOAD;
 	scmp_filter_ctx ctx = seccomp_init(payload ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(EPERM));
 	int ret;
 
@@ -523,7 +513,7 @@ int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
 	if (!ret)
 		ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree, not a list */
 	if (!ret)
-		ret = payload ? add_payload(ctx, e) : add_jail(ctx, e);
+		ret = payload ? add_payload(ctx, core_handler, e) : add_jail(ctx, e);
 	if (ret && e->kind == ERR_NONE)
 		err_set(e, ERR_SETUP, -ret, "build the seccomp filter");
 	else if (ret)
@@ -534,19 +524,13 @@ int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
 	return ret ? -1 : 0;
 }
 
-void filter_free(struct filter *f)
+int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
 {
-	free(f->ins);
-	memset(f, 0, sizeof *f);
+	return kind == FILTER_PAYLOAD ? filter_build_payload(filter_core_handler(), out, e)
+				      : build(false, false, out, e);
 }
 
-int filter_load(const struct filter *f, struct err *e)
+int filter_build_payload(bool core_handler, struct filter *out, struct err *e)
 {
-	struct sock_fprog prog = {.len = f->len, .filter = f->ins};
-
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_set(e, ERR_SETUP, errno, "set no_new_privs");
-	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
-		return err_set(e, ERR_SETUP, errno, "load the seccomp filter");
-	return 0;
+	return build(true, core_handler, out, e);
 }

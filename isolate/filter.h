@@ -1,11 +1,12 @@
 /*
- * seccomp filters, built once per process from a readable table by libseccomp (2 ms: too dear
- * for every start) and loaded as often as needed.
+ * seccomp filters, made from a readable table by libseccomp (0.5 ms: too dear for every start) and
+ * loaded as often as needed. Those of sandboxes are made when the program is built.
  */
 #ifndef CGIBOX_FILTER_H
 #define CGIBOX_FILTER_H
 
 #include <linux/filter.h>
+#include <stdbool.h>
 
 #include "isolate/err.h"
 
@@ -27,7 +28,7 @@ struct filter {
 /*
  * Builds the program. ERR_SETUP when libseccomp refuses, ERR_BUG when it has never heard of a call
  * of the table. FILTER_PAYLOAD depends on kernel.core_pattern as it is now. Any process, before
- * it serves.
+ * it serves; the build.
  */
 int filter_build(enum filter_kind kind, struct filter *out, struct err *e);
 /*
@@ -37,6 +38,18 @@ int filter_build(enum filter_kind kind, struct filter *out, struct err *e);
  * nothing is allowed that it denies. Which calls: what Charliecloud's ch-run --seccomp fakes.
  */
 int filter_emulate_root(const struct filter *payload, struct filter *out, struct err *e);
+/* FILTER_PAYLOAD for a machine where crashes start a program, or not. */
+int filter_build_payload(bool core_handler, struct filter *out, struct err *e);
+
+/* Whether crashes start a program of the host here (core(5)), as it is now. */
+bool filter_core_handler(void);
+
+/*
+ * FILTER_PAYLOAD for this machine, and the same with root emulated, as they were made when this
+ * program was built; without libseccomp. The caller frees both. ERR_SETUP without memory.
+ */
+int filter_payload(struct filter *plain, struct filter *root, struct err *e);
+
 void filter_free(struct filter *f);
 
 /* Loads it into the calling thread; sets no_new_privs first. There is no way back. */

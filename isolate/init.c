@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -13,31 +12,11 @@
 
 #include "isolate/init_guard.h"
 #include "isolate/init_net.h"
+#include "isolate/init_park.h"
+#include "isolate/init_parts.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
-
-static const struct plan *map_plan(struct err *e)
-{
-	const struct plan *p;
-	struct stat st;
-
-	if (fstat(PLAN_FD_PLAN, &st) < 0 || st.st_size <= 0 || st.st_size > PLAN_SIZE_MAX) {
-		err_set(e, ERR_BUG, errno, "plan of wrong size");
-		return NULL;
-	}
-	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, PLAN_FD_PLAN, 0);
-	if (p == MAP_FAILED) {
-		err_set(e, ERR_SETUP, errno, "map the plan");
-		return NULL;
-	}
-	close(PLAN_FD_PLAN);
-	if (!plan_shape_ok(p, (size_t)st.st_size)) {
-		err_set(e, ERR_BUG, 0, "plan of wrong shape");
-		return NULL;
-	}
-	return p;
-}
 
 static int choose_cpus(const struct plan *p, struct err *e)
 {
@@ -73,26 +52,48 @@ static int open_watch(struct init_state *s, struct err *e)
 		       : 0;
 }
 
+static int set_hostname(const struct plan *p, struct err *e)
+{
+	const char *host = plan_str(p, p->hostname);
+
+	if (host && sethostname(host, strlen(host)) < 0)
+		return err_set(e, ERR_SETUP, errno, "set the host name");
+	return 0;
+}
+
+/* Makes all of the sandbox that needs rights. */
+static int build(struct init_state *s, struct init_parts *parts, struct err *e)
+{
+	bool parked = s->plan->parked;
+	struct init_net net;
+
+	if (init_net_begin(&net, s->plan, s->keeper, e) < 0 ||
+		(parked && init_park(s, &net, parts, e) < 0))
+		return -1;
+	/* Commands cannot run before all of this is in; pasta starts while the root is built, and
+	 * makes namespaces of its own before the quotas forbid that. */
+	if (set_hostname(s->plan, e) < 0 || choose_cpus(s->plan, e) < 0 ||
+		init_root_build(s->plan, parts, &s->null, e) < 0 ||
+		(!parked && (init_net_end(&net, s->keeper, e) < 0 ||
+				    init_parts_quotas(s->plan, parts, e) < 0)))
+		return -1;
+	/* Last, because every detached mount counts as a mount namespace. */
+	if (init_parts_no_mounts(parts, e) < 0)
+		return -1;
+	return open_watch(s, e);
+}
+
 static int settle(struct init_state *s, struct err *e)
 {
-	const struct plan *p = s->plan;
-	const char *host = plan_str(p, p->hostname);
-	struct init_net net;
-	OWN_FD user = -1;
+	struct init_parts parts = INIT_PARTS_NONE;
+	int ret;
 
 	umask(022);
 	if (!MUTATED("setsid-init") && setsid() < 0 && errno != EPERM)
 		return err_set(e, ERR_SETUP, errno, "start a session");
-	if (host && sethostname(host, strlen(host)) < 0)
-		return err_set(e, ERR_SETUP, errno, "set the host name");
-	/* Commands cannot run before all of this is in; pasta starts while the root is built, and
-	 * makes namespaces of its own before the quotas forbid that. */
-	if (choose_cpus(p, e) < 0 || init_net_begin(&net, p, s->keeper, e) < 0 ||
-		init_root_build(p, &s->null, &user, e) < 0 ||
-		init_net_end(&net, s->keeper, e) < 0 || init_root_quotas(user, e) < 0 ||
-		open_watch(s, e) < 0)
-		return -1;
-	if (init_drop_rights(p, e) < 0)
+	ret = build(s, &parts, e);
+	init_parts_close(&parts);
+	if (ret < 0 || init_drop_rights(s->plan, e) < 0)
 		return -1;
 	/* After the last change of credentials, which clears it. The socket's end is the proof:
 	 * a parent that died before this line is seen there. */
@@ -332,7 +333,7 @@ static void reset_dispositions(void)
 		syscall(SYS_rt_sigaction, sig, &dfl, NULL, sizeof dfl.mask);
 }
 
-static int open_signals(void)
+static int open_signals(struct init_state *s, struct err *e)
 {
 	sigset_t all;
 
@@ -342,7 +343,8 @@ static int open_signals(void)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	sigemptyset(&all);
 	sigaddset(&all, SIGCHLD);
-	return signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	s->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	return s->signals < 0 ? err_set(e, ERR_SETUP, errno, "make a signalfd") : 0;
 }
 
 int main(int argc, char **argv)
@@ -362,11 +364,9 @@ int main(int argc, char **argv)
 	if (fcntl(PLAN_FD_CLIENT, F_GETFD) >= 0)
 		s.peer[0] = PLAN_FD_CLIENT;
 	prctl(PR_SET_NAME, "init", 0, 0, 0);
-	s.signals = open_signals();
-	s.plan = map_plan(&rp.err);
-	if (s.signals < 0)
-		err_set(&rp.err, ERR_SETUP, errno, "make a signalfd");
-	if (!s.plan || s.signals < 0 || settle(&s, &rp.err) < 0) {
+	s.plan = init_map_plan(&rp.err);
+	if (!s.plan || (s.plan->parked && init_park_reserve(&rp.err) < 0) ||
+		open_signals(&s, &rp.err) < 0 || settle(&s, &rp.err) < 0) {
 		init_reply(&s, -2, &rp);
 		return 1;
 	}

@@ -15,13 +15,19 @@
 #include "isolate/proto.h"
 #include "isolate/spool.h"
 
-/* Builds the mounts of the plan and pivots into them, so that no path of the host is left. *null
- * becomes the new /dev/null, opened for reading; *user a descriptor for init_root_quotas(). No
- * other descriptor is left open. */
-int init_root_build(const struct plan *p, int *null, int *user, struct err *e);
+struct init_parts;
 
-/* Sets the quotas of the user namespace: from now on nobody makes a namespace in it. */
-int init_root_quotas(int user, struct err *e);
+/* Builds the mounts of the plan and pivots into them, so that no path of the host is left. parts: of
+ * before, or none and made here; the caller closes them. *null becomes the new /dev/null, opened for
+ * reading. No other descriptor is left open. */
+int init_root_build(const struct plan *p, struct init_parts *parts, int *null, struct err *e);
+
+/* An empty directory where init_parts_build() may work until there is a root: a small tmpfs, mounted
+ * where the root will be mounted over it. */
+int init_root_wait_place(const struct plan *p, struct err *e);
+
+/* A detached copy of the mount at path, with more restrictive attributes. */
+int init_bind(const char *path, bool recursive, uint64_t attr, struct err *e);
 
 /* A detached tmpfs with limits and MOUNT_ATTR_* attr; returns its mount descriptor. */
 int init_tmpfs(uint64_t bytes, uint64_t inodes, uint32_t mode, unsigned attr, struct err *e);

@@ -310,7 +310,8 @@ static int split_blob(struct start *s, const struct proto_request *rq, char *p)
 
 	s->argv = strings;
 	s->env = strings + rq->nargs + 1;
-	s->argv[rq->nargs] = s->env[rq->nenv] = NULL; /* of 64 KiB no page is touched that is not used */
+	s->argv[rq->nargs] = s->env[rq->nenv] =
+		NULL; /* of 64 KiB no page is touched that is not used */
 	if (split(&at, end, &dir, 1) < 0 || split(&at, end, s->argv, rq->nargs) < 0 ||
 		split(&at, end, s->env, rq->nenv) < 0 || at != end)
 		return err_set(&s->err, ERR_BUG, 0, "command message out of shape");

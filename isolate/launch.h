@@ -52,6 +52,7 @@ struct launch {
 	/* The caller's cgroup namespace shows that group: the sandbox shares the namespace, and
 	 * commands are born in the group. Else each moves there, which costs milliseconds. */
 	bool cgroup_shared;
+	bool parked; /* set by sandbox_park() */
 };
 
 /* What a process that starts sandboxes prepares once. */
@@ -83,10 +84,36 @@ void launcher_close(struct launcher *l);
 int sandbox_start(
 	const struct launcher *l, const struct launch *what, struct sandbox *out, struct err *e);
 
-enum { SANDBOX_READY = 1, SANDBOX_NETWORK = 2, SANDBOX_NS_USER = 0, SANDBOX_NS_NET, SANDBOX_NS };
+/*
+ * Starts a pid 1 that makes what the same kind of sandboxes has in common and then waits: SANDBOX_PARKED,
+ * or its error, arrives on out->ctl. Of what count uid, gid, processes_max, shm_*, staging and
+ * cgroup_shared (true: commands will be in a group). A parked sandbox holds no more than a cold one
+ * would have made, and is good for one claim. As sandbox_start() else.
+ */
+int sandbox_park(
+	const struct launcher *l, const struct launch *what, struct sandbox *out, struct err *e);
+
+/* Whether a sandbox parked with `parked` can become what. */
+bool sandbox_fits(const struct launch *parked, const struct launch *what);
 
 /*
- * Waits up to timeout_ms for pid 1's next message. SANDBOX_READY, which brings watch_fd; or, with what->pasta and once,
+ * Makes a parked sandbox into what; from now on as after sandbox_start(). -1: it cannot be told,
+ * and has to be stopped.
+ */
+int sandbox_claim(
+	const struct launcher *l, const struct launch *what, struct sandbox *s, struct err *e);
+
+enum {
+	SANDBOX_READY = 1,
+	SANDBOX_NETWORK,
+	SANDBOX_PARKED,
+	SANDBOX_NS_USER = 0,
+	SANDBOX_NS_NET,
+	SANDBOX_NS
+};
+
+/*
+ * Waits up to timeout_ms for pid 1's next message. SANDBOX_READY, which brings watch_fd; SANDBOX_PARKED; or, with what->pasta and once,
  * SANDBOX_NETWORK: ns gets two descriptors that the caller owns, the user namespace and the
  * network namespace that pasta is to serve, and pid 1 waits for pasta_go(). -1 with pid 1's own
  * error, or that it died or was slow.

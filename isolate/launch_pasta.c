@@ -82,7 +82,7 @@ static int guard_main(void *arg)
 	char *const env[] = {NULL};
 
 	if (fdplace(b->fd, NELEM(b->fd), GUARD_FD_FIRST, &b->err) < 0 ||
-		creds_raise_ambient(&b->err) < 0)
+		creds_raise_ambient(UINT64_MAX, &b->err) < 0)
 		_exit(127);
 	sys_execveat(GUARD_FD_PROGRAM, "", argv, env, AT_EMPTY_PATH);
 	err_set(&b->err, ERR_SETUP, errno, "execute the guard of pasta");

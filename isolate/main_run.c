@@ -366,10 +366,11 @@ static int start_box(struct run *r, const struct launcher *l, const struct launc
 	bool group = w->cgroup != NULL; /* there is none without a limit on memory */
 
 	if (sandbox_start(l, w, &r->s, e) < 0 || run_net_attach(net, l, &r->s, READY_MS, e) < 0 ||
+		run_watch_open(&r->watch, &r->o->conf, group, w->root.flags & PLAN_TMPFS_UPPER, e) <
+			0 ||
 		sandbox_wait_ready(&r->s, READY_MS, e) < 0)
 		return -1;
-	return run_watch_open(
-		&r->watch, &r->o->conf, &r->s, group, w->root.flags & PLAN_TMPFS_UPPER, e);
+	return run_watch_begin(&r->watch, &r->s, e);
 }
 
 static int with_launcher(

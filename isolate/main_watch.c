@@ -4,23 +4,25 @@
 
 enum { RUN_BOX = 1 };
 
-int run_watch_open(struct run_watch *w, const struct conf *c, struct sandbox *box, bool by_group,
-	bool root_memory, struct err *e)
+int run_watch_open(
+	struct run_watch *w, const struct conf *c, bool by_group, bool root_memory, struct err *e)
 {
-	const struct watch_limits lim = {
-		.memory_max_bytes = by_group ? 0 : (uint64_t)c->memory_max_bytes,
-		.socket_max_bytes = (uint64_t)c->socket_memory_max_bytes,
-		.root_memory = root_memory,
-	};
-
-	*w = (struct run_watch){.set = NULL};
-	if (!lim.memory_max_bytes && !lim.socket_max_bytes && !c->memory_reserve_bytes)
+	*w = (struct run_watch){
+		.lim = {
+			.memory_max_bytes = by_group ? 0 : (uint64_t)c->memory_max_bytes,
+			.socket_max_bytes = (uint64_t)c->socket_memory_max_bytes,
+			.root_memory = root_memory,
+		}};
+	if (!w->lim.memory_max_bytes && !w->lim.socket_max_bytes && !c->memory_reserve_bytes)
 		return 0;
 	w->set = watch_set_new(
 		(unsigned)c->watch_interval_ms, (uint64_t)c->memory_reserve_bytes, e);
-	if (!w->set)
-		return -1;
-	if (watch_set_add_box(w->set, RUN_BOX, &lim, box, e) == 0)
+	return w->set ? 0 : -1;
+}
+
+int run_watch_begin(struct run_watch *w, struct sandbox *box, struct err *e)
+{
+	if (!w->set || watch_set_add_box(w->set, RUN_BOX, &w->lim, box, e) == 0)
 		return 0;
 	run_watch_close(w);
 	return -1;

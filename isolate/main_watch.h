@@ -8,17 +8,19 @@
 #include "isolate/watch_set.h"
 
 struct run_watch {
-	struct watch_set *set;   /* NULL: there is nothing to watch */
+	struct watch_set *set; /* NULL: there is nothing to watch */
+	struct watch_limits lim;
 	uint64_t next_ms;        /* monotonic; when to look */
 	struct watch_event over; /* .what 0: nothing was over its limit */
 };
 
-/*
- * Begins to watch box, which is ready; takes its watch_fd. by_group: a cgroup holds the memory.
- * root_memory: the upper layer is a tmpfs.
- */
-int run_watch_open(struct run_watch *w, const struct conf *c, struct sandbox *box, bool by_group,
-	bool root_memory, struct err *e);
+/* Prepares, while the sandbox starts. by_group: a cgroup holds the memory. root_memory: the upper
+ * layer is a tmpfs. */
+int run_watch_open(
+	struct run_watch *w, const struct conf *c, bool by_group, bool root_memory, struct err *e);
+
+/* Begins to watch box, which is ready; takes its watch_fd. */
+int run_watch_begin(struct run_watch *w, struct sandbox *box, struct err *e);
 void run_watch_close(struct run_watch *w);
 
 /* Milliseconds until run_watch_look() is due, -1 = never. */

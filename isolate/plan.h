@@ -89,8 +89,10 @@ struct plan {
 	uint32_t nblocked, blocked; /* offset of an array of struct plan_route, 8-byte aligned */
 	uint32_t resolver;          /* text of /etc/resolv.conf inside; 0 = what the root has */
 	uint32_t root_emulation;    /* 1: the filter lets root's calls succeed; init_etc.c */
-	uint32_t nmounts, mounts;   /* offset of an array of struct plan_mount, 8-byte aligned */
-	uint32_t filter, nfilter;   /* offset and count of struct sock_filter */
+	uint32_t parked; /* 1: init_park.h. Of the plan then only ids, network, processes_max, shm_*
+			  * and staging count; a second plan comes with the claim */
+	uint32_t nmounts, mounts; /* offset of an array of struct plan_mount, 8-byte aligned */
+	uint32_t filter, nfilter; /* offset and count of struct sock_filter */
 	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, RLIMIT_NOFILE */
 	uint32_t in_cgroup; /* 1: commands are started in PLAN_FD_CGROUP; the filter lets pid 1
 			     * use clone3(2), and its children must close it again */

@@ -34,6 +34,8 @@ enum proto_request_op {
 	PROTO_EOF,    /* its input ends */
 	PROTO_RESIZE, /* its terminal has `rows` and `cols` */
 	PROTO_END,    /* keeper only: ends the run and its descendants */
+	PROTO_CLAIM, /* keeper only, once, after PARKED; fds: PLAN_FD_PLAN and those after it, as
+		      * far as flags has bit 0, 1, ... */
 };
 
 enum proto_exec_flags {
@@ -73,6 +75,7 @@ enum proto_reply_op {
 	PROTO_MORE,       /* to FOLLOW */
 	PROTO_INPUT_OPEN, /* fds: where to write; non-blocking */
 	PROTO_NETWORK, /* to the keeper, before READY: pasta is wanted; fds: user, net namespace */
+	PROTO_PARKED,  /* to the keeper, before READY: waits for CLAIM */
 };
 
 struct proto_reply {

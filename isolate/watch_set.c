@@ -188,8 +188,10 @@ int watch_set_add(struct watch_set *s, uint64_t id, const struct watch_limits *l
 		free(x);
 		return -1;
 	}
-	if (!s->all) /* nobody looked meanwhile */
+	if (!s->all) { /* nobody looked meanwhile, and there is nothing to measure yet */
 		s->mark = s->available;
+		s->round_at_us = watch_now_us();
+	}
 	*x = (struct entry){.id = id, .lim = *lim, .w = w, .foreign_base = foreign(s)};
 	x->next = s->all;
 	s->all = x;

@@ -123,7 +123,10 @@ static void answer(struct dialect_call *c, const struct system_info *info)
 	buf_add(b, facts.p, facts.len);
 	buf_adds(b, ",\"limits\":");
 	put_limits(b, c->conf, info->means);
-	buf_addf(b, ",\"sessions\":%u,\"sandboxes\":%u}", info->sessions, info->sandboxes);
+	buf_addf(b, ",\"sessions\":%u,\"sandboxes\":%u", info->sessions, info->sandboxes);
+	buf_addf(b, ",\"prepared\":{\"ready\":%u,\"taken\":%llu,\"missed\":%llu}}",
+		info->prepared_ready, (unsigned long long)info->prepared_taken,
+		(unsigned long long)info->prepared_missed);
 	dialect_status(c, 200);
 }
 

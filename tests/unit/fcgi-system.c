@@ -41,6 +41,9 @@ static void test_facts(void)
 		.uptime_ms = 12999,
 		.sessions = 3,
 		.sandboxes = 2,
+		.prepared_ready = 1,
+		.prepared_taken = 5,
+		.prepared_missed = 4,
 		.facts = (char *)(uintptr_t) "[" FACT("ok") ",\n " FACT("weaker") "]\n"};
 	const char *got;
 
@@ -50,7 +53,9 @@ static void test_facts(void)
 		VERSION_S "\"ready\":true,\"checked_at\":77,\"facts\":[" SHOWN("ok") "," SHOWN(
 			"weaker") "],\"limits\":{\"sessions_max\":{\"value\":",
 		"ok and weaker: ready");
-	ok(strstr(got, "}},\"sessions\":3,\"sandboxes\":2}") != NULL, "the live numbers");
+	ok(strstr(got, "}},\"sessions\":3,\"sandboxes\":2,\"prepared\":{\"ready\":1,\"taken\":5,"
+		       "\"missed\":4}}") != NULL,
+		"the live numbers");
 	be.system.facts = (char *)(uintptr_t) "[" FACT("ok") "," FACT("blocked") "]";
 	starts(GET("/system/"), VERSION_S "\"ready\":false,\"checked_at\":77,",
 		"blocked: not ready");
@@ -94,8 +99,8 @@ static void test_paths(void)
 }
 
 /* Keys that bound something and are no limit on a tenant: the service's own shape. */
-static const char *const not_tenants[] = {
-	"workers_max", "pending_max", "params_max_bytes", "plain_entries_max", "plain_max_bytes"};
+static const char *const not_tenants[] = {"workers_max", "pending_max", "params_max_bytes",
+	"plain_entries_max", "plain_max_bytes", "prepared_max"};
 
 static bool listed(const char *name)
 {

@@ -500,6 +500,31 @@ static void test_jail(void)
 	filter_free(&f);
 }
 
+static bool same(const struct filter *a, const struct filter *b)
+{
+	return a->len == b->len && a->clone3 == b->clone3 && a->calls == b->calls &&
+	       !memcmp(a->ins, b->ins, a->len * sizeof *a->ins);
+}
+
+/* What programs carry is what libseccomp makes here and now, which the tests above look at. */
+static void test_made(const struct filter *f)
+{
+	struct filter plain, root, other, emulated;
+	struct err e = {0};
+
+	if (!ok(filter_payload(&plain, &root, &e) == 0, "the programs made before"))
+		return;
+	ok(same(&plain, f), "the one for commands is the same");
+	ok(filter_emulate_root(f, &emulated, &e) == 0 && same(&root, &emulated),
+		"so is the one that emulates root");
+	ok(filter_build_payload(!filter_core_handler(), &other, &e) == 0 && !same(&plain, &other),
+		"control: for the other kind of machine it differs");
+	filter_free(&plain);
+	filter_free(&root);
+	filter_free(&other);
+	filter_free(&emulated);
+}
+
 int main(void)
 {
 	struct filter f;
@@ -516,6 +541,7 @@ int main(void)
 	test_pid1(&f);
 	test_loaded(&f, false);
 	test_emulation(&f);
+	test_made(&f);
 	filter_free(&f);
 	test_jail();
 	test_patterns(); /* last: it leaves our namespaces */
