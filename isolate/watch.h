@@ -7,6 +7,7 @@
  *	page tables        VmPTE; 16 KiB of stack in the kernel for each thread
  *	shared memory      memfds, by the blocks of each inode; tmpfs, by statfs; SysV, by its table
  *	shared mappings    without a descriptor their blocks are not told: see watch_set.h
+ *	mappings           256 bytes each
  *	descriptors        1 KiB each; a pipe by what it may hold
  *	in flight          while descriptors wait in a Unix socket, every memfd that has vanished since, and
  *	                   16 MiB for each that has waited for half a second
@@ -32,6 +33,7 @@ enum {
 
 	WATCH_THREAD_COST = 16 << 10, /* bytes: a stack in the kernel */
 	WATCH_FD_COST = 1 << 10,      /* bytes: a descriptor and its file */
+	WATCH_MAP_COST = 256,         /* bytes: a mapping, of which a process may have 65530 */
 	WATCH_PIPE_BYTES = 64 << 10,  /* a pipe's buffer, pipe(7) */
 	WATCH_PIPE_SOFT = 64 << 20,   /* pipe-user-pages-soft: beyond it a pipe gets */
 	WATCH_PIPE_SMALL = 8 << 10,   /* two pages */

@@ -21,6 +21,7 @@ enum {
 	CONFIRM_MAX = 12,   /* looks at what is doubtful, */
 	CONFIRM_US = 4000,  /* so far apart */
 	AGAIN_US = 200000,  /* after an event the sandbox has this long to end */
+	RELIEF_US = 500000, /* and its memory so long to be free */
 	HOST_TMPFS_MAX = 32,
 	PAGE_BYTES = 4096, /* the smallest */
 	BLIND_MAX = 5,     /* failed measurements in a row */
@@ -48,6 +49,7 @@ struct watch_set {
 	uint64_t available, shmem; /* as last read */
 	uint64_t mark;             /* highest available since the last round began */
 	uint64_t round_at_us, rest_until_us, next_tick_us;
+	uint64_t relief_until_us; /* memory of one that was ended comes back until then */
 	bool in_round, look;
 	watch_event_fn *fn;
 	void *arg;
@@ -314,14 +316,18 @@ static void relieve(struct watch_set *s)
 	struct entry *largest = NULL;
 	uint64_t now = watch_now_us();
 
+	if (now < s->relief_until_us)
+		return; /* one at a time: its end takes a moment, in which it may have gone from here */
 	for (struct entry *x = s->all; x; x = x->next) {
 		if (now < x->quiet_until_us)
-			return; /* one at a time, and its end takes a moment */
+			return;
 		if (!largest || entry_total(x) > entry_total(largest))
 			largest = x;
 	}
-	if (largest)
-		tell(s, largest, WATCH_RESERVE, entry_total(largest), s->reserve);
+	if (!largest)
+		return;
+	tell(s, largest, WATCH_RESERVE, entry_total(largest), s->reserve);
+	s->relief_until_us = now + RELIEF_US;
 }
 
 static void round_end(struct watch_set *s)

@@ -95,7 +95,7 @@ static void expect_life(struct service *s, const char *mode, int mib)
 static void test_memory(struct service *s)
 {
 	static const char *const modes[] = {"many", "memfd", "nondumpable", "dontneed", "window",
-		"flight", "noleader", "tables"};
+		"flight", "noleader", "tables", "mappings"};
 
 	for (size_t i = 0; i < NELEM(modes); i++) {
 		expect_end(s, modes[i], 2 * MEMORY_MIB, MEMORY_MIB, VERDICT_MEMORY);

@@ -1,0 +1,10 @@
+/* Calls that are fine but for some of their arguments. For filter.c only. */
+#ifndef CGIBOX_FILTER_ARGS_H
+#define CGIBOX_FILTER_ARGS_H
+
+#include <seccomp.h>
+
+/* Adds the rules for payloads to ctx; 0, or a negative errno of libseccomp. The parent. */
+int filter_arguments(scmp_filter_ctx ctx);
+
+#endif
