@@ -154,6 +154,9 @@ static const struct key keys[] = {
 		"how often the watchdog looks at free memory and disk while sandboxes run"),
 	INT(tmpfs_max_bytes, 1 << 16, GIB(64), "268435456", "each tmpfs inside"),
 	INT(tmpfs_max_inodes, 64, 1 << 24, "49152", "files on each tmpfs inside"),
+	ENUM(session_root, "disk tmpfs", "disk",
+		"where a session's root is written: disk = kept; tmpfs = bounded exactly, and "
+		"lost with its sandbox"),
 
 	INT(archive_max_bytes, 512, GIB(64), "268435456", "an uploaded archive as it is sent"),
 	INT(archive_unpacked_max_bytes, 512, GIB(256), "2147483648", "an archive unpacked"),

@@ -3,6 +3,7 @@
  * unwatched when it dies. Real keeper, real sandboxes, each beside a control.
  */
 #include <dirent.h>
+#include <sys/xattr.h>
 
 #include "tests/unit/keeper.h"
 
@@ -125,6 +126,71 @@ static void test_disk(void)
 	close_service(&s);
 }
 
+/* One command in a call of its own; its output. */
+static int in_session(struct service *s, const char *id, const char *command, struct result *r,
+	char *out, size_t size)
+{
+	struct session_info info;
+	struct err e;
+	struct session_call *c = open_session(s, id, -1, &info, &e);
+	int ret = c ? run(c, command, RUN_MS, r, out, size) : -1;
+
+	if (c)
+		ops->close(c);
+	return ret;
+}
+
+static bool tmpfs_has_xattrs(void)
+{
+	OWN_FD fd = memfd_create("probe", MFD_CLOEXEC);
+
+	return fd >= 0 && fsetxattr(fd, "user.overlay.opaque", "y", 1, 0) == 0;
+}
+
+/* tmpfs: 8 MiB and 200 files in the root; the workspace is on the disk as ever. */
+static void test_root(bool tmpfs)
+{
+	const char *const keys[][2] = {{"session_root", tmpfs ? "tmpfs" : "disk"},
+		{"tmpfs_max_bytes", "8388608"}, {"tmpfs_max_inodes", "200"}, {NULL, NULL}};
+	static const char
+		fill[] = "head -c 12M /dev/zero > ~/f; stat -c %s ~/f",
+		files[] = "cd ~; for i in $(seq 300); do : > n$i || break; done; ls | wc -l",
+		change[] = "rm -r ~/f ~/n*; mkdir -p /etc/new && mv /etc/new /etc/old && "
+			   "echo kept > /repo/kept; ls -d /etc/old; test -w /tmp",
+		after[] = "cat /repo/kept; ls -d /etc/old || echo gone";
+	const char *what = tmpfs ? "tmpfs" : "control: disk";
+	struct session_spec spec = {0};
+	char id[SESSION_ID_LEN + 1] = "", out[1100];
+	struct result r = {0};
+	struct service s;
+	struct err e;
+	int n;
+
+	if (!ok(open_service_keys(&s, keys), "%s: a service", what))
+		return;
+	if (tmpfs && !tmpfs_has_xattrs()) {
+		ok(!create(&s, &spec, id), "this kernel's tmpfs cannot be one: no session");
+		close_service(&s);
+		return;
+	}
+	ok(create(&s, &spec, id), "%s: a session", what);
+	in_session(&s, id, fill, &r, out, sizeof out);
+	ok(!tmpfs == (strstr(out, "12582912\n") != NULL) && !tmpfs == !strstr(out, "No space left"),
+		"%s: 12 MiB %s", what, tmpfs ? "do not fit" : "are written");
+	in_session(&s, id, files, &r, out, sizeof out);
+	n = atoi(strrchr(out, '\n') > out ? out + strlen(out) - 4 : out);
+	ok(tmpfs ? n > 100 && n < 200 : n >= 300, "%s: %d of 300 files", what, n);
+	ok(in_session(&s, id, change, &r, out, sizeof out) == 0 && (tmpfs || r.exit_code == 0) &&
+			strstr(out, "/etc/old"),
+		"%s: directories of the image can be changed", what);
+	in_session(&s, id, after, &r, out, sizeof out);
+	ok(!strncmp(out, "kept\n", 5), "%s: the workspace is kept", what);
+	ok(tmpfs == (strstr(out, "gone") != NULL), "%s: the root is %s", what,
+		tmpfs ? "new" : "kept");
+	ops->destroy(s.b, id, &e);
+	close_service(&s);
+}
+
 /* A process that has this name, or these words as its arguments; 0: none. */
 static pid_t find(const char *file, const char *text, size_t n)
 {
@@ -212,6 +278,8 @@ int main(void)
 	log_open("test", LOG_ERROR);
 	test_disk();
 	test_death();
+	test_root(false);
+	test_root(true);
 	test_memory();
 	return done();
 }
