@@ -171,6 +171,13 @@ static int deny_unwatched(scmp_filter_ctx ctx)
 	int ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ,
 		CLONE_THREAD | CLONE_FILES, CLONE_THREAD);
 
+	if (!ret) /* locks are shown with the pid of who took them, while the descriptors live on */
+		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ,
+			CLONE_THREAD | CLONE_FILES, CLONE_FILES);
+	if (!ret) /* these are shown with no pid, in every sandbox */
+		ret = deny_low32(ctx, SCMP_SYS(fcntl), EINVAL, 1, F_OFD_SETLK);
+	if (!ret)
+		ret = deny_low32(ctx, SCMP_SYS(fcntl), EINVAL, 1, F_OFD_SETLKW);
 	if (!ret) /* who waits for it shares its memory, and is not counted twice */
 		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ,
 			CLONE_VFORK | CLONE_VM, CLONE_VFORK);

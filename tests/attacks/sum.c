@@ -495,6 +495,26 @@ static void mappings_child(int i)
 	}
 }
 
+/* Locks on single bytes, 300 of each file: 256 bytes of the kernel's each. */
+static void locks_child(int i)
+{
+	(void)i;
+	for (long taken = 0; taken < want / CHILDREN; taken += 300 * 256) {
+		int fd = memfd_create("l", 0);
+
+		for (int k = 300; k > 0; k--) {
+			struct flock l = {.l_type = F_WRLCK,
+				.l_whence = SEEK_SET,
+				.l_start = 2 * k,
+				.l_len = 1};
+
+			if (fd < 0 || fcntl(fd, F_SETLK, &l) < 0)
+				fail("lock");
+		}
+		took(300 * 256);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -505,7 +525,7 @@ int main(int argc, char **argv)
 		{"tables", tables_child}, {"pipes", many_pipes}, {"stream", stream_child},
 		{"dgram", dgram_child}, {"orphans", orphan_child},
 		{"orphan-dgrams", orphan_dgram_child}, {"tcp", tcp_child},
-		{"mappings", mappings_child}};
+		{"mappings", mappings_child}, {"locks", locks_child}};
 	static const struct {
 		const char *name;
 		void (*fn)(void);

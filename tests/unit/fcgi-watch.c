@@ -103,6 +103,8 @@ static void test_memory(struct service *s)
 		if (strcmp(modes[i], "flight") != 0)
 			expect_life(s, modes[i], MEMORY_MIB * 3 / 4);
 	}
+	expect_end(s, "locks", 2 * MEMORY_MIB, MEMORY_MIB, VERDICT_MEMORY);
+	expect_life(s, "locks", 4);
 	expect_end(s, "sem", 400, MEMORY_MIB, VERDICT_MEMORY);
 	expect_life(s, "sem", 150);
 	expect_end(s, "messages", 400, MEMORY_MIB, VERDICT_MEMORY);
@@ -287,10 +289,12 @@ static bool measure(struct service *s, const char *mode, int mib, int limit, int
 		char out[1100];
 
 		if (!attack(s, mode, mib, limit, 20, &r, &late[i], out, sizeof out) ||
-			late[i] < 0 || r.verdict == VERDICT_OK) {
+			r.verdict == VERDICT_OK) {
 			printf("# %s: not ended: %s\n", mode, out);
 			good = false;
 		}
+		if (late[i] < 0) /* ended before it could say that it was over */
+			late[i] = 0;
 	}
 	qsort(late, (size_t)times, sizeof late[0], cmp_double);
 	printf("# %-14s %d runs, ms over the limit: least %.0f, median %.0f, most %.0f\n", mode,

@@ -298,6 +298,11 @@ static void test_arguments(const struct filter *f)
 		"a thread with descriptors of its own", 0);
 	want(call(f, SYS_clone, HIGH | CLONE_THREAD | CLONE_VM, 0), ERR(EPERM),
 		"a thread with descriptors of its own", 1);
+	want(call(f, SYS_clone, CLONE_FILES | 17, 0), ERR(EPERM), "descriptors shared with a child",
+		0);
+	want(call(f, SYS_fcntl, 3, 6), ALLOW, "control: F_SETLK", 6);
+	want(call(f, SYS_fcntl, 3, 37), ERR(EINVAL), "F_OFD_SETLK", 37);
+	want(call(f, SYS_fcntl, 3, 38 | HIGH), ERR(EINVAL), "F_OFD_SETLKW", 38 | HIGH);
 	want(call(f, SYS_clone, CLONE_VFORK | CLONE_VM, 0), ALLOW, "control: vfork", 0);
 	want(call(f, SYS_clone, CLONE_VFORK, 0), ERR(EPERM), "vfork with memory of its own", 0);
 	for (int proto = 0; proto < 300; proto++)
