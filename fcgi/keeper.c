@@ -180,7 +180,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (k->epoll < 0)
 		return err_set(e, ERR_SETUP, errno, "make an epoll");
-	if (watch_start(k, e) < 0)
+	if (root_check(k, e) < 0 || watch_start(k, e) < 0)
 		return -1;
 	k->tree = tree_server_start(e);
 	k->store = k->tree ? store_open(c->state_dir, e) : NULL;

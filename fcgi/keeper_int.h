@@ -240,6 +240,13 @@ void lock_give_up(struct keeper *k, struct call *c);
 void lock_release(struct keeper *k, struct call *c);
 void lock_forget(struct session *s); /* frees it, unless it is held, wanted, or has a sandbox */
 
+/* keeper_root.c: the root's writable layer: on the disk, or a tmpfs (session_root). */
+bool root_in_memory(const struct keeper *k);
+int root_check(const struct keeper *k, struct err *e); /* ERR_CONF where a tmpfs cannot serve */
+/* Fills m. upper, work: the session's on disk; *lowers: NULL, or the caller's to free after m. */
+int root_plan(const struct keeper *k, const struct call *c, const char *upper, const char *work,
+	const char ***lowers, struct launch_mount *m, struct err *e);
+
 /* keeper_start.c: launches b for the session that c holds; c->client becomes pid 1's first client */
 int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e);
 struct launch start_kind(const struct conf *conf); /* what all sandboxes have in common */

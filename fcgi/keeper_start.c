@@ -162,6 +162,7 @@ static int launch(struct keeper *k, struct box *b, struct call *c, int client, s
 	struct launch w = launch_base(k->conf, c, watch_cpus(k, b), client);
 	OWN_MEM struct netblock *blocked = NULL;
 	OWN_MEM char *staging = NULL;
+	OWN_MEM const char **root_lowers = NULL;
 
 	if (plan_network(k, c, &blocked, &w, e) < 0)
 		return -1;
@@ -169,11 +170,9 @@ static int launch(struct keeper *k, struct box *b, struct call *c, int client, s
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
 	w.staging = staging;
-	w.root = (struct launch_mount){.kind = PLAN_OVERLAY,
-		.lowers = (const char *const *)c->record.lowers,
-		.nlowers = c->record.nlowers,
-		.upper = path_of(s, k, id, "root/upper"),
-		.work = path_of(s, k, id, "root/work")};
+	if (root_plan(k, c, path_of(s, k, id, "root/upper"), path_of(s, k, id, "root/work"),
+		    &root_lowers, &w.root, e) < 0)
+		return -1;
 	for (size_t i = 0; i < c->record.nbinds; i++)
 		m[i] = (struct launch_mount){.kind = PLAN_BIND,
 			.flags = PLAN_RECURSIVE,

@@ -177,6 +177,7 @@ int watch_add(struct keeper *k, struct box *b, struct err *e)
 	struct watch_limits lim = {
 		.memory_max_bytes = watch_memory_limit(k, b),
 		.socket_max_bytes = (uint64_t)k->conf->socket_memory_max_bytes,
+		.root_memory = root_in_memory(k),
 	};
 
 	b->watch_id = ++k->last_watch_id;

@@ -282,6 +282,22 @@ int place_hardlink(struct place *p, const struct entry *en, struct err *e)
 	return copy_file(from, target, dir, base, e) < 0 ? -1 : 1;
 }
 
+bool place_below_link(const struct place *p, const struct entry *en)
+{
+	const char *slash = strrchr(en->path, '/');
+	size_t n = en->action == ENTRY_OPAQUE ? strlen(en->path)
+		   : slash                    ? (size_t)(slash - en->path)
+					      : 0;
+	char dir[ENTRY_NAME_MAX + 1];
+	OWN_FD fd = -1;
+
+	memcpy(dir, en->path, n);
+	dir[n] = '\0';
+	fd = beneath_open(p->root, dir, O_PATH | O_DIRECTORY, BENEATH_NO_LINKS);
+	/* ENOTDIR: a file, or a link that is the last component. */
+	return fd < 0 && (errno == ELOOP || errno == ENOTDIR);
+}
+
 int place_whiteout(struct place *p, const struct entry *en, struct err *e)
 {
 	const char *base;

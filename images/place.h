@@ -35,6 +35,12 @@ int place_directory(struct place *p, const struct entry *en, struct timespec mti
 int place_symlink(struct place *p, const struct entry *en, struct timespec mtime, struct err *e);
 /* 1: linked, 0: the target is not a regular file of the tree, -1: error. */
 int place_hardlink(struct place *p, const struct entry *en, struct err *e);
+/*
+ * Whether what a marker hides, by its name, lies behind a link or a file that this layer has made
+ * itself: then the lower layers' files of that name are hidden already. Followed, the marker would
+ * hide files of another directory, which no tool that writes layers means.
+ */
+bool place_below_link(const struct place *p, const struct entry *en);
 int place_whiteout(struct place *p, const struct entry *en, struct err *e);
 int place_opaque(struct place *p, const struct entry *en, struct err *e);
 

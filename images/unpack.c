@@ -24,8 +24,9 @@
 
 enum {
 	READ_BYTES = 128 << 10,
-	RATIO_FROM = 16 << 20,   /* bytes: small archives of zeros are nobody's bomb */
-	ENTRY_OVERHEAD = 4 << 10 /* bytes of headers and padding allowed for an entry */
+	RATIO_FROM = 16 << 20,    /* bytes: small archives of zeros are nobody's bomb */
+	ENTRY_OVERHEAD = 4 << 10, /* bytes of headers and padding allowed for an entry */
+	ENTRY_COST = 4 << 10      /* bytes of disk that an entry is worth in a ratio: its inode */
 };
 
 struct job {
@@ -78,11 +79,15 @@ static int check_packed(struct job *j)
 	return 0;
 }
 
-/* unpacked: bytes that come of what was read so far. */
+/*
+ * unpacked: bytes that come of what was read so far. A bomb of files that are empty is one, too,
+ * though its plain form is not that much larger: hence what entries cost.
+ */
 static int check_ratio(struct job *j, uint64_t unpacked)
 {
 	uint64_t ratio = (uint64_t)j->plan->policy.ratio_max, packed = j->stats->packed_bytes;
 
+	unpacked += j->stats->entries * ENTRY_COST;
 	if (ratio == 0 || unpacked < RATIO_FROM || unpacked / ratio <= packed)
 		return 0;
 	return err_set(j->e, ERR_LIMIT, 0, "Archive unpacks to more than %s (%lld) times its size",
@@ -409,11 +414,12 @@ static int take_entry(struct job *j, struct archive_entry *en)
 		j->entry.mode = 0777;
 		return tell(j, S_IFLNK, strlen(j->entry.link), -1);
 	case ENTRY_WHITEOUT:
-		st->whiteouts++;
-		return place_whiteout(&j->place, &j->entry, j->e);
 	case ENTRY_OPAQUE:
+		if (place_below_link(&j->place, &j->entry))
+			break;
 		st->whiteouts++;
-		return place_opaque(&j->place, &j->entry, j->e);
+		return j->entry.action == ENTRY_OPAQUE ? place_opaque(&j->place, &j->entry, j->e)
+						       : place_whiteout(&j->place, &j->entry, j->e);
 	case ENTRY_ROOT:
 		return note_path(j, en);
 	case ENTRY_SKIP:

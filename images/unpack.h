@@ -19,7 +19,7 @@ struct unpack_policy {
 	                 hard links; absolute names and ".." refused with ERR_REQUEST; anything else
 	                 skipped and counted; modes a+rX,u+w less setid and sticky; mtime 0 */
 	int64_t packed_max_bytes, unpacked_max_bytes, entries_max;
-	int64_t ratio_max;      /* unpacked/packed, checked from 16 MiB unpacked on */
+	int64_t ratio_max; /* unpacked/packed, an entry as 4 KiB more; from 16 MiB unpacked on */
 	int64_t name_max_bytes; /* 4096 */
 	int64_t depth_max;      /* directory depth, 128 */
 };

@@ -158,12 +158,15 @@ static const struct key keys[] = {
 		"how often the watchdog looks at free memory and disk while sandboxes run"),
 	INT(tmpfs_max_bytes, 1 << 16, GIB(64), "268435456", "each tmpfs inside"),
 	INT(tmpfs_max_inodes, 64, 1 << 24, "49152", "files on each tmpfs inside"),
+	ENUM(session_root, "disk tmpfs", "disk",
+		"where a session's root is written: disk = kept; tmpfs = bounded exactly, and "
+		"lost with its sandbox"),
 
 	INT(archive_max_bytes, 512, GIB(64), "268435456", "an uploaded archive as it is sent"),
 	INT(archive_unpacked_max_bytes, 512, GIB(256), "2147483648", "an archive unpacked"),
-	INT(archive_entries_max, 1, 10000000, "500000", "files and directories of an archive"),
+	INT(archive_entries_max, 1, 10000000, "250000", "files and directories of an archive"),
 	INT(archive_ratio_max, 1, 100000, "250",
-		"unpacked over packed size, checked from 16 MiB on"),
+		"unpacked over packed size, an entry as 4 KiB more; checked from 16 MiB on"),
 	INT(archive_time_max_s, 1, 86400, "300", "seconds that unpacking may take"),
 	INT(archive_memory_max_bytes, 1 << 25, GIB(64), "1073741824",
 		"address space of the unpacker"),
@@ -190,8 +193,9 @@ static const struct key keys[] = {
 		"seconds with next to nothing from a registry before it is tried again"),
 	INT(image_max_bytes, 1 << 20, GIB(1024), "17179869184", "an image, unpacked"),
 	INT(image_entries_max, 1, 100000000, "2000000", "files of one layer"),
-	INT(image_ratio_max, 1, 100000, "1000",
-		"a layer unpacked over its packed size, checked from 16 MiB on"),
+	INT(image_ratio_max, 1, 100000, "250",
+		"a layer unpacked over its packed size, an entry as 4 KiB more; checked from 16 "
+		"MiB on"),
 	INT(image_layers_max, 1, 500, "128", "layers of one image"),
 	INT(pull_timeout_s, 1, 86400, "1800", "seconds that a pull may take"),
 };

@@ -21,6 +21,7 @@ enum conf_root_emulation { ROOT_EMULATION_AUTO, ROOT_EMULATION_ON, ROOT_EMULATIO
 enum conf_loopback { LOOPBACK_REFUSE, LOOPBACK_ALLOW };
 enum conf_dialect { DIALECT_OFF, DIALECT_KEY, DIALECT_OPEN };
 enum conf_pull { PULL_NEVER, PULL_MISSING };
+enum conf_session_root { SESSION_ROOT_DISK, SESSION_ROOT_TMPFS };
 enum conf_unenforceable { UNENFORCEABLE_REFUSE, UNENFORCEABLE_REPORT };
 
 /* Numbers are int64_t whatever the key, strings are heap memory owned by the struct. */
@@ -77,6 +78,7 @@ struct conf {
 	int64_t processes_max, files_open_max, file_max_bytes;
 	int64_t memory_process_max_bytes, address_space_max_bytes;
 	int64_t tmpfs_max_bytes, tmpfs_max_inodes;
+	int64_t session_root; /* enum conf_session_root */
 
 	/* archives and patches */
 	int64_t archive_max_bytes, archive_unpacked_max_bytes, archive_entries_max;

@@ -3,14 +3,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/dqblk_xfs.h>
+#include <linux/fs.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/quota.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include "isolate/own.h"
 #include "isolate/probe_facts.h"
@@ -132,9 +138,29 @@ void probe_state_fs(const struct probe_env *env, struct fact *f)
 	}
 }
 
+/*
+ * What root has set up, if anything: a project for the directory, and a file system that enforces
+ * its quota. quotactl(2) tells everybody whether it does, and only root what the limits are.
+ */
+static void project_of(const char *path, char *out, size_t size)
+{
+	struct fs_quota_stat q;
+	struct fsxattr x;
+	OWN_FD fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || syscall(SYS_quotactl_fd, fd, QCMD(Q_XGETQSTAT, PRJQUOTA), 0, &q) < 0 ||
+		!(q.qs_flags & FS_QUOTA_PDQ_ENFD))
+		snprintf(out, size, "no project quota");
+	else if (ioctl(fd, FS_IOC_FSGETXATTR, &x) < 0 || !x.fsx_projid ||
+		 !(x.fsx_xflags & FS_XFLAG_PROJINHERIT))
+		snprintf(out, size, "project quotas are enforced, but not here");
+	else
+		snprintf(out, size, "the quota of project %u is enforced", x.fsx_projid);
+}
+
 void probe_state_space(const struct probe_env *env, struct fact *f)
 {
-	char path[PATH_MAX] = "";
+	char path[PATH_MAX] = "", project[64];
 	const char *at = place(env, path, sizeof path);
 	struct statvfs v;
 	unsigned long long mib, inodes;
@@ -147,13 +173,15 @@ void probe_state_space(const struct probe_env *env, struct fact *f)
 	}
 	mib = v.f_bavail * (unsigned long long)v.f_frsize / MIB;
 	inodes = v.f_files ? v.f_favail : ULLONG_MAX; /* btrfs does not count them */
+	project_of(at, project, sizeof project);
 	none = mib < BLOCK_MIB || inodes < BLOCK_INODES;
 	few = mib < WEAK_MIB || inodes < WEAK_INODES;
 	probe_say(f,
 		none  ? PROBE_BLOCKED
 		: few ? PROBE_WEAKER
 		      : PROBE_OK,
-		"%llu MiB and %lld inodes free%s", mib, v.f_files ? (long long)v.f_favail : -1LL,
+		"%llu MiB and %lld inodes free, %s%s", mib,
+		v.f_files ? (long long)v.f_favail : -1LL, project,
 		few ? ": sessions and images soon fail for want of space" : "");
 	if (few)
 		probe_fix(f, "cgibox image rm REF, or a larger disk for %s", env->state_dir);

@@ -26,6 +26,8 @@ enum {
 	SPACES_MAX = 64,
 };
 
+#define LOCKS_OVER_BYTES (1ULL << 40) /* more than any limit */
+
 /* The order of one measurement. */
 enum phase { PHASE_LIST, PHASE_PROCESSES, PHASE_REST, PHASE_SHARES };
 
@@ -47,7 +49,7 @@ struct watch {
 	int root, fd[WATCH_FDS];
 	int tmpfs[WATCH_TMPFS_MAX];
 	unsigned ntmpfs;
-	bool root_memory;
+	bool root_memory, look_at_locks;
 	enum phase phase;
 	unsigned round; /* of listing: processes that were born meanwhile */
 	struct process *v;
@@ -336,9 +338,35 @@ static void add_mapped(struct watch *w)
 	w->p.sum.hides |= w->p.sum.mapped > 0;
 }
 
+void watch_locks(struct watch *w, bool look)
+{
+	w->look_at_locks = look;
+}
+
+/* The list of a procfs shows the locks of its own pid namespace. The filter refuses those that would
+ * be everybody's (OFD) and tables of descriptors shared by processes, which outlive the locker's pid. */
+static void add_locks(struct watch *w)
+{
+	OWN_FD fd = openat(w->p.proc, "locks", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct watch_sum *s = &w->p.sum;
+	ssize_t n = 0;
+
+	while (fd >= 0 && s->locks <= WATCH_LOCKS_MAX && (n = read(fd, w->p.text, w->p.size)) > 0)
+		for (const char *at = w->p.text, *end = at + n;
+			(at = memchr(at, '\n', (size_t)(end - at))); at++)
+			s->locks++;
+	if (s->locks > WATCH_LOCKS_MAX)
+		s->kernel += LOCKS_OVER_BYTES;
+	else
+		s->kernel += (uint64_t)s->locks * WATCH_LOCK_COST;
+}
+
 static int add_rest(struct watch *w, struct err *e)
 {
 	struct watch_sum *s = &w->p.sum;
+
+	if (w->look_at_locks)
+		add_locks(w);
 
 	for (unsigned i = 0; i < w->ntmpfs; i++)
 		s->shm += used_bytes(w->tmpfs[i]);

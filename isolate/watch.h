@@ -7,10 +7,12 @@
  *	page tables        VmPTE; 16 KiB of stack in the kernel for each thread
  *	shared memory      memfds, by the blocks of each inode; tmpfs, by statfs; SysV, by its table
  *	shared mappings    without a descriptor their blocks are not told: see watch_set.h
+ *	mappings           256 bytes each
  *	descriptors        1 KiB each; a pipe by what it may hold
  *	in flight          while descriptors wait in a Unix socket, every memfd that has vanished since, and
  *	                   16 MiB for each that has waited for half a second
  *	sockets            watch_sock.h
+ *	locks on files     when asked to: those of fcntl(2), 256 bytes each; too many are over any limit
  *
  * Not counted: page cache of files on disk, which the kernel takes back.
  */
@@ -32,9 +34,12 @@ enum {
 
 	WATCH_THREAD_COST = 16 << 10, /* bytes: a stack in the kernel */
 	WATCH_FD_COST = 1 << 10,      /* bytes: a descriptor and its file */
+	WATCH_MAP_COST = 256,         /* bytes: a mapping, of which a process may have 65530 */
 	WATCH_PIPE_BYTES = 64 << 10,  /* a pipe's buffer, pipe(7) */
 	WATCH_PIPE_SOFT = 64 << 20,   /* pipe-user-pages-soft: beyond it a pipe gets */
 	WATCH_PIPE_SMALL = 8 << 10,   /* two pages */
+	WATCH_LOCK_COST = 256,        /* bytes of a lock on a part of a file */
+	WATCH_LOCKS_MAX = 32768,
 	WATCH_SEM_COST = 128,         /* bytes of one semaphore */
 	WATCH_MSG_COST = 128,         /* bytes of a message beside its text */
 	WATCH_FLIGHT_COST = 16 << 20, /* a descriptor on its way, */
@@ -44,6 +49,7 @@ enum {
 
 struct watch_sum {
 	uint64_t anon, tables, shm, kernel, sockets; /* bytes; their sum is watch_total() */
+	unsigned locks;                              /* part of kernel */
 	uint64_t mapped;   /* extents of shared mappings whose blocks are not told */
 	uint64_t unlinked; /* bytes on disk of open files without a name */
 	unsigned processes;
@@ -60,6 +66,9 @@ static inline uint64_t watch_total(const struct watch_sum *s)
 }
 
 struct watch;
+
+/* Whether the next measurements count locks: reading them costs 10 ms, and a moment for all who lock. */
+void watch_locks(struct watch *w, bool look);
 
 /*
  * proc_dir: /proc/PID of the sandbox's pid 1, which is ready; fds: WATCH_FD_*. All are taken over,

@@ -94,8 +94,10 @@ static void add_maps(struct watch_procs *p, const char *dir)
 	while (fd >= 0 && (n = read(fd, p->text + len, p->size - len)) > 0) {
 		char *at = p->text, *end = p->text + len + n, *nl;
 
-		for (; (nl = memchr(at, '\n', (size_t)(end - at))); at = nl + 1)
+		for (; (nl = memchr(at, '\n', (size_t)(end - at))); at = nl + 1) {
+			p->sum.kernel += WATCH_MAP_COST;
 			add_map(p, at, (size_t)(nl - at));
+		}
 		len = (size_t)(end - at);
 		if (len == p->size)
 			len = 0; /* no line of the kernel's is as long */

@@ -21,6 +21,8 @@ enum {
 	CONFIRM_MAX = 12,   /* looks at what is doubtful, */
 	CONFIRM_US = 4000,  /* so far apart */
 	AGAIN_US = 200000,  /* after an event the sandbox has this long to end */
+	SLAB_STEP = 16 << 20,
+	RELIEF_US = 500000, /* and its memory so long to be free */
 	HOST_TMPFS_MAX = 32,
 	PAGE_BYTES = 4096, /* the smallest */
 	BLIND_MAX = 5,     /* failed measurements in a row */
@@ -46,8 +48,11 @@ struct watch_set {
 	int host[HOST_TMPFS_MAX];
 	unsigned nhost;
 	uint64_t available, shmem; /* as last read */
+	uint64_t slab, slab_base;  /* the kernel's own; as it was when no sandbox had many locks */
+	bool locks;                /* this round counts them */
 	uint64_t mark;             /* highest available since the last round began */
 	uint64_t round_at_us, rest_until_us, next_tick_us;
+	uint64_t relief_until_us; /* memory of one that was ended comes back until then */
 	bool in_round, look;
 	watch_event_fn *fn;
 	void *arg;
@@ -114,10 +119,14 @@ static int read_machine(struct watch_set *s, struct err *e)
 	ssize_t n = pread(s->meminfo, text, sizeof text, 0);
 
 	if (n <= 0 || !watch_text_key(text, (size_t)n, "MemAvailable:", &s->available) ||
-		!watch_text_key(text, (size_t)n, "Shmem:", &s->shmem))
+		!watch_text_key(text, (size_t)n, "Shmem:", &s->shmem) ||
+		!watch_text_key(text, (size_t)n, "SUnreclaim:", &s->slab))
 		return err_set(e, ERR_SETUP, n < 0 ? errno : 0, "read /proc/meminfo");
 	s->available *= 1024;
 	s->shmem *= 1024;
+	s->slab *= 1024;
+	if (s->slab < s->slab_base || !s->slab_base)
+		s->slab_base = s->slab;
 	if (s->available > s->mark)
 		s->mark = s->available;
 	return 0;
@@ -316,14 +325,29 @@ static void relieve(struct watch_set *s)
 	struct entry *largest = NULL;
 	uint64_t now = watch_now_us();
 
+	if (now < s->relief_until_us)
+		return; /* one at a time: its end takes a moment, in which it may have gone from here */
 	for (struct entry *x = s->all; x; x = x->next) {
 		if (now < x->quiet_until_us)
-			return; /* one at a time, and its end takes a moment */
+			return;
 		if (!largest || entry_total(x) > entry_total(largest))
 			largest = x;
 	}
-	if (largest)
-		tell(s, largest, WATCH_RESERVE, entry_total(largest), s->reserve);
+	if (!largest)
+		return;
+	tell(s, largest, WATCH_RESERVE, entry_total(largest), s->reserve);
+	s->relief_until_us = now + RELIEF_US;
+}
+
+/* Whatever the kernel's memory grew by, it was not locks: they are not looked at until it grows again. */
+static void settle_slab(struct watch_set *s)
+{
+	uint64_t n = 0;
+
+	for (struct entry *x = s->all; x; x = x->next)
+		n += x->sum.locks;
+	if (s->locks && n * WATCH_LOCK_COST < SLAB_STEP / 8)
+		s->slab_base = s->slab;
 }
 
 static void round_end(struct watch_set *s)
@@ -336,6 +360,7 @@ static void round_end(struct watch_set *s)
 	if (read_machine(s, &e) < 0)
 		return; /* the next tick meets it again */
 	charge_hidden(s);
+	settle_slab(s);
 	if (s->available < s->reserve)
 		relieve(s);
 }
@@ -356,8 +381,11 @@ static void round_begin(struct watch_set *s, uint64_t now)
 	s->look = false;
 	s->round_at_us = now;
 	s->mark = s->available;
-	for (struct entry *x = s->all; x; x = x->next)
+	s->locks = s->slab >= s->slab_base + SLAB_STEP;
+	for (struct entry *x = s->all; x; x = x->next) {
+		watch_locks(x->w, s->locks);
 		x->pending = true;
+	}
 }
 
 /* Gives each sandbox that waits a slice, round and round. True: some still wait. */

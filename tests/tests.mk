@@ -169,3 +169,8 @@ lint: check-includes check-docs
 # For scripts: make -s print-B
 print-%:
 	@echo '$($*)'
+
+# How soon the watchdog acts: tests/bench/watch.sh.
+bench-watch: $(programs) $B/unit/fcgi-watch $B/attack-sum
+	CGIBOX_BUILD=$(abspath $B) tests/bench/watch.sh
+.PHONY: bench-watch

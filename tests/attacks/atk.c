@@ -122,7 +122,7 @@ int again(const char *path, const char *name)
 }
 
 static const struct attack *const groups[] = {attacks_escape, attacks_process, attacks_resource,
-	attacks_surface, attacks_network, attacks_tenant};
+	attacks_surface, attacks_network, attacks_tenant, attacks_objects};
 
 int main(int argc, char **argv)
 {
@@ -131,7 +131,7 @@ int main(int argc, char **argv)
 	for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
 		for (const struct attack *a = groups[g]; a->name; a++) {
 			if (argc < 2)
-				printf("%-14s %s\n", a->name, a->tries);
+				printf("%-16s %s\n", a->name, a->tries);
 			else if (!strcmp(a->name, argv[1]))
 				a->run(argc - 2, argv + 2);
 		}

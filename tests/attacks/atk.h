@@ -18,7 +18,7 @@ struct attack {
 
 /* Each ends with a row whose name is NULL. */
 extern const struct attack attacks_escape[], attacks_process[], attacks_resource[],
-	attacks_surface[], attacks_network[], attacks_tenant[];
+	attacks_surface[], attacks_network[], attacks_tenant[], attacks_objects[];
 
 _Noreturn void held(void);
 _Noreturn void breach(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

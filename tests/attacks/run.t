@@ -68,6 +68,12 @@ held("fill", "/tmp", 1024) if KERNEL >= (6, 6) else lab.note("the upper layer is
 held("fill", "/dev/shm", 1024)
 held("inodes", "/tmp", 60000) if KERNEL >= (6, 6) else lab.note("nor a number of files")
 held("inotify", 128)
+for name in ("ptys", "priorities", "pid1-fds", "lasting-flags", "device-calls"):
+    held(name)
+held("pid1-fds", args=["--uid", "0"])
+out = rows.ended_by("signal-storm", 12)(box, args=["--timeout", "2"])
+tried.add("signal-storm")
+lab.ok(out.word == "HELD" and out.rc == 124, "signal-storm: pid 1 keeps its deadline of 2 s", out)
 
 # --- another tenant: while it lives, and after
 token = "token-%d" % os.getpid()

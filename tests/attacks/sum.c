@@ -468,6 +468,53 @@ static void deep(void)
 	done();
 }
 
+/* Mappings of which nobody touches a page: the kernel's own notes of them, 256 bytes each. */
+static void mappings_child(int i)
+{
+	enum { MAPPINGS = 60000, BYTES = MAPPINGS * 256 };
+	char *p = mmap(NULL, MAPPINGS * 4096L, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)i;
+	if (p == MAP_FAILED)
+		fail("mmap");
+	for (long k = 0; k < MAPPINGS; k += 2)
+		if (mprotect(p + k * 4096, 4096, PROT_READ) < 0)
+			fail("mprotect");
+	took(BYTES);
+	/* and each child of a fork has its own */
+	for (long n = want / CHILDREN / BYTES; n > 1; n--) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			fail("fork");
+		took(pid ? BYTES : 0);
+		if (pid == 0) {
+			sleep((unsigned)hold + 60);
+			_exit(0);
+		}
+	}
+}
+
+/* Locks on single bytes, 300 of each file: 256 bytes of the kernel's each. */
+static void locks_child(int i)
+{
+	(void)i;
+	for (long taken = 0; taken < want / CHILDREN; taken += 300 * 256) {
+		int fd = memfd_create("l", 0);
+
+		for (int k = 300; k > 0; k--) {
+			struct flock l = {.l_type = F_WRLCK,
+				.l_whence = SEEK_SET,
+				.l_start = 2 * k,
+				.l_len = 1};
+
+			if (fd < 0 || fcntl(fd, F_SETLK, &l) < 0)
+				fail("lock");
+		}
+		took(300 * 256);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -477,7 +524,8 @@ int main(int argc, char **argv)
 		{"memfd", memfd_child}, {"nondumpable", non_dumpable_child},
 		{"tables", tables_child}, {"pipes", many_pipes}, {"stream", stream_child},
 		{"dgram", dgram_child}, {"orphans", orphan_child},
-		{"orphan-dgrams", orphan_dgram_child}, {"tcp", tcp_child}};
+		{"orphan-dgrams", orphan_dgram_child}, {"tcp", tcp_child},
+		{"mappings", mappings_child}, {"locks", locks_child}};
 	static const struct {
 		const char *name;
 		void (*fn)(void);

@@ -296,6 +296,39 @@ eq(other.stop(), 0, "the second ends")
 bad = Service("b", CGIBOX_CGROUP="/sys/fs/cgroup/no/such")
 eq(bad.p.wait(30), 78, "a path that does not work refuses to start")
 ok("no/such" in bad.text(), "and is named", bad.text())
+
+# --- a group that somebody made for it
+own = base + "/own"
+os.mkdir(own)
+third = Service("p", CGIBOX_CGROUP=own, CGIBOX_MEMORY_MAX_BYTES=str(MEMORY))
+told = [x for x in third.text().splitlines() if "cgroup: in force" in x]
+ok(told and told[0].endswith(", below " + own), "cgroup = PATH is used", third.text()[-500:])
+ok(open(own + "/service/cgroup.procs").read().split()[:1] == [str(third.p.pid)], "the service has moved there")
+r = fresh(third, python(EAT % 60), python(EAT % 400), "sleep 1; cat /proc/self/cgroup")
+eq([x["verdict"] for x in r], ["ok", "memory", "ok"], "and its limits hold")
+eq(len(glob.glob(own + "/keeper-*")), 1, "by groups below it")
+eq(third.stop(), 0, "it ends")
+
+# --- disk traffic. Without the page cache, so that what is counted is what the command waits for.
+IO = 4 * MIB
+WRITE = "dd if=/dev/zero of=$HOME/f bs=1M count=%d oflag=direct 2>&1"
+READ = "dd if=$HOME/f of=/dev/null bs=1M count=%d iflag=direct 2>&1"
+if " io" not in told[0].split(", below")[0]:
+    note = "the controller io is not delegated: nothing was tried"
+    ok(not os.environ.get("CGIBOX_TEST_CGROUP"), note)
+else:
+    slow = Service("i", CGIBOX_CGROUP=own, CGIBOX_IO_MAX_BYTES_PER_S=str(IO))
+    ok("io_max_bytes_per_s" not in slow.text(), "no complaint about io_max_bytes_per_s", slow.text())
+    sid = slow.session()[1]["session_id"]
+    r = slow.run(sid, WRITE % 24, READ % 24)
+    free = svc.run(svc.session()[1]["session_id"], WRITE % 24, READ % 24)
+    print("# 24 MiB at 4 MiB/s, and without a limit, ms:", [x["usage"]["wall_ms"] for x in r + free], flush=True)
+    if ok([x["verdict"] for x in r + free] == ["ok"] * 4, "24 MiB are written and read", r, free):
+        for i, what in enumerate(("writing", "reading")):
+            took = [x["usage"]["wall_ms"] for x in (r[i], free[i])]
+            ok(took[1] < 3000, "control: %s 24 MiB without a limit" % what, took)
+            ok(4500 <= took[0] <= 12000, "%s 24 MiB at 4 MiB/s takes about 6 s" % what, took)
+    eq(slow.stop(), 0, "that service ends")
 none = Service("n", CGIBOX_CGROUP="none")
 ok("cgroup: not in force: sandbox.conf says cgroup = none" in none.text(), "cgroup = none is obeyed", none.text())
 r = fresh(none, "true")

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "fcgi/tree.h"
+#include "isolate/conf.h"
 #include "isolate/own.h"
 
 enum { SESSIONS_MAX = 512 };
@@ -149,18 +150,20 @@ int main(void)
 {
 	struct control *c = calloc(1, sizeof *c);
 	struct err e = {0};
+	struct conf conf; /* the defaults */
 	char *line = NULL;
 	size_t cap = 0;
 
-	if (!c)
+	if (!c || conf_init(&conf) < 0)
 		return 1;
-	c->limits = (struct ws_limits){.archive_max_bytes = 1 << 28,
-		.archive_unpacked_max_bytes = (int64_t)1 << 31,
-		.archive_entries_max = 500000,
-		.archive_ratio_max = 250,
-		.plain_entries_max = 20000,
-		.plain_max_bytes = 1 << 28,
-		.patch_max_bytes = 1 << 27};
+	c->limits = (struct ws_limits){.archive_max_bytes = conf.archive_max_bytes,
+		.archive_unpacked_max_bytes = conf.archive_unpacked_max_bytes,
+		.archive_entries_max = conf.archive_entries_max,
+		.archive_ratio_max = conf.archive_ratio_max,
+		.plain_entries_max = conf.plain_entries_max,
+		.plain_max_bytes = conf.plain_max_bytes,
+		.patch_max_bytes = conf.patch_max_bytes};
+	conf_clear(&conf);
 	c->server = tree_server_start(&e);
 	if (!c->server) {
 		say_error(&e);

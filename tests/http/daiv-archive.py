@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import subprocess
 import tarfile
 
@@ -81,7 +82,8 @@ bad = {
     "bomb": (gzip.compress(raw_tar(entry("zero", data=bytes(60 << 20)))), "archive_ratio_max"),
     "bomb in a bomb": (gzip.compress(gzip.compress(raw_tar(entry("zero", data=bytes(60 << 20))))), ""),
     "too large unpacked": (lzma.compress(raw_tar(entry("big", data=bytes(conf("archive_unpacked_max_bytes") + 4096))), preset=0), "archive_unpacked_max_bytes"),
-    "too many entries": (gzip.compress(raw_tar(*[entry("f%d" % i) for i in range(conf("archive_entries_max") + 1)])), "archive_entries_max"),
+    "bomb of entries": (gzip.compress(raw_tar(*[entry("f%06d" % i) for i in range(10000)])), "archive_ratio_max"),
+    "too many entries": (gzip.compress(raw_tar(*[entry("f%d" % i + os.urandom(12).hex()) for i in range(conf("archive_entries_max") + 1)])), "archive_entries_max"),
 }
 sid = create(extract_patch=True)
 run(sid, "echo before > before; echo keep > a.txt")

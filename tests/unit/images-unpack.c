@@ -97,7 +97,7 @@ static struct unpack_policy policy(bool layer)
 	return (struct unpack_policy){.layer = layer,
 		.packed_max_bytes = 64 << 20,
 		.unpacked_max_bytes = 64 << 20,
-		.entries_max = 1000,
+		.entries_max = 10000,
 		.ratio_max = 250,
 		.name_max_bytes = 4096,
 		.depth_max = 128};
@@ -398,6 +398,9 @@ static void layers(void)
 	put_file(&b, ".wh.kept", 0644, "");
 	put_file(&b, "new", 0644, "");
 	put_file(&b, ".wh.new", 0644, "");
+	put_file(&b, "abs/.wh.hidden", 0644, "");
+	put_file(&b, "lib/.wh..wh..opq", 0644, "");
+	put_file(&b, "new/.wh.below", 0644, "");
 	put_dir(&b, "ro", 0555);
 	put_file(&b, "ro/f", 0444, "f");
 	put_header(&b, "null", '3', "", 0666, 0);
@@ -420,8 +423,12 @@ static void layers(void)
 		"the same with the marker behind the directory");
 	ok(S_ISREG(look("new").st_mode), "a marker does not delete what its own layer brings");
 	ok(look("ro").st_mode == (S_IFDIR | 0555) && holds("ro/f", "f"), "a 0555 directory");
-	ok(look("null").st_mode == 0 && answer.stats.skipped == 1,
-		"devices are dropped and counted");
+	ok(look("null").st_mode == 0 && answer.stats.skipped == 4,
+		"devices are dropped and counted, and markers below links and files");
+	snprintf(path, sizeof path, "%s/usr/lib", tree);
+	ok(look("etc/hidden").st_mode == 0 && links_to("abs", "/etc") &&
+			getxattr(path, "user.overlay.opaque", value, sizeof value) < 0,
+		"such a marker hides nothing elsewhere, and the link stays");
 
 	fresh();
 	put_link(&b, '1', "h", "absent");
@@ -514,6 +521,15 @@ int main(void)
 	tar_forms();
 	from_tar_refused("head -c 40000000 /dev/zero > z && tar -c z | gzip > archive && rm z",
 		ERR_LIMIT, "archive_ratio_max (250)");
+	from_tar_refused(
+		"mkdir m && seq -f m/%06.0f 5000 | xargs touch && tar -c m | gzip > archive",
+		ERR_LIMIT, "archive_ratio_max (250)");
+	from_tar("n=0; while [ $n -lt 300 ]; do n=$((n+1)); printf '' > $n; done; "
+		 "head -c 100000 /dev/urandom > r; tar -c . | gzip > ../archive",
+		"diff -r . ../s", "fewer empty files");
+	from_tar("seq -f m-%06.0f 5000 | xargs touch; head -c 200000 /dev/urandom > 0; "
+		 "tar -c --sort=name . | gzip > ../archive",
+		"diff -r . ../s", "as many, beside something");
 	from_tar_refused(
 		"tar -c s | gzip | gzip > archive", ERR_REQUEST, "compressed more than once");
 	from_tar_refused("tar -c s | gzip | head -c 200 > archive", ERR_REQUEST,

@@ -197,7 +197,23 @@ static void test_denied(const struct filter *f)
 		{"memfd_secret", 447},
 		{"set_mempolicy_home_node", 450},
 	};
+	static const struct {
+		const char *name;
+		long nr;
+		int errnum;
+	} others[] = {{"setxattr", SYS_setxattr, EOPNOTSUPP},
+		{"lsetxattr", SYS_lsetxattr, EOPNOTSUPP}, {"fsetxattr", SYS_fsetxattr, EOPNOTSUPP},
+		{"landlock_create_ruleset", 444, EOPNOTSUPP},
+		{"landlock_add_rule", 445, EOPNOTSUPP}, {"landlock_restrict_self", 446, EOPNOTSUPP},
+		{"io_setup", SYS_io_setup, ENOSYS}};
 	static const uint64_t args[] = {0, 1, ~0ULL, HIGH};
+
+	for (size_t i = 0; i < NELEM(others); i++)
+		for (size_t a = 0; a < NELEM(args); a++)
+			want(call4(f, others[i].nr, args[a], args[a], args[a], args[a]),
+				ERR(others[i].errnum), others[i].name, args[a]);
+	want(call(f, SYS_getxattr, 0, 0), ALLOW, "control: getxattr", 0);
+	want(call(f, SYS_fremovexattr, 0, 0), ALLOW, "control: fremovexattr", 0);
 
 	for (size_t i = 0; i < NELEM(eperm); i++) {
 		int known = seccomp_syscall_resolve_name(eperm[i].name);
@@ -253,7 +269,8 @@ static void test_sockets(const struct filter *f)
 
 static void test_arguments(const struct filter *f)
 {
-	static const uint64_t bad_ioctl[] = {0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */};
+	static const uint64_t bad_ioctl[] = {
+		0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */, 0x5423 /* TIOCSETD */};
 
 	for (size_t i = 0; i < NELEM(bad_ioctl); i++) {
 		want(call(f, SYS_ioctl, 0, bad_ioctl[i]), ERR(EPERM), "ioctl", bad_ioctl[i]);
@@ -281,6 +298,11 @@ static void test_arguments(const struct filter *f)
 		"a thread with descriptors of its own", 0);
 	want(call(f, SYS_clone, HIGH | CLONE_THREAD | CLONE_VM, 0), ERR(EPERM),
 		"a thread with descriptors of its own", 1);
+	want(call(f, SYS_clone, CLONE_FILES | 17, 0), ERR(EPERM), "descriptors shared with a child",
+		0);
+	want(call(f, SYS_fcntl, 3, 6), ALLOW, "control: F_SETLK", 6);
+	want(call(f, SYS_fcntl, 3, 37), ERR(EINVAL), "F_OFD_SETLK", 37);
+	want(call(f, SYS_fcntl, 3, 38 | HIGH), ERR(EINVAL), "F_OFD_SETLKW", 38 | HIGH);
 	want(call(f, SYS_clone, CLONE_VFORK | CLONE_VM, 0), ALLOW, "control: vfork", 0);
 	want(call(f, SYS_clone, CLONE_VFORK, 0), ERR(EPERM), "vfork with memory of its own", 0);
 	for (int proto = 0; proto < 300; proto++)
@@ -289,6 +311,29 @@ static void test_arguments(const struct filter *f)
 				? ERR(EPROTONOSUPPORT)
 				: ALLOW,
 			"socket protocol", proto);
+	for (uint64_t proto = 0; proto < 40; proto++) {
+		uint32_t wanted = proto == 0 || proto == 15 ? ALLOW : ERR(EPROTONOSUPPORT);
+
+		want(call4(f, SYS_socket, AF_NETLINK, SOCK_RAW, proto, 0), wanted, "netlink",
+			proto);
+		want(call4(f, SYS_socket, AF_NETLINK | HIGH, SOCK_DGRAM, proto, 0),
+			wanted == ALLOW ? ERR(EAFNOSUPPORT) : wanted, "netlink", proto);
+		want(call4(f, SYS_socket, AF_NETLINK, SOCK_RAW, proto | HIGH, 0),
+			ERR(EPROTONOSUPPORT), "netlink", proto | HIGH);
+	}
+	want(call4(f, SYS_setsockopt, 3, 6, 31, 0), ERR(ENOPROTOOPT), "TCP_ULP", 31);
+	want(call4(f, SYS_setsockopt, 3, 6 | HIGH, 31 | HIGH, 0), ERR(ENOPROTOOPT), "TCP_ULP",
+		31 | HIGH);
+	want(call4(f, SYS_setsockopt, 3, 6, 1, 0), ALLOW, "control: TCP_NODELAY", 1);
+	want(call4(f, SYS_setsockopt, 3, 1, 31, 0), ALLOW, "control: another level", 31);
+	want(call4(f, SYS_mmap, 0, 4096, 3, 0x22), ALLOW, "control: mmap", 0x22);
+	want(call4(f, SYS_mmap, 0, 4096, 3, 0x40022), ERR(ENOMEM), "MAP_HUGETLB", 0x40022);
+	want(call4(f, SYS_mmap, 0, 4096, 3, 0x54040022 | HIGH), ERR(ENOMEM), "MAP_HUGETLB",
+		0x54040022 | HIGH);
+	want(call(f, SYS_memfd_create, 0, 3), ALLOW, "control: memfd_create", 3);
+	want(call(f, SYS_memfd_create, 0, 7), ERR(ENOSYS), "MFD_HUGETLB", 7);
+	want(call4(f, SYS_shmget, 0, 4096, 01600, 0), ALLOW, "control: shmget", 01600);
+	want(call4(f, SYS_shmget, 0, 4096, 05600, 0), ERR(EINVAL), "SHM_HUGETLB", 05600);
 	want(call(f, SYS_shmget, 0, 65536), ALLOW, "control: shmget", 65536);
 	want(call(f, SYS_shmget, 0, 65537), ERR(EINVAL), "shmget", 65537);
 	want(call(f, SYS_shmget, 0, HIGH), ERR(EINVAL), "shmget", HIGH);
