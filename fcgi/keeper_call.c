@@ -103,21 +103,6 @@ static void hang_up(struct keeper *k, struct call *c)
 	}
 }
 
-static void job_limits(const struct conf *conf, struct tree_job *j)
-{
-	j->time_max_s = (uint64_t)conf->archive_time_max_s;
-	j->memory_max_bytes = (uint64_t)conf->archive_memory_max_bytes;
-	j->limits = (struct ws_limits){
-		.archive_max_bytes = conf->archive_max_bytes,
-		.archive_unpacked_max_bytes = conf->archive_unpacked_max_bytes,
-		.archive_entries_max = conf->archive_entries_max,
-		.archive_ratio_max = conf->archive_ratio_max,
-		.plain_entries_max = conf->plain_entries_max,
-		.plain_max_bytes = conf->plain_max_bytes,
-		.patch_max_bytes = conf->patch_max_bytes,
-	};
-}
-
 static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data);
 
 static void created(struct keeper *k, struct call *c, const struct tree_result *r)
@@ -225,35 +210,6 @@ static void job_done(struct keeper *k, struct source *s)
 		patched(c, &r);
 }
 
-int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e)
-{
-	OWN_MEM struct tree_job *j = calloc(1, sizeof *j);
-
-	if (!j)
-		return err_set(e, ERR_SETUP, ENOMEM, "tree helper");
-	j->op = op;
-	j->ephemeral = c->record.ephemeral;
-	j->layout = c->layout;
-	job_limits(k->conf, j);
-	return tree_start(k->tree, j, dir, data, e);
-}
-
-int job_measure(struct keeper *k, const struct ws_layout *lay, const struct disk_limits *limit,
-	int dir, struct err *e)
-{
-	OWN_MEM struct tree_job *j = calloc(1, sizeof *j);
-
-	if (!j)
-		return err_set(e, ERR_SETUP, ENOMEM, "tree helper");
-	j->op = TREE_MEASURE;
-	j->layout = *lay;
-	job_limits(k->conf, j);
-	/* double: whether a session may still be opened is decided beyond its limit */
-	j->stop_bytes = 2 * limit->bytes;
-	j->stop_inodes = 2 * limit->inodes;
-	return tree_start(k->tree, j, dir, -1, e);
-}
-
 static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
 {
 	struct err e = {0};
@@ -350,28 +306,6 @@ static void do_exists(struct keeper *k, struct call *c)
 	call_answer(c, &rp, NULL, 0);
 }
 
-/* A live sandbox stays as it is, unless the files are replaced under it. True: c comes back, or has
- * its answer. */
-static bool open_live(struct keeper *k, struct call *c)
-{
-	struct box *b = c->held->box;
-	struct err e = {0};
-
-	if (!b)
-		return false;
-	if (!box_usable(b))
-		return box_await_end(b, c);
-	if (c->rq.has_archive && b->nruns == 0)
-		return box_finish(k, b, c);
-	if (c->rq.has_archive)
-		err_set(&e, ERR_BUSY, EWOULDBLOCK, "%u runs are in progress", b->nruns);
-	else if (box_join(k, b, c, &e) == 0)
-		call_ready(k, c);
-	if (e.kind != ERR_NONE)
-		call_fail(k, c, &e);
-	return true;
-}
-
 static void do_open(struct keeper *k, struct call *c)
 {
 	OWN_FD ws = -1;
@@ -383,7 +317,7 @@ static void do_open(struct keeper *k, struct call *c)
 		return;
 	}
 	session_dir_touch(&k->dirs, c->held->id);
-	if (open_live(k, c))
+	if (live_open(k, c))
 		return;
 	if (!c->rq.has_archive) {
 		begin(k, c);
@@ -506,18 +440,6 @@ static void do_run(struct keeper *k, struct call *c)
 		begin(k, c);
 }
 
-static void do_stop(struct keeper *k, struct call *c)
-{
-	struct keeper_reply rp = {.op = KEEPER_STOP};
-
-	if (c->held->box && box_finish(k, c->held->box, c))
-		return;
-	if (!session_dir_exists(&k->dirs, c->held->id))
-		err_set(&rp.err, ERR_NOTFOUND, 0, "no such session");
-	call_answer(c, &rp, NULL, 0);
-	lock_release(k, c);
-}
-
 /* Goes on with the message in c->rq, once whatever it waited for is there. */
 static void call_next(struct keeper *k, struct call *c)
 {
@@ -568,7 +490,7 @@ static void call_next(struct keeper *k, struct call *c)
 		list_status(k, c);
 		return;
 	case KEEPER_STOP:
-		do_stop(k, c);
+		live_stop(k, c);
 		return;
 	case KEEPER_ENV:
 		list_env(k, c);
@@ -582,77 +504,6 @@ void call_locked(struct keeper *k, struct call *c)
 {
 	stats_time(&k->stats, HIST_LOCK, stats_now_us() - c->since_us);
 	call_next(k, c);
-}
-
-static unsigned fds_wanted(const struct keeper_request *rq)
-{
-	switch (rq->op) {
-	case KEEPER_CREATE:
-		return rq->env_bytes > 0;
-	case KEEPER_OPEN:
-		return rq->has_archive != 0;
-	case KEEPER_PATCH:
-		return 1;
-	case KEEPER_RUN:
-		return rq->flags & PROTO_STDIN_FILE ? 3 : 2;
-	default:
-		return 0;
-	}
-}
-
-/* What a run may be; pid 1 checks the counts against the blob. */
-static bool run_ok(const struct keeper_request *rq)
-{
-	const uint32_t known = PROTO_SHELL | PROTO_MERGE | PROTO_TTY | PROTO_STDIN |
-			       PROTO_STDIN_FILE;
-
-	if (rq->op == KEEPER_RUN)
-		return !(rq->flags & ~known) && rq->about_bytes <= RUN_ABOUT_MAX &&
-		       rq->blob_bytes <= PROTO_BLOB_MAX && rq->rows <= UINT16_MAX &&
-		       rq->cols <= UINT16_MAX && rq->timeout_ms > 0 &&
-		       rq->timeout_ms <= (uint64_t)INT32_MAX * 1000;
-	if (rq->op == KEEPER_RUN_OPEN || rq->op == KEEPER_RUN_FORGET)
-		return run_id_valid(rq->run);
-	return rq->op != KEEPER_LIST || !rq->id[0] || session_id_valid(rq->id);
-}
-
-static bool names_session(uint32_t op)
-{
-	return op == KEEPER_EXISTS || op == KEEPER_OPEN || op == KEEPER_DESTROY ||
-	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST);
-}
-
-static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
-{
-	const struct keeper_request *rq = &c->rq;
-	if (rq->magic != KEEPER_MAGIC || rq->op == 0 || rq->op >= KEEPER_OP_MAX ||
-		nfds != fds_wanted(rq))
-		return false;
-	if ((names_session(rq->op) && !session_id_valid(rq->id)) || !run_ok(rq))
-		return false;
-	if (rq->op == KEEPER_IMAGE &&
-		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
-		return false;
-	if (rq->op == KEEPER_CREATE &&
-		(!memchr(rq->image, '\0', sizeof rq->image) ||
-			rq->env_bytes > k->conf->environment_max_bytes + 65536))
-		return false;
-	if (rq->op == KEEPER_CREATE && (rq->memory_bytes < 0 || !(rq->cpus >= 0)))
-		return false;
-	/* one session a connection, opened once; who holds one can only ask for its patch */
-	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && !c->box);
-}
-
-/* Whether the message changes the session, or starts its sandbox. A run in a live sandbox does neither. */
-static bool wants_lock(struct keeper *k, const struct call *c)
-{
-	struct session *s = c->rq.op == KEEPER_RUN ? lock_find(k, c->rq.id) : NULL;
-
-	if (c->held)
-		return false;
-	if (c->rq.op == KEEPER_RUN)
-		return !s || !box_usable(s->box);
-	return c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY || c->rq.op == KEEPER_STOP;
 }
 
 static void call_message(struct keeper *k, struct source *s)
@@ -669,13 +520,13 @@ static void call_message(struct keeper *k, struct source *s)
 	close_fds(c);
 	got = fdmsg_receive(
 		s->fd, &c->rq, sizeof c->rq, c->fd, KEEPER_FDS_MAX, &nfds, MSG_DONTWAIT);
-	if (got <= 0 || !request_ok(k, c, nfds)) {
+	if (got <= 0 || !check_request(k, c, nfds)) {
 		if (got > 0)
 			log_line(LOG_ERROR, "a worker's message is out of range");
 		hang_up(k, c);
 		return;
 	}
-	if (wants_lock(k, c)) {
+	if (check_wants_lock(k, c)) {
 		int held = lock_take(k, c, c->rq.id, &e);
 
 		if (held < 0)

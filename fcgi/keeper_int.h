@@ -1,6 +1,7 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
- * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox), keeper_box.c
- * (the life of a sandbox), keeper_run.c (runs in live sandboxes), keeper_list.c (what there is),
+ * states), keeper_check.c (what a message may say), keeper_lock.c (who holds a session),
+ * keeper_start.c (session to sandbox), keeper_box.c (the life of a sandbox), keeper_live.c and
+ * keeper_run.c (calls and runs in live ones), keeper_list.c (what there is), keeper_job.c (helpers),
  * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
  * keeper_pull.c and keeper_image.c (images), keeper_index.c (the index), keeper_system.c (facts),
  * keeper_watch.c (the watchdog), keeper_stats.c (what is counted), keeper_pool.c (prepared ahead). */
@@ -232,6 +233,11 @@ void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if
 void call_answer_image(struct keeper *k, struct call *c, int out, int code);
 int call_deadline(struct keeper *k); /* serves those that passed; ms to the next */
 
+/* keeper_check.c: whether a message may be served, with nfds descriptors in c->fd */
+bool check_request(const struct keeper *k, const struct call *c, unsigned nfds);
+/* Whether the message changes the session, or starts its sandbox. A run in a live one does neither. */
+bool check_wants_lock(struct keeper *k, const struct call *c);
+
 /* keeper_lock.c */
 struct session *lock_find(struct keeper *k, const char *id); /* NULL: neither held nor wanted */
 int lock_take(
@@ -310,7 +316,7 @@ void watch_disk_limits(const struct keeper *k, struct call *c);
 uint64_t watch_memory_limit(const struct keeper *k, const struct box *b); /* bytes, 0 = none */
 double watch_cpus(const struct keeper *k, const struct box *b);           /* 0 = no limit */
 
-/* keeper_call.c */
+/* keeper_job.c */
 int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e);
 /* A helper that measures what a session wrote beyond its archives. */
 int job_measure(struct keeper *k, const struct ws_layout *lay, const struct disk_limits *limit,
@@ -323,6 +329,11 @@ int pull_start(struct keeper *k, struct call *c, struct err *e);
  * Returns a pidfd.
  */
 int pull_spawn(struct keeper *k, char *const *args, int out, int err, int *pid, struct err *e);
+
+/* keeper_live.c: the live sandbox of the session that c holds stays as it is, unless the files are
+ * replaced under it. True: c comes back, or has its answer. */
+bool live_open(struct keeper *k, struct call *c);
+void live_stop(struct keeper *k, struct call *c);
 
 /* keeper_run.c */
 void run_start(struct keeper *k, struct call *c);              /* in the live box of the session */

@@ -136,11 +136,10 @@ static void drop(struct keeper *k, struct box *b, struct box_run *r)
 
 void run_done(struct keeper *k, struct box *b, uint32_t number)
 {
-	struct box_run *r;
+	struct box_run *r = LIST_FIRST(&b->runs);
 
-	LIST_FOREACH(r, &b->runs, link)
-	if (r->number == number)
-		break;
+	while (r && r->number != number)
+		r = LIST_NEXT(r, link);
 	if (!r)
 		return;
 	drop(k, b, r);

@@ -42,7 +42,8 @@ enum proto_exec_flags {
 	PROTO_SHELL = 1 << 0, /* the one argument is for bash -o pipefail -c, else sh -c */
 	PROTO_STDIO = 1 << 1, /* three descriptors instead of a spool */
 	PROTO_CTTY = 1 << 2,  /* STDIO: stdin, a slave of PTY, becomes the controlling terminal */
-	PROTO_KEPT = 1 << 3,  /* from the keeper. fds: blob, a spool.h file, and stdin if STDIN_FILE */
+	PROTO_KEPT =
+		1 << 3, /* from the keeper. fds: blob, a spool.h file, and stdin if STDIN_FILE */
 	PROTO_MERGE = 1 << 4, /* KEPT: stdout and stderr are one pipe */
 	PROTO_TTY = 1 << 5,   /* KEPT: they and stdin are a new terminal of `rows` and `cols` */
 	PROTO_STDIN = 1 << 6, /* KEPT: stdin is a pipe for INPUT */

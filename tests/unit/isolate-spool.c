@@ -86,6 +86,7 @@ static void simple(void)
 	ok(spool_read(&s, 1, got, 2, &stream, &first) == 2 && !memcmp(got, "bc", 2),
 		"the one after it has not");
 	spool_close(&s);
+	(void)fd;
 }
 
 static void ends(void)

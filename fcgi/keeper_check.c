@@ -1,0 +1,75 @@
+/* The range check of a worker's message: the keeper believes nothing that it has not looked at. */
+#include <string.h>
+
+#include "fcgi/keeper_int.h"
+
+static unsigned fds_wanted(const struct keeper_request *rq)
+{
+	switch (rq->op) {
+	case KEEPER_CREATE:
+		return rq->env_bytes > 0;
+	case KEEPER_OPEN:
+		return rq->has_archive != 0;
+	case KEEPER_PATCH:
+		return 1;
+	case KEEPER_RUN:
+		return rq->flags & PROTO_STDIN_FILE ? 3 : 2;
+	default:
+		return 0;
+	}
+}
+
+/* What a run may be; pid 1 checks the counts against the blob. */
+static bool run_ok(const struct keeper_request *rq)
+{
+	const uint32_t known = PROTO_SHELL | PROTO_MERGE | PROTO_TTY | PROTO_STDIN |
+			       PROTO_STDIN_FILE;
+
+	if (rq->op == KEEPER_RUN)
+		return !(rq->flags & ~known) && rq->about_bytes <= RUN_ABOUT_MAX &&
+		       rq->blob_bytes <= PROTO_BLOB_MAX && rq->rows <= UINT16_MAX &&
+		       rq->cols <= UINT16_MAX && rq->timeout_ms > 0 &&
+		       rq->timeout_ms <= (uint64_t)INT32_MAX * 1000;
+	if (rq->op == KEEPER_RUN_OPEN || rq->op == KEEPER_RUN_FORGET)
+		return run_id_valid(rq->run);
+	return rq->op != KEEPER_LIST || !rq->id[0] || session_id_valid(rq->id);
+}
+
+static bool names_session(uint32_t op)
+{
+	return op == KEEPER_EXISTS || op == KEEPER_OPEN || op == KEEPER_DESTROY ||
+	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST);
+}
+
+bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
+{
+	const struct keeper_request *rq = &c->rq;
+
+	if (rq->magic != KEEPER_MAGIC || rq->op == 0 || rq->op >= KEEPER_OP_MAX ||
+		nfds != fds_wanted(rq))
+		return false;
+	if ((names_session(rq->op) && !session_id_valid(rq->id)) || !run_ok(rq))
+		return false;
+	if (rq->op == KEEPER_IMAGE &&
+		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
+		return false;
+	if (rq->op == KEEPER_CREATE &&
+		(!memchr(rq->image, '\0', sizeof rq->image) ||
+			rq->env_bytes > k->conf->environment_max_bytes + 65536))
+		return false;
+	if (rq->op == KEEPER_CREATE && (rq->memory_bytes < 0 || !(rq->cpus >= 0)))
+		return false;
+	/* one session a connection, opened once; who holds one can only ask for its patch */
+	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && !c->box);
+}
+
+bool check_wants_lock(struct keeper *k, const struct call *c)
+{
+	struct session *s = c->rq.op == KEEPER_RUN ? lock_find(k, c->rq.id) : NULL;
+
+	if (c->held)
+		return false;
+	if (c->rq.op == KEEPER_RUN)
+		return !s || !box_usable(s->box);
+	return c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY || c->rq.op == KEEPER_STOP;
+}
