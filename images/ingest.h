@@ -50,7 +50,15 @@ struct source {
 	void *arg;
 	/* Called before a fork: gives up what parent and child must not share. NULL: nothing. */
 	void (*apart)(void *arg);
-	/* After a part was corrupt: true when it may now come from elsewhere. NULL: never. */
+	/*
+	 * Whether children that are forked from here on get what logs in: only those that fetch,
+	 * none that unpacks. NULL: there are no secrets.
+	 */
+	int (*pass)(void *arg, bool pass, struct err *e);
+	/*
+	 * In a child, after a part was corrupt: true when there is another place to ask, which is
+	 * asked from now on. NULL: there is none.
+	 */
 	bool (*another)(void *arg);
 };
 

@@ -105,6 +105,14 @@ static int child_unpack(const struct child *c, const struct layer_limits *lim, s
 	return digest_end(d, a->diff_id, &a->err);
 }
 
+/* Proxies' passwords and whatever else people keep there; nothing here reads it any more. */
+static void forget_environment(void)
+{
+	for (char **p = environ; *p; p++)
+		explicit_bzero(*p, strlen(*p));
+	*environ = NULL;
+}
+
 static _Noreturn void child_main(
 	const struct child *c, const struct layer_limits *lim, const struct reroute *links)
 {
@@ -113,6 +121,7 @@ static _Noreturn void child_main(
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG has a message */
+	forget_environment();
 	child_unpack(c, lim, &a);
 	n = write(c->reply, &a, sizeof a);
 	_exit(n == (ssize_t)sizeof a ? 0 : 1);
