@@ -128,6 +128,8 @@ static int take_saved(
 		return -1;
 	ret = manifest_config(config.p, config.len, in->conf->image_layers_max, &r, e);
 	if (ret == 0)
+		ret = ingest_platform(in, config.p, config.len, e);
+	if (ret == 0)
 		ret = ingest_layers(in, &src, &r, parts, saved->nlayers, e);
 	if (ret == 0)
 		ret = ingest_record(in, config.p, config.len, &r, id, e);

@@ -324,6 +324,19 @@ def platforms():
         r, wrong = run(Case('', 0 if at is not None else 65, '', image=whole, manifest=child, args=('--platform', want)), 'platform')
         ok((r.returncode == 0 and r.stdout.strip() == sha(images[at].config)[7:]) if at is not None else
            (r.returncode == 65 and f'no image for {want}' in r.stderr), f'--platform {want}', r.stderr)
+    other = Image(config_lie=lambda c: c.update(architecture='arm64', variant='v8'))
+    for args, code, text in ((('--platform', 'linux/arm64'), 0, ''), (('--platform', 'linux/arm64/v9'), 0, ''),
+                             (('--platform', 'linux/amd64'), 65, 'is for "linux/arm64/v8", not for linux/amd64'),
+                             (('--platform', 'linux/arm64/v7'), 65, 'not for linux/arm64/v7'), ((), 0, 'warning: the image is for "linux/arm64/v8"')):
+        r, wrong = run(Case('', code, '', image=other, args=args), 'single')
+        ok(r.returncode == code and text in r.stderr and ('warning' in r.stderr) == ('warning' in text) and not wrong,
+           f'no index, {args or "no --platform"}: {text or "taken"}', f'{r.returncode} {r.stderr} {wrong}')
+    r, _ = run(Case('', 0, '', image=other, args=('--json',)), 'single')
+    ok('{"event":"warning","message":"the image is for ' in r.stdout, 'the warning as an event', r.stdout)
+    for what, lie in (('no architecture', lambda c: c.pop('architecture')), ('one that is no text', lambda c: c.update(architecture=7)),
+                      ('one of 5,000 letters', lambda c: c.update(architecture='a' * 5000))):
+        r, _ = run(Case('', 0, '', image=Image(config_lie=lie), args=('--platform', 'linux/arm64')), 'single-' + what[-7:])
+        ok(r.returncode == 0 and 'warning' not in r.stderr, f'a config with {what} is for anything', r.stderr)
     for bad in 'linux', 'linux/', '/arm', 'linux/arm/v7/x', 'Linux/arm':
         ok(pull('--platform', bad, HOST + '/c/x').returncode == 64, f'--platform {bad} is no platform')
 
@@ -523,8 +536,8 @@ def forms():
 
 try:
     only = sys.argv[1] if len(sys.argv) > 1 else ''
-    if only == 'memory':
-        memory()
+    if only in ('memory', 'platforms'):
+        globals()[only]()
     elif not only:
         for test in controls, platforms, credentials, proxies, memory, forms:
             test()
