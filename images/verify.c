@@ -8,6 +8,7 @@
 #include "images/digest.h"
 #include "images/layout.h"
 #include "images/pull.h"
+#include "images/relist.h"
 #include "images/uses.h"
 #include "isolate/own.h"
 
@@ -213,10 +214,27 @@ static int set_aside(struct run *r, const struct subject *x, struct err *e)
 	return 0;
 }
 
+/* What cannot be had again: a list of what there is is better than none. */
+static int relist(struct run *r, const struct subject *x, struct err *e)
+{
+	const struct ingest *in = r->v->in;
+
+	for (size_t i = 0; i < x->bad_layers.n; i++)
+		if (!relist_needed(in->store, x->bad_layers.list[i]))
+			return no_source(NULL, NULL, NULL, NULL, e);
+	for (size_t i = 0; i < x->bad_layers.n; i++)
+		if (relist_layer(in->store, x->bad_layers.list[i],
+			    (unsigned)in->conf->pull_timeout_s, e) < 0)
+			return -1;
+	return 0;
+}
+
 static int repair(struct run *r, const struct subject *x, struct err *e)
 {
 	char id[65];
 
+	if (!x->origin[0] && x->bad_layers.n && !x->bad_blobs.n && !x->bad_record)
+		return relist(r, x, e);
 	if (!x->origin[0] || (!x->bad_blobs.n && !x->bad_layers.n))
 		return rebuild(r, x, e);
 	if (set_aside(r, x, e) < 0 ||

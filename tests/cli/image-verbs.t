@@ -85,6 +85,9 @@ def tar(entries):
             i = tarfile.TarInfo(name)
             i.mode, i.mtime = mode, 1700000000
             i.uid, i.gid = ids or (0, 0)
+            if name == 'var/mail':
+                i.pax_headers = {'SCHILY.xattr.user.origin': 'here', 'SCHILY.xattr.user.b': 'two\nlines', 'SCHILY.xattr.user.overlay.opaque': 'y',
+                                 'SCHILY.xattr.security.capability': 'x', 'SCHILY.xattr.trusted.x': 'x'}
             if kind == 'c':
                 i.type, i.devmajor, i.devminor = tarfile.CHRTYPE, *data
             elif kind in 'dplh':
@@ -208,7 +211,10 @@ def test_tree_file():
     by = {x.split(' ')[-1]: x.split(' ') for x in tree[1:]}
     import zlib
     crc = '%08x' % zlib.crc32(b'm' * 100000)
-    eq(by['var/mail'], ['f', '640', '1000', '8', '100000', '1700000000.000000000', crc, 'var/mail'], 'owner, mode, size, time, checksum of a file')
+    attrs = '%08x' % (zlib.crc32(b'user.origin\0here') ^ zlib.crc32(b'user.b\0two\nlines'))
+    eq(by['var/mail'], ['f', '640', '1000', '8', '100000', '1700000000.000000000', f'{crc}+{attrs}', 'var/mail'],
+       'owner, mode, size, time, checksums of a file and its attributes')
+    eq(sorted(os.listxattr(f'{base()}/layers/{sha(LAYER1)}/fs/var/mail')), ['user.b', 'user.origin'], 'which are those that are safe')
     ok({by['bin/su'][0], by['bin/su2'][0]} == {'f', 'h'} and by['bin/su'][1] == '4755', 'set-id bits; a second name')
     eq((by['var'][:4], by['sh'][0], by['sh'][6]), (['d', '1777', '0', '0'], 'l', 'bin/su'), 'a directory, a link')
     eq((by['dev/null'][0], by['dev/null'][6], by['dev/pipe'][0]), ('c', '1:3', 'p'), 'devices that were left out')
@@ -376,6 +382,8 @@ def damages(s):
     yield 'a file that is gone', 'etc/gone: is missing', lambda: os.unlink(f'{fs}/fs/etc/gone')
     yield 'a mode', 'etc/secret: has another mode', lambda: os.chmod(f'{fs}/fs/etc/secret', 0o444)
     yield 'a cut file', 'var/mail: has another size', lambda: os.truncate(f'{fs}/fs/var/mail', 5)
+    yield 'an attribute that is gone', 'var/mail: has other attributes', lambda: os.removexattr(f'{fs}/fs/var/mail', 'user.b')
+    yield 'an attribute too many', 'bin/wall: has other attributes', lambda: os.setxattr(f'{fs}/fs/bin/wall', 'user.x', b'')
     yield 'a file too many', 'does not have', lambda: write(f'{fs}/fs/big/more', 'x')
     yield 'a link', 'sh: leads elsewhere', lambda: (os.unlink(f'{fs}/fs/sh'), os.symlink('/x', f'{fs}/fs/sh'))
     yield 'a hard link', 'hard link', lambda: (os.unlink(f'{fs}/fs/bin/su2'), shutil.copy2(f'{fs}/fs/bin/su', f'{fs}/fs/bin/su2'))
@@ -439,6 +447,39 @@ def test_verify():
     eq(image('rm', 'mine', state='vf').returncode, 0, 'rm of it')
 
 
+def test_old_layers():
+    """What was stored when layers had no lists of their files."""
+    def age(state):
+        for x in sha(LAYER1), sha(LAYER2):
+            d = f'{base(state)}/layers/{x}'
+            os.unlink(f'{d}/tree')
+            with open(f'{d}/done') as f:
+                lines = [line for line in f if not line.startswith('tree ')]
+            with open(f'{d}/done', 'w') as f:
+                f.writelines(lines)
+    image('import', 'old', TWO, state='old')
+    fresh = open(f'{base("old")}/layers/{sha(LAYER1)}/tree').read()
+    age('old')
+    r = image('verify', state='old')
+    ok(r.returncode == 71 and r.stdout.count('stored by an older version') == 2, 'verify: a layer without a list of its files', r.stdout)
+    r = image('inspect', 'old', state='old')
+    ok(r.returncode == 0, 'it can be used', r.stderr)
+    r = image('verify', '--repair', state='old')
+    ok(r.returncode == 0 and 'repaired image' in r.stdout and image('verify', state='old').returncode == 0, '--repair gives it one', r.stdout, r.stderr)
+    plain = lambda text: {x.split()[-1]: [x.split()[0], *x.split()[4:7]] for x in text.splitlines()[1:] if x[0] not in 'bcpd'}
+    mine = open(f'{base("old")}/layers/{sha(LAYER1)}/tree').read()
+    eq(plain(mine), plain(fresh), 'type, size, time and checksum are those of the archive')
+    ok('S' not in mine and ' 4755 ' in fresh and ' 4755 ' not in mine, 'owners and set-id bits are not known any more')
+    os.truncate(f'{base("old")}/layers/{sha(LAYER1)}/fs/var/mail', 5)
+    r = image('verify', state='old')
+    ok(r.returncode == 71 and 'var/mail: has another size' in r.stdout, 'control: it is a list that finds damage', r.stdout)
+    age('old')
+    os.unlink(f'{base("old")}/blobs/sha256/{TWO_ID}')
+    r = image('verify', '--repair', state='old')
+    ok(r.returncode == 71 and 'import it again' in r.stdout, 'not when something else is damaged, too', r.stdout)
+    eq(parts('old')['tmp'], [], 'nothing is left in tmp')
+
+
 def test_kills():
     """kill -9 at random moments: what is left is whole, and the next gc removes the rest."""
     random.seed(int(os.environ.get('SEED', '1')))
@@ -481,7 +522,7 @@ with open(f'{top}/one.tar', 'wb') as one:
     one.write(LAYER1)
 os.chmod(f'{top}/one.tar', 0o644)
 try:
-    for t in (test_lists, test_tree_file, test_names, test_in_use, test_export, test_verify, test_kills):
+    for t in (test_lists, test_tree_file, test_names, test_in_use, test_export, test_verify, test_old_layers, test_kills):
         t()
 finally:
     subprocess.run(['chmod', '-R', 'u+rwx', top])
