@@ -1,8 +1,11 @@
 #include "images/verify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "images/check.h"
 #include "images/digest.h"
@@ -200,6 +203,14 @@ static int set_aside(struct run *r, const struct subject *x, struct err *e)
 	char name[160];
 
 	for (size_t i = 0; i < x->bad_layers.n; i++) {
+		OWN_FD held = -1;
+
+		snprintf(name, sizeof name, "layers/%s", x->bad_layers.list[i]);
+		held = openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		/* What is put in its place would pull the files from under a sandbox. */
+		if (held >= 0 && flock(held, LOCK_EX | LOCK_NB) < 0)
+			return err_set(e, ERR_BUSY, 0, "layer %.12s is used by a sandbox",
+				x->bad_layers.list[i]);
 		snprintf(name, sizeof name, "layers/%s/done", x->bad_layers.list[i]);
 		if (unlinkat(s->dir, name, 0) < 0 && errno != ENOENT)
 			return err_set(e, ERR_SETUP, errno, "set layer %.12s aside",
