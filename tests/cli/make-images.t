@@ -49,7 +49,7 @@ subprocess.run(["chmod", "-R", "a+rX", top], check=True)
 box, state = top + "/cgibox", "/var/cache/cgibox/make-images"
 os.makedirs(state, exist_ok=True)
 os.chown(state, UID, UID)
-lock = os.open(state, os.O_RDONLY)
+lock = os.open(state + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 fcntl.flock(lock, fcntl.LOCK_EX)  # another run of this test
 
 

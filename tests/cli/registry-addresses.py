@@ -217,6 +217,7 @@ def numbers():
               '0xa9fea9fe', '0251.0376.0251.0376', '[fc00::1]', '127.0.0.1%2e', '%31%32%37.0.0.1', '①27.0.0.1'):
         refused(f'a redirect to {a}', text='', blob=to(lambda h: f'https://{a}:{PORT}/x'.encode().decode('latin1')))
     for a in '2130706433', '0177.0.0.1', '0x7f.1', '127.1', '[::1]', '[::ffff:127.0.0.1]':
+        shutil.rmtree(f'{home}/st', ignore_errors=True)
         r, met = attempt(f'{a}:{PORT}', 'st')
         ok(r.returncode in (65, 66) and not met and not store('st'), f'a registry called {a}', f'{r.returncode} {r.stderr} {met}')
     refused('plain http to the metadata address', text='', blob=to('http://169.254.169.254/latest/meta-data/'))
