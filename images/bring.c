@@ -50,6 +50,9 @@ static int fetch(struct ingest *in, const struct source *src, struct job *j, uin
 	t.digest = digest_new(e);
 	if (t.digest)
 		t.layer = layer_begin(in->store, &lim, j->links, e);
+	/* Only now, after the fork of the unpacker, does this process read what logs in. */
+	for (unsigned i = 0; t.layer && i < j->moves; i++)
+		src->another(src->arg);
 	if (t.layer && run(&t, src, &j->result, e) == 0) {
 		memcpy(j->id, j->result.rerouted && j->links_id ? j->links_id : j->result.diff_id,
 			65);
@@ -81,7 +84,7 @@ int bring_layer(struct ingest *in, const struct source *src, struct job *j, uint
 {
 	OWN_FD lock = -1;
 	const char *found;
-	struct err own;
+	struct err own = {0};
 	int r;
 
 	if (j->diff_id) {
@@ -95,11 +98,9 @@ int bring_layer(struct ingest *in, const struct source *src, struct job *j, uint
 			return 0;
 		}
 	}
-	do {
-		own = (struct err){0};
-		r = fetch(in, src, j, spent, watch, &own);
-		if (r < 0 && e)
-			*e = own;
-	} while (r < 0 && own.kind == ERR_REQUEST && src->another && src->another(src->arg));
+	r = fetch(in, src, j, spent, watch, &own);
+	j->again = r < 0 && own.kind == ERR_REQUEST && src->another && src->another(src->arg);
+	if (r < 0 && e)
+		*e = own;
 	return r;
 }

@@ -12,7 +12,7 @@ struct bring_watch {
 
 /*
  * Waits until no other process brings in the same layer, then does so unless it is there. Fills
- * the results of j. A corrupt one is asked for once more at each other place of the source.
+ * the results of j. Forks the unpacker before anything is asked of the source.
  */
 int bring_layer(struct ingest *in, const struct source *src, struct job *j, uint64_t spent,
 	struct bring_watch *watch, struct err *e);

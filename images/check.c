@@ -10,10 +10,12 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "images/attrs.h"
 #include "images/escape.h"
 #include "images/inventory.h"
 #include "images/layer.h"
 #include "images/reader.h"
+#include "images/relist.h"
 #include "isolate/own.h"
 
 enum { BLOCK = 1 << 18 };
@@ -39,7 +41,7 @@ static void damage(struct check *c, const char *path, const char *what)
 static const char *check_contents(struct check *c, const struct tree_entry *en)
 {
 	OWN_FD fd = openat(c->dir, en->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	uint32_t crc = 0;
+	uint32_t crc = 0, attrs;
 	ssize_t n;
 
 	if (fd < 0)
@@ -51,7 +53,9 @@ static const char *check_contents(struct check *c, const struct tree_entry *en)
 			return "cannot be read";
 		crc = inventory_crc(crc, c->block, (uint64_t)n);
 	}
-	return crc == en->crc ? NULL : "has other contents";
+	if (crc != en->crc)
+		return "has other contents";
+	return attrs_sum(fd, &attrs) < 0 || attrs != en->attrs ? "has other attributes" : NULL;
 }
 
 static const char *check_link(struct check *c, const struct tree_entry *en)
@@ -210,6 +214,10 @@ long check_layer(const struct store *s, const char *layer, unsigned time_max_s,
 	OWN_FILE f = NULL;
 	long damaged;
 
+	if (relist_needed(s, layer)) {
+		tell(arg, "", "has no list of its files: it was stored by an older version");
+		return 1;
+	}
 	if (!layer_present(s, layer) || !layer_note(s, layer, &note)) {
 		tell(arg, "", "is not whole");
 		return 1;

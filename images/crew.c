@@ -25,7 +25,7 @@ enum { CREW_MAX = 16, LOOK_MS = 100, GRACE_S = 5 };
 /* What a child sends, in one write. */
 struct outcome {
 	struct err err;
-	bool present;
+	bool present, again;
 	char id[65];
 	struct layer_result result;
 };
@@ -55,6 +55,11 @@ static time_t now_s(void)
 	return t.tv_sec;
 }
 
+static int pass(const struct source *src, bool on, struct err *e)
+{
+	return src->pass ? src->pass(src->arg, on, e) : 0;
+}
+
 static _Noreturn void child_main(struct crew *c, size_t at, pid_t parent, int fd)
 {
 	struct outcome o = {0};
@@ -64,39 +69,40 @@ static _Noreturn void child_main(struct crew *c, size_t at, pid_t parent, int fd
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
-	if (bring_layer(c->in, c->src, j, c->spent, &c->watch[at], &o.err) == 0) {
+	if (pass(c->src, false, &o.err) == 0 &&
+		bring_layer(c->in, c->src, j, c->spent, &c->watch[at], &o.err) == 0) {
 		o.err.kind = ERR_NONE;
 		o.present = j->present;
 		memcpy(o.id, j->id, sizeof o.id);
 		o.result = j->result;
 	}
+	o.again = j->again;
 	n = write(fd, &o, sizeof o);
 	_exit(n == (ssize_t)sizeof o ? 0 : 1);
 }
 
-static int start(struct crew *c, struct member *m, struct err *e)
+static int start(struct crew *c, struct member *m, size_t job, struct err *e)
 {
-	pid_t parent = getpid();
+	pid_t parent = getpid(), pid;
 	int fd[2];
 
 	if (pipe2(fd, O_CLOEXEC) < 0)
 		return err_set(e, ERR_SETUP, errno, "make a pipe");
-	m->job = c->next;
-	m->pid = fork();
-	if (m->pid == 0) {
+	c->watch[job] = (struct bring_watch){0};
+	pid = pass(c->src, true, e) < 0 ? -1 : fork();
+	if (pid == 0) {
 		setpgid(0, 0); /* ended together with its unpacker */
-		child_main(c, m->job, parent, fd[1]);
+		child_main(c, job, parent, fd[1]);
 	}
 	own_close(&fd[1]);
-	if (m->pid < 0) {
+	if (pid < 0) {
 		own_close(&fd[0]);
-		m->pid = 0;
-		return err_set(e, ERR_SETUP, errno, "start a process for a layer");
+		return e && e->kind ? -1
+				    : err_set(e, ERR_SETUP, errno, "start a process for a layer");
 	}
-	setpgid(m->pid, m->pid);
-	m->fd = fd[0];
-	c->next++;
-	return 0;
+	setpgid(pid, pid);
+	*m = (struct member){.pid = pid, .fd = fd[0], .job = job};
+	return pass(c->src, false, e);
 }
 
 /* The trees that a killed child was filling. */
@@ -168,6 +174,7 @@ static int take_outcome(struct crew *c, const struct member *m, struct err *e)
 			WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 	}
 	if (o.err.kind != ERR_NONE) {
+		j->again = o.again;
 		*e = o.err;
 		return -1;
 	}
@@ -179,15 +186,25 @@ static int take_outcome(struct crew *c, const struct member *m, struct err *e)
 
 static int finish(struct crew *c, struct member *m, struct err *e)
 {
-	int r = take_outcome(c, m, e);
+	struct job *j = &c->jobs[m->job];
+	struct err own = {0};
+	int r;
 
-	progress_set(c->in->progress, c->line0 + m->job, c->watch[m->job].received);
-	progress_end(c->in->progress, c->line0 + m->job,
-		r < 0                     ? "failed"
-		: c->jobs[m->job].present ? "already here"
-					  : "done");
+	j->again = false;
+	r = take_outcome(c, m, &own);
 	own_close(&m->fd);
 	m->pid = 0;
+	if (r < 0 && j->again) {
+		j->moves++;
+		return start(c, m, m->job, e);
+	}
+	progress_set(c->in->progress, c->line0 + m->job, c->watch[m->job].received);
+	progress_end(c->in->progress, c->line0 + m->job,
+		r < 0        ? "failed"
+		: j->present ? "already here"
+			     : "done");
+	if (r < 0)
+		*e = own;
 	return r;
 }
 
@@ -236,7 +253,7 @@ static int loop(struct crew *c, struct err *e)
 		for (size_t i = 0; i < width && i < CREW_MAX; i++) {
 			struct member *m = &c->members[i];
 
-			if (!m->pid && c->next < c->n && start(c, m, e) < 0)
+			if (!m->pid && c->next < c->n && start(c, m, c->next++, e) < 0)
 				return -1;
 			busy += m->pid != 0;
 		}

@@ -14,7 +14,10 @@ struct job {
 	const struct reroute *links;   /* of the layers below; NULL: taken for none */
 	const char *links_id;          /* the layer's id when they matter */
 
+	unsigned moves; /* corrupt everywhere so far: how often source.another is called first */
+
 	bool present;               /* out: it was there already */
+	bool again;                 /* out, on failure: there is another place to try */
 	char id[65];                /* out: under which it is in the store */
 	struct layer_result result; /* out, unless present */
 };

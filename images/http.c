@@ -172,6 +172,13 @@ static int set_options(struct http *h)
 	return bad ? -1 : 0;
 }
 
+int http_start(struct err *e)
+{
+	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK
+		       ? 0
+		       : err_set(e, ERR_SETUP, ENOMEM, "start libcurl");
+}
+
 struct http *http_open(const struct conf *c, time_t deadline, struct err *e)
 {
 	struct http *h = calloc(1, sizeof *h);
@@ -185,7 +192,7 @@ struct http *http_open(const struct conf *c, time_t deadline, struct err *e)
 	if (h) {
 		h->conf = c;
 		h->deadline = deadline;
-		if (curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK)
+		if (http_start(NULL) == 0)
 			h->curl = curl_easy_init();
 		if (h->curl && set_options(h) == 0)
 			return h;

@@ -38,6 +38,9 @@ struct http_request {
 	void *arg;            /* of both */
 };
 
+/* Starts libcurl and its libraries once, so that forked children share what that allocates. */
+int http_start(struct err *e);
+
 /* deadline: CLOCK_MONOTONIC seconds, for all exchanges together. NULL on error. */
 struct http *http_open(const struct conf *c, time_t deadline, struct err *e);
 void http_close(struct http *h); /* NULL is fine */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "images/layout.h"
@@ -127,6 +128,8 @@ static int take_saved(
 	if (read_inside(dir, saved->config, &config, e) < 0)
 		return -1;
 	ret = manifest_config(config.p, config.len, in->conf->image_layers_max, &r, e);
+	if (ret == 0)
+		ret = ingest_platform(in, config.p, config.len, e);
 	if (ret == 0)
 		ret = ingest_layers(in, &src, &r, parts, saved->nlayers, e);
 	if (ret == 0)
@@ -287,18 +290,24 @@ static int fetch_tree(void *arg, const struct descriptor *part, ingest_sink_fn *
 	return r;
 }
 
-static int import_rootfs(struct ingest *in, const struct source *src, char id[65], struct err *e)
+/* created: of the file or directory, so that the same one twice is the same image. */
+static int import_rootfs(
+	struct ingest *in, const struct source *src, time_t created, char id[65], struct err *e)
 {
 	struct layer_result result;
 	struct record r = {0};
-	char config[256];
+	char config[320], when[32] = "1970-01-01T00:00:00Z";
+	struct tm tm;
 	int n, ret;
 
 	if (ingest_archive(in, src, &result, e) < 0)
 		return -1;
+	if (gmtime_r(&created, &tm) && tm.tm_year < 8000)
+		strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
 	n = snprintf(config, sizeof config,
-		"{\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:%s\"]}}",
-		result.diff_id);
+		"{\"created\":\"%s\",\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":"
+		"[\"sha256:%s\"]}}",
+		when, result.diff_id);
 	ret = record_add_layer(&r, result.diff_id, e);
 	if (ret == 0)
 		ret = ingest_record(in, config, (size_t)n, &r, id, e);
@@ -364,7 +373,7 @@ static int import_path(struct ingest *in, const char *path, char id[65], struct 
 		kind = sniff_directory(fd);
 		return kind == SNIFF_LAYOUT  ? import_layout(in, fd, id, e)
 		       : kind == SNIFF_SAVED ? import_saved(in, fd, id, e)
-					     : import_rootfs(in, &tree, id, e);
+					     : import_rootfs(in, &tree, st.st_mtime, id, e);
 	}
 	if (!S_ISREG(st.st_mode))
 		return err_set(
@@ -372,7 +381,7 @@ static int import_path(struct ingest *in, const char *path, char id[65], struct 
 	kind = sniff_archive(in->store, fd, in->conf, e);
 	if (kind < 0)
 		return -1;
-	return kind == SNIFF_ROOTFS ? import_rootfs(in, &file, id, e)
+	return kind == SNIFF_ROOTFS ? import_rootfs(in, &file, st.st_mtime, id, e)
 				    : import_packed(in, fd, kind, id, e);
 }
 

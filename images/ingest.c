@@ -188,8 +188,26 @@ int ingest_refer(
 	return 0;
 }
 
+int ingest_platform(const struct ingest *in, const char *config, size_t n, struct err *e)
+{
+	char is[PLATFORM_TEXT], want[PLATFORM_TEXT], shown[2 * PLATFORM_TEXT], text[320];
+	struct platform p;
+
+	if (!manifest_platform(config, n, &p) ||
+		platform_score(&in->platform, p.os, p.arch, p.variant) > 0)
+		return 0;
+	platform_format(&p, is);
+	quote(is, strlen(is), shown, sizeof shown);
+	platform_format(&in->platform, want);
+	if (in->platform_asked)
+		return err_set(e, ERR_REQUEST, 0, "the image is for %s, not for %s", shown, want);
+	snprintf(text, sizeof text, "the image is for %s, this machine is %s", shown, want);
+	progress_warn(in->progress, text);
+	return 0;
+}
+
 static int ingest_manifest(struct ingest *in, const struct source *src, const char *text, size_t n,
-	char id[65], struct err *e)
+	bool indexed, char id[65], struct err *e)
 {
 	OWN_BUF config = BUF_INIT(MANIFEST_MAX);
 	struct manifest m;
@@ -202,6 +220,8 @@ static int ingest_manifest(struct ingest *in, const struct source *src, const ch
 	if (ret == 0)
 		ret = manifest_config(
 			config.p ? config.p : "", config.len, in->conf->image_layers_max, &r, e);
+	if (ret == 0 && !indexed) /* what no index says the config does */
+		ret = ingest_platform(in, config.p, config.len, e);
 	if (ret == 0)
 		ret = ingest_layers(in, src, &r, m.layers, m.nlayers, e);
 	if (ret == 0)
@@ -220,9 +240,9 @@ int ingest_image(struct ingest *in, const struct source *src, const char *text, 
 	struct descriptor d;
 
 	if (manifest_kind(text, n) != MEDIA_INDEX)
-		return ingest_manifest(in, src, text, n, id, e);
+		return ingest_manifest(in, src, text, n, false, id, e);
 	if (manifest_pick(text, n, &in->platform, &d, e) < 0 ||
 		ingest_document(src, &d, &child, e) < 0)
 		return -1;
-	return ingest_manifest(in, src, child.p ? child.p : "", child.len, id, e);
+	return ingest_manifest(in, src, child.p ? child.p : "", child.len, true, id, e);
 }

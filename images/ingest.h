@@ -18,6 +18,7 @@ struct ingest {
 	const struct conf *conf;
 	struct progress *progress;
 	struct platform platform; /* taken from indexes; this machine's after ingest_open() */
+	bool platform_asked;      /* by --platform: an image without an index must be for it */
 	int lock;                 /* shared lock of the store */
 	char (*brought)[65];      /* layers that were not there before; ingest_close() frees it */
 	size_t nbrought;
@@ -50,7 +51,15 @@ struct source {
 	void *arg;
 	/* Called before a fork: gives up what parent and child must not share. NULL: nothing. */
 	void (*apart)(void *arg);
-	/* After a part was corrupt: true when it may now come from elsewhere. NULL: never. */
+	/*
+	 * Whether children that are forked from here on get what logs in: only those that fetch,
+	 * none that unpacks. NULL: there are no secrets.
+	 */
+	int (*pass)(void *arg, bool pass, struct err *e);
+	/*
+	 * In a child, after a part was corrupt: true when there is another place to ask, which is
+	 * asked from now on. NULL: there is none.
+	 */
 	bool (*another)(void *arg);
 };
 
@@ -76,6 +85,12 @@ int ingest_layers(struct ingest *in, const struct source *src, struct record *r,
 /* Takes one archive whose digest nobody told; diff_id and size are results. */
 int ingest_archive(
 	struct ingest *in, const struct source *src, struct layer_result *out, struct err *e);
+
+/*
+ * Whether a config is for in->platform: ERR_REQUEST when --platform asked for another, else a
+ * warning, since what runs would find out by "Exec format error" only.
+ */
+int ingest_platform(const struct ingest *in, const char *config, size_t n, struct err *e);
 
 /* Writes config and record; id is the digest of the config. */
 int ingest_record(struct ingest *in, const char *config, size_t n, struct record *r, char id[65],

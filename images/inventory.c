@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "images/attrs.h"
 #include "images/treefile.h"
 #include "isolate/own.h"
 
@@ -153,17 +154,18 @@ static int flush(struct walk *w, size_t from)
 	return 0;
 }
 
-/* Only a copy that replaced a hard link has no checksum yet. */
-static int checksum(struct walk *w, int dir, const char *name, uint32_t *crc)
+/* Only a copy that replaced a hard link, and a layer of before lists, has no checksum yet. */
+static int checksum(struct walk *w, int dir, const char *name, struct tree_entry *en)
 {
 	OWN_FD fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	static const size_t size = 65536;
 	OWN_MEM char *block = malloc(size);
 	ssize_t n = -1;
 
-	*crc = 0;
 	while (fd >= 0 && block && (n = read(fd, block, size)) > 0)
-		*crc = inventory_crc(*crc, block, (uint64_t)n);
+		en->crc = inventory_crc(en->crc, block, (uint64_t)n);
+	if (n == 0 && attrs_sum(fd, &en->attrs) < 0)
+		n = -1;
 	return n < 0 ? err_set(w->e, ERR_SETUP, errno, "read an unpacked file") : 0;
 }
 
@@ -173,9 +175,21 @@ static int fill_file(struct walk *w, int dir, const char *name, const struct sta
 	struct tree_entry *en = &w->en;
 
 	en->size = (uint64_t)st->st_size;
-	if (!slot)
-		return checksum(w, dir, name, &en->crc);
+	if (!slot) {
+		const struct inventory_meta meta = {.mode = st->st_mode};
+
+		if (checksum(w, dir, name, en) < 0)
+			return -1;
+		if (st->st_nlink < 2)
+			return 0;
+		if (inventory_add(w->v, st->st_ino, &meta, w->e) < 0)
+			return -1;
+		slot = find(w->v, st->st_ino);
+		slot->meta.crc = en->crc;
+		slot->meta.attrs = en->attrs;
+	}
 	en->crc = slot->meta.crc;
+	en->attrs = slot->meta.attrs;
 	if (st->st_nlink < 2)
 		return 0;
 	if (slot->first) {
@@ -216,7 +230,7 @@ static int put_object(struct walk *w, int dir, const char *name, const struct st
 	int r = 0;
 
 	en->mode = st->st_mode & 07777; /* of what no entry of the archive made */
-	en->uid = en->gid = en->crc = 0;
+	en->uid = en->gid = en->crc = en->attrs = 0;
 	en->size = 0;
 	en->opaque = false;
 	en->link[0] = '\0';

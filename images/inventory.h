@@ -15,7 +15,7 @@
 
 struct inventory_meta {
 	uint32_t mode, uid, gid; /* mode: as in the archive, with type and set-id bits */
-	uint32_t crc;
+	uint32_t crc, attrs;     /* of contents and of attributes (attrs.h) */
 };
 
 struct inventory_sum {

@@ -105,6 +105,14 @@ static int child_unpack(const struct child *c, const struct layer_limits *lim, s
 	return digest_end(d, a->diff_id, &a->err);
 }
 
+/* Proxies' passwords and whatever else people keep there; nothing here reads it any more. */
+static void forget_environment(void)
+{
+	for (char **p = environ; *p; p++)
+		explicit_bzero(*p, strlen(*p));
+	*environ = NULL;
+}
+
 static _Noreturn void child_main(
 	const struct child *c, const struct layer_limits *lim, const struct reroute *links)
 {
@@ -113,6 +121,7 @@ static _Noreturn void child_main(
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG has a message */
+	forget_environment();
 	child_unpack(c, lim, &a);
 	n = write(c->reply, &a, sizeof a);
 	_exit(n == (ssize_t)sizeof a ? 0 : 1);
@@ -284,14 +293,24 @@ int layer_end(struct layer *l, struct layer_result *out, struct err *e)
  * Contents of "done": the size, then the directories that layer_fits() must know, then the checksum
  * of the file "tree", files that lost set-id bits, and devices that were left out.
  */
-static void write_note(const struct layer *l, int fd)
+static int write_note(const struct layer *l, int fd)
 {
-	dprintf(fd, "%llu\n%s", (unsigned long long)l->bytes, l->reroute.overflow ? "any\n" : "");
+	OWN_BUF note = BUF_INIT(1 << 16);
+	ssize_t n;
+
+	buf_addf(&note, "%llu\n%s", (unsigned long long)l->bytes,
+		l->reroute.overflow ? "any\n" : "");
 	for (size_t i = 0; i < l->reroute.nnames; i++)
 		if (!l->reroute.names[i].entry)
-			dprintf(fd, "implied %s\n", l->reroute.names[i].name);
-	dprintf(fd, "tree %08x %llu %llu\n", l->inventory.crc,
+			buf_addf(&note, "implied %s\n", l->reroute.names[i].name);
+	buf_addf(&note, "tree %08x %llu %llu\n", l->inventory.crc,
 		(unsigned long long)l->inventory.setid, (unsigned long long)l->inventory.dropped);
+	if (!buf_ok(&note))
+		return -1;
+	n = write(fd, note.p, note.len); /* a part of a note would be taken for another one */
+	if (n >= 0 && (size_t)n < note.len)
+		errno = ENOSPC;
+	return n == (ssize_t)note.len ? 0 : -1;
 }
 
 int layer_commit(struct layer *l, const char *id, struct err *e)
@@ -301,10 +320,8 @@ int layer_commit(struct layer *l, const char *id, struct err *e)
 
 	snprintf(done, sizeof done, "%s/done", l->tmp);
 	fd = openat(l->store->dir, done, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd >= 0)
-		write_note(l, fd);
 	/* One sync for all its files: "visible" must mean "whole" after a power cut, too. */
-	if (fd < 0 || syncfs(fd) < 0)
+	if (fd < 0 || write_note(l, fd) < 0 || syncfs(fd) < 0)
 		return err_set(e, ERR_SETUP, errno, "sync layer %.12s", id);
 	snprintf(name, sizeof name, "layers/%s", id);
 	if (renameat(l->store->dir, l->tmp, l->store->dir, name) == 0) {

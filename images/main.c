@@ -64,6 +64,7 @@ static int verb_add(struct context *c, bool pull, struct err *e)
 		return -1;
 	if (o->platform_given)
 		in.platform = o->platform;
+	in.platform_asked = o->platform_given;
 	r = pull ? pull_image(&in, c->args[0], o->for_client, id, e)
 		 : import_image(&in, c->args[0], c->args[1], id, e);
 	if (r < 0)

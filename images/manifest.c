@@ -422,6 +422,22 @@ int manifest_config(
 	return r;
 }
 
+bool manifest_platform(const char *text, size_t n, struct platform *out)
+{
+	OWN_JSON *o = manifest_json(text, n, "image config", NULL);
+	const char *os = member_text(o, "os"), *arch = member_text(o, "architecture");
+	const char *variant = member_text(o, "variant");
+
+	memset(out, 0, sizeof *out);
+	if (!arch || !*arch || strlen(arch) >= sizeof out->arch ||
+		(variant && strlen(variant) >= sizeof out->variant))
+		return false;
+	snprintf(out->os, sizeof out->os, "%s", os && *os ? os : "linux");
+	snprintf(out->arch, sizeof out->arch, "%s", arch);
+	snprintf(out->variant, sizeof out->variant, "%s", variant ? variant : "");
+	return true;
+}
+
 static int read_saved(struct json_object *o, int64_t layers_max, struct saved *out, struct err *e)
 {
 	struct json_object *layers = member(o, "Layers", json_type_array);

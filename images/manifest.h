@@ -70,6 +70,9 @@ int manifest_pick(const char *text, size_t n, const struct platform *want, struc
 int manifest_config(
 	const char *text, size_t n, int64_t layers_max, struct record *out, struct err *e);
 
+/* The platform that a config names; false when it names none. */
+bool manifest_platform(const char *text, size_t n, struct platform *out);
+
 /* The only image of a `docker save` manifest.json: file names inside, bottom first. */
 struct saved {
 	char *config, **layers;

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
+#include "images/attrs.h"
 #include "images/reader.h"
 #include "isolate/own.h"
 
@@ -96,18 +96,12 @@ static int put_whiteout(struct pack *p, const char *path)
 	return put_marker(p, path, slash ? (size_t)(slash - path) : 0, slash ? slash + 1 : path);
 }
 
-static void copy_xattrs(struct pack *p, int fd)
+static int put_attr(void *arg, const char *name, const void *value, size_t n)
 {
-	char names[8192], value[8192];
-	ssize_t n = flistxattr(fd, names, sizeof names), len;
+	struct pack *p = arg;
 
-	for (char *at = names; n > 0 && at < names + n; at += strlen(at) + 1) {
-		if (strncmp(at, "user.", 5) != 0 || !strncmp(at, "user.overlay.", 13))
-			continue;
-		len = fgetxattr(fd, at, value, sizeof value);
-		if (len >= 0)
-			archive_entry_xattr_add_entry(p->en, at, value, (size_t)len);
-	}
+	archive_entry_xattr_add_entry(p->en, name, value, n);
+	return 0;
 }
 
 static int put_file(struct pack *p, const struct tree_entry *t)
@@ -118,7 +112,8 @@ static int put_file(struct pack *p, const struct tree_entry *t)
 
 	if (fd < 0)
 		return err_set(p->e, ERR_SETUP, errno, "open a file of the layer");
-	copy_xattrs(p, fd);
+	if (attrs_each(fd, put_attr, p) < 0)
+		return err_set(p->e, ERR_SETUP, errno, "read the attributes of a file");
 	if (put_header(p) < 0)
 		return -1;
 	while (left > 0) {

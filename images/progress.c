@@ -187,3 +187,10 @@ void progress_event(const struct progress *p, const char *event, const char *key
 	puts("}");
 	fflush(stdout);
 }
+
+void progress_warn(const struct progress *p, const char *message)
+{
+	progress_event(p, "warning", "message", message);
+	if (p->form == PROGRESS_LINES)
+		fprintf(stderr, "cgibox image: warning: %s\n", message);
+}

@@ -48,6 +48,9 @@ void progress_end(struct progress *p, size_t line, const char *what);
 void progress_event(
 	const struct progress *p, const char *event, const char *key, const char *value);
 
+/* {"event":"warning","message":..}, or a line on standard error. */
+void progress_warn(const struct progress *p, const char *message);
+
 /*
  * Other events, always written: {"event":"removed"|"kept","what","name","bytes"[,"by","who"]} and
  * {"event":event,"what","name","path","why"}.

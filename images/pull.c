@@ -4,18 +4,15 @@
 #include <string.h>
 
 #include "images/mirror.h"
-#include "images/registry.h"
+#include "images/remote.h"
 
 static int pull_from(
-	struct ingest *in, struct registry *g, const struct ref *r, char id[65], struct err *e)
+	struct ingest *in, struct remote *g, const struct ref *r, char id[65], struct err *e)
 {
-	const struct source src = {.fetch = registry_fetch,
-		.arg = g,
-		.apart = registry_apart,
-		.another = registry_another};
+	const struct source src = remote_source(g);
 	OWN_BUF doc = BUF_INIT(MANIFEST_MAX);
 
-	if (registry_manifest(g, r->digest[0] ? r->digest : r->tag, &doc, e) < 0)
+	if (remote_manifest(g, r->digest[0] ? r->digest : r->tag, &doc, e) < 0)
 		return -1;
 	return ingest_image(in, &src, doc.p, doc.len, id, e);
 }
@@ -35,7 +32,7 @@ static int read_ref(const char *text, struct ref *r, char full[REF_MAX + 1], str
 int pull_image(struct ingest *in, const char *text, bool for_client, char id[65], struct err *e)
 {
 	char full[REF_MAX + 1], origin[2 * REF_MAX + 3];
-	struct registry *g;
+	struct remote *g;
 	struct ref r = {.host = ""};
 	int ret;
 
@@ -44,11 +41,11 @@ int pull_image(struct ingest *in, const char *text, bool for_client, char id[65]
 	if (for_client && !mirror_allowed(&r, in->conf->pull_allowed))
 		return err_set(
 			e, ERR_REQUEST, 0, "pull_allowed does not allow to pull \"%.150s\"", full);
-	g = registry_open(&r, in->conf, for_client, e);
+	g = remote_open(&r, in->conf, for_client, e);
 	if (!g)
 		return err_in(e, "pull \"%.80s\"", text);
 	ret = pull_from(in, g, &r, id, e);
-	registry_close(g);
+	remote_close(g);
 	if (ret < 0)
 		return err_in(e, "pull \"%.80s\"", text);
 	snprintf(origin, sizeof origin, "%s/%s", r.host, r.path);
@@ -59,17 +56,17 @@ int pull_again(struct ingest *in, const char *origin, const char *manifest, bool
 	char id[65], struct err *e)
 {
 	char text[2 * REF_MAX + 80];
-	struct registry *g;
+	struct remote *g;
 	struct ref r;
 	int ret;
 
 	snprintf(text, sizeof text, "%s@sha256:%s", origin, manifest);
 	if (!ref_parse(text, &r) || !r.host[0])
 		return err_set(e, ERR_SETUP, 0, "the image's origin \"%.100s\" is damaged", origin);
-	g = registry_open(&r, in->conf, for_client, e);
+	g = remote_open(&r, in->conf, for_client, e);
 	if (!g)
 		return err_in(e, "pull \"%.120s\"", text);
 	ret = pull_from(in, g, &r, id, e);
-	registry_close(g);
+	remote_close(g);
 	return ret < 0 ? err_in(e, "pull \"%.120s\"", text) : 0;
 }

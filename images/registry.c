@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "images/credential.h"
 #include "images/digest.h"
@@ -31,14 +32,20 @@ struct place {
 	bool looked_up; /* cred */
 };
 
+/* Pages of their own, see registry_pass(). */
+struct places {
+	size_t at;
+	struct place list[MIRRORS_MAX + 1];
+};
+
 struct registry {
 	const struct conf *conf;
 	struct ref ref;
-	bool for_client;
+	bool for_client, own; /* own: places is ours alone */
 	time_t deadline;
 	struct http *http; /* NULL: opened by the next request */
-	size_t at, nplaces;
-	struct place places[MIRRORS_MAX + 1];
+	size_t nplaces;
+	struct places *places;
 	struct endpoint endpoints[MIRRORS_MAX + 1];
 	char names[MIRRORS_MAX + 1][256];
 };
@@ -64,7 +71,11 @@ struct registry *registry_open(
 	struct registry *g = calloc(1, sizeof *g);
 	int n;
 
-	if (!g) {
+	if (g)
+		g->places = mmap(NULL, sizeof *g->places, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (!g || g->places == MAP_FAILED) {
+		free(g);
 		err_set(e, ERR_SETUP, ENOMEM, "open a registry");
 		return NULL;
 	}
@@ -72,11 +83,11 @@ struct registry *registry_open(
 	g->ref = *r;
 	g->for_client = for_client;
 	g->deadline = http_now() + (time_t)c->pull_timeout_s;
-	n = mirror_places(r, c, g->endpoints, g->names, e);
+	n = registry_pass(g, false, e) < 0 ? -1 : mirror_places(r, c, g->endpoints, g->names, e);
 	for (int i = 0; i < n; i++) {
-		g->places[i].ep = g->endpoints[i];
-		g->places[i].name = g->names[i];
-		if (endpoint_check(&g->places[i].ep, c, e) < 0)
+		g->places->list[i].ep = g->endpoints[i];
+		g->places->list[i].name = g->names[i];
+		if (endpoint_check(&g->places->list[i].ep, c, e) < 0)
 			n = -1;
 	}
 	if (n < 0) {
@@ -92,8 +103,50 @@ void registry_close(struct registry *g)
 	if (!g)
 		return;
 	http_close(g->http);
-	explicit_bzero(g->places, sizeof g->places);
+	munmap(g->places, sizeof *g->places);
 	free(g);
+}
+
+int registry_pass(void *arg, bool pass, struct err *e)
+{
+	struct registry *g = arg;
+
+	if (madvise(g->places, sizeof *g->places, pass ? MADV_DOFORK : MADV_DONTFORK) == 0)
+		return 0;
+	return err_set(e, ERR_SETUP, errno, "keep credentials from other processes");
+}
+
+/* Field by field: most of a place is room for long secrets, and stays untouched. */
+static void copy_place(struct place *to, const struct place *from)
+{
+	to->ep = from->ep;
+	to->name = from->name;
+	to->challenge = from->challenge;
+	to->token.expires = from->token.expires;
+	memcpy(to->token.header, from->token.header, strlen(from->token.header) + 1);
+	to->looked_up = from->looked_up;
+	memcpy(to->cred.user, from->cred.user, strlen(from->cred.user) + 1);
+	memcpy(to->cred.secret, from->cred.secret, strlen(from->cred.secret) + 1);
+	memcpy(to->cred.identity_token, from->cred.identity_token,
+		strlen(from->cred.identity_token) + 1);
+}
+
+int registry_own(struct registry *g, struct err *e)
+{
+	struct places *copy;
+
+	if (g->own)
+		return 0;
+	copy = mmap(NULL, sizeof *copy, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (copy == MAP_FAILED)
+		return err_set(e, ERR_SETUP, errno, "keep credentials");
+	copy->at = g->places->at;
+	for (size_t i = 0; i < g->nplaces; i++)
+		copy_place(&copy->list[i], &g->places->list[i]);
+	munmap(g->places, sizeof *g->places);
+	g->places = copy;
+	g->own = true;
+	return registry_pass(g, false, e);
 }
 
 void registry_apart(void *arg)
@@ -108,9 +161,9 @@ bool registry_another(void *arg)
 {
 	struct registry *g = arg;
 
-	if (g->at + 1 >= g->nplaces)
+	if (g->places->at + 1 >= g->nplaces)
 		return false;
-	g->at++;
+	g->places->at++;
 	return true;
 }
 
@@ -367,7 +420,7 @@ int registry_fetch(void *arg, const struct descriptor *part, ingest_sink_fn *sin
 	if (part->media == MEDIA_MANIFEST)
 		f.accept = registry_accept;
 	for (;;) {
-		if (from_place(g, &g->places[g->at], &f, e) == 0)
+		if (from_place(g, &g->places->list[g->places->at], &f, e) == 0)
 			return 0;
 		if (f.fatal || !registry_another(g))
 			return -1;
@@ -417,7 +470,7 @@ int registry_manifest(struct registry *g, const char *tag_or_digest, struct buf 
 			.sink = take_manifest,
 			.sink_arg = out};
 
-		r = from_place(g, &g->places[g->at], &f, e);
+		r = from_place(g, &g->places->list[g->places->at], &f, e);
 		if (r == 0)
 			r = check_manifest(&f, out, tag_or_digest, e);
 		fatal = f.fatal;

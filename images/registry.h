@@ -35,8 +35,15 @@ int registry_manifest(
  */
 int registry_fetch(void *arg, const struct descriptor *part, ingest_sink_fn *sink, void *sink_arg,
 	struct err *e);
-/* Ends the connection: before a fork, and in the child, which makes its own. */
+/* Ends the connection. */
 void registry_apart(void *arg);
+/*
+ * Credentials and tokens are in pages that a forked child does not get (MADV_DONTFORK), unless pass
+ * was set meanwhile; they are then shared with it. As source.pass.
+ */
+int registry_pass(void *arg, bool pass, struct err *e);
+/* In a child that got them: they become its own, so that children do not meet in them. */
+int registry_own(struct registry *g, struct err *e);
 /* What came was corrupt: true when there is another place to ask, which is then used. */
 bool registry_another(void *arg);
 

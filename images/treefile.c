@@ -15,6 +15,8 @@ static void put_value(const struct tree_entry *en, struct buf *out)
 	switch (en->type) {
 	case 'f':
 		buf_addf(out, "%08" PRIx32, en->crc);
+		if (en->attrs)
+			buf_addf(out, "+%08" PRIx32, en->attrs);
 		return;
 	case 'l':
 	case 'h':
@@ -61,9 +63,11 @@ static bool take_value(struct tree_entry *en, const char *p, size_t n)
 
 	switch (en->type) {
 	case 'f':
-		if (n != 8 || !number(&p, 16, ' ', UINT32_MAX, &a))
+		if ((n != 8 && n != 17) || !number(&p, 16, n == 8 ? ' ' : '+', UINT32_MAX, &a) ||
+			(n == 17 && (!number(&p, 16, ' ', UINT32_MAX, &b) || !b)))
 			return false;
 		en->crc = (uint32_t)a;
+		en->attrs = n == 17 ? (uint32_t)b : 0;
 		return true;
 	case 'l':
 	case 'h':
@@ -107,7 +111,7 @@ bool treefile_parse(const char *line, struct tree_entry *out)
 
 	out->type = line[0];
 	out->opaque = false;
-	out->crc = out->major = out->minor = 0;
+	out->crc = out->attrs = out->major = out->minor = 0;
 	out->link[0] = '\0';
 	if (!line[0] || !strchr("fdlhwbcp", line[0]) || line[1] != ' ')
 		return false;

@@ -7,7 +7,7 @@
  *
  * TYPE is f, d, l (symbolic link), h (one more name of a file), w (whiteout), or b, c, p for a
  * device or FIFO that was left out. MODE is octal, with set-id bits. VALUE is the CRC-32 of a
- * file, the target of a link, "opaque" for such a directory, MAJOR:MINOR, or "-". PATH is "."
+ * file, followed by "+" and that of its attributes (attrs.h) when it has some, the target of a link, "opaque" for such a directory, MAJOR:MINOR, or "-". PATH is "."
  * for the root. The time of whiteouts, of the root and of a directory that is only
  * implied is 0. Bytes outside 0x21..0x7e and the backslash are \xNN. Pure but for reading.
  *
@@ -33,7 +33,7 @@ struct tree_entry {
 	char type;
 	bool opaque;
 	uint32_t mode, uid, gid;
-	uint32_t crc, major, minor;
+	uint32_t crc, attrs, major, minor;
 	uint64_t size; /* bytes of a file */
 	int64_t sec;
 	uint32_t nsec;

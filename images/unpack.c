@@ -15,6 +15,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "images/attrs.h"
 #include "images/entry.h"
 #include "images/inventory.h"
 #include "images/offsets.h"
@@ -227,14 +228,14 @@ static int note_path(struct job *j, struct archive_entry *en)
 		j->entry.path[0] ? j->entry.path : ".", &meta, j->e);
 }
 
-static int note_file(struct job *j, struct archive_entry *en, int fd, uint32_t crc)
+static int note_file(struct job *j, struct archive_entry *en, int fd, uint32_t crc, bool attrs)
 {
-	const struct inventory_meta meta = meta_of(en, crc);
+	struct inventory_meta meta = meta_of(en, crc);
 	struct stat st;
 
 	if (!j->plan->inventory)
 		return 0;
-	if (fstat(fd, &st) < 0)
+	if (fstat(fd, &st) < 0 || (attrs && attrs_sum(fd, &meta.attrs) < 0))
 		return err_set(j->e, ERR_SETUP, errno, "look at an unpacked file");
 	return inventory_add(j->plan->inventory, st.st_ino, &meta, j->e);
 }
@@ -289,17 +290,19 @@ static int copy_contents(struct job *j, int fd, int64_t size, uint32_t *crc)
 }
 
 /* A layer's harmless attributes; a file system without them is no reason to fail. */
-static void set_xattrs(int fd, struct archive_entry *en)
+static bool set_xattrs(int fd, struct archive_entry *en)
 {
 	const char *name;
 	const void *value;
 	size_t n;
+	bool any = false;
 
 	archive_entry_xattr_reset(en);
 	for (int i = 0; i < 32 && archive_entry_xattr_next(en, &name, &value, &n) == ARCHIVE_OK;
 		i++)
-		if (name && !strncmp(name, "user.", 5) && strncmp(name, "user.overlay.", 13) != 0)
-			(void)!fsetxattr(fd, name, value, n, 0);
+		if (name && attrs_kept(name))
+			any |= fsetxattr(fd, name, value, n, 0) == 0;
+	return any;
 }
 
 static struct timespec mtime_of(const struct job *j, struct archive_entry *en)
@@ -329,6 +332,7 @@ static int take_file(struct job *j, struct archive_entry *en)
 	int64_t size = archive_entry_size(en), at = j->plan->raw_fd >= 0 ? j->raw_end : -1;
 	OWN_FD fd = -1;
 	uint32_t crc = 0;
+	bool attrs = false;
 
 	if (size < 0)
 		return err_set(j->e, ERR_REQUEST, 0,
@@ -344,10 +348,10 @@ static int take_file(struct job *j, struct archive_entry *en)
 	if (check_ratio(j, j->stats->unpacked_bytes) < 0)
 		return -1;
 	if (j->plan->policy.layer)
-		set_xattrs(fd, en);
+		attrs = set_xattrs(fd, en);
 	if (futimens(fd, (struct timespec[2]){{.tv_nsec = UTIME_OMIT}, mtime_of(j, en)}) < 0)
 		return err_set(j->e, ERR_SETUP, errno, "set the time of a file");
-	if (note_file(j, en, fd, crc) < 0)
+	if (note_file(j, en, fd, crc, attrs) < 0)
 		return -1;
 	if (j->plan->raw_fd >= 0)
 		j->raw_end += size;

@@ -1,13 +1,17 @@
 #include "images/verify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "images/check.h"
 #include "images/digest.h"
 #include "images/layout.h"
 #include "images/pull.h"
+#include "images/relist.h"
 #include "images/uses.h"
 #include "isolate/own.h"
 
@@ -199,6 +203,14 @@ static int set_aside(struct run *r, const struct subject *x, struct err *e)
 	char name[160];
 
 	for (size_t i = 0; i < x->bad_layers.n; i++) {
+		OWN_FD held = -1;
+
+		snprintf(name, sizeof name, "layers/%s", x->bad_layers.list[i]);
+		held = openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		/* What is put in its place would pull the files from under a sandbox. */
+		if (held >= 0 && flock(held, LOCK_EX | LOCK_NB) < 0)
+			return err_set(e, ERR_BUSY, 0, "layer %.12s is used by a sandbox",
+				x->bad_layers.list[i]);
 		snprintf(name, sizeof name, "layers/%s/done", x->bad_layers.list[i]);
 		if (unlinkat(s->dir, name, 0) < 0 && errno != ENOENT)
 			return err_set(e, ERR_SETUP, errno, "set layer %.12s aside",
@@ -213,10 +225,27 @@ static int set_aside(struct run *r, const struct subject *x, struct err *e)
 	return 0;
 }
 
+/* What cannot be had again: a list of what there is is better than none. */
+static int relist(struct run *r, const struct subject *x, struct err *e)
+{
+	const struct ingest *in = r->v->in;
+
+	for (size_t i = 0; i < x->bad_layers.n; i++)
+		if (!relist_needed(in->store, x->bad_layers.list[i]))
+			return no_source(NULL, NULL, NULL, NULL, e);
+	for (size_t i = 0; i < x->bad_layers.n; i++)
+		if (relist_layer(in->store, x->bad_layers.list[i],
+			    (unsigned)in->conf->pull_timeout_s, e) < 0)
+			return -1;
+	return 0;
+}
+
 static int repair(struct run *r, const struct subject *x, struct err *e)
 {
 	char id[65];
 
+	if (!x->origin[0] && x->bad_layers.n && !x->bad_blobs.n && !x->bad_record)
+		return relist(r, x, e);
 	if (!x->origin[0] || (!x->bad_blobs.n && !x->bad_layers.n))
 		return rebuild(r, x, e);
 	if (set_aside(r, x, e) < 0 ||

@@ -85,6 +85,9 @@ def tar(entries):
             i = tarfile.TarInfo(name)
             i.mode, i.mtime = mode, 1700000000
             i.uid, i.gid = ids or (0, 0)
+            if name == 'var/mail':
+                i.pax_headers = {'SCHILY.xattr.user.origin': 'here', 'SCHILY.xattr.user.b': 'two\nlines', 'SCHILY.xattr.user.overlay.opaque': 'y',
+                                 'SCHILY.xattr.security.capability': 'x', 'SCHILY.xattr.trusted.x': 'x'}
             if kind == 'c':
                 i.type, i.devmajor, i.devminor = tarfile.CHRTYPE, *data
             elif kind in 'dplh':
@@ -198,6 +201,15 @@ def test_lists():
     d = document('df')
     eq(({x['layer']: (x['images'], x['sessions']) for x in d['layers']}, d['reclaimable_bytes']),
        ({sha(LAYER1): (1, 0), sha(LAYER2): (1, 0)}, 0), 'df')
+    os.utime(f'{top}/one.tar', (1600000000, 1600000000))
+    image('import', 'dated', f'{top}/one.tar')
+    eq(document('inspect', 'dated')['created'], '2020-09-13T12:26:40Z', 'an imported root file system has the date of its file')
+    same = document('inspect', 'dated')['id']
+    image('import', 'again', f'{top}/one.tar')
+    eq(document('inspect', 'again')['id'], same, 'so the same file is the same image')
+    image('import', 'piped', '-', data=open(f'{top}/one.tar', 'rb').read())
+    ok(document('inspect', 'piped')['created'][:4] >= '2024', 'one from standard input has the time', document('inspect', 'piped'))
+    image('rm', 'dated', 'again', 'piped')
     for args, code in ((['history', 'host'], 65), (['history', 'no'], 66), (['inspect', 'A'], 65), (['df', 'x'], 64), (['ls', '--dry-run'], 64)):
         eq(image(*args).returncode, code, f'{args}: exit {code}')
 
@@ -208,7 +220,10 @@ def test_tree_file():
     by = {x.split(' ')[-1]: x.split(' ') for x in tree[1:]}
     import zlib
     crc = '%08x' % zlib.crc32(b'm' * 100000)
-    eq(by['var/mail'], ['f', '640', '1000', '8', '100000', '1700000000.000000000', crc, 'var/mail'], 'owner, mode, size, time, checksum of a file')
+    attrs = '%08x' % (zlib.crc32(b'user.origin\0here') ^ zlib.crc32(b'user.b\0two\nlines'))
+    eq(by['var/mail'], ['f', '640', '1000', '8', '100000', '1700000000.000000000', f'{crc}+{attrs}', 'var/mail'],
+       'owner, mode, size, time, checksums of a file and its attributes')
+    eq(sorted(os.listxattr(f'{base()}/layers/{sha(LAYER1)}/fs/var/mail')), ['user.b', 'user.origin'], 'which are those that are safe')
     ok({by['bin/su'][0], by['bin/su2'][0]} == {'f', 'h'} and by['bin/su'][1] == '4755', 'set-id bits; a second name')
     eq((by['var'][:4], by['sh'][0], by['sh'][6]), (['d', '1777', '0', '0'], 'l', 'bin/su'), 'a directory, a link')
     eq((by['dev/null'][0], by['dev/null'][6], by['dev/pipe'][0]), ('c', '1:3', 'p'), 'devices that were left out')
@@ -260,7 +275,7 @@ def test_in_use():
     for _ in range(200):
         host = parts('use')['host']
         r = subprocess.run(['flock', '-n', '-x', f'{base("use")}/host/{host[0]}', 'true']) if host else None
-        if r and r.returncode:
+        if r and r.returncode == 1:
             break
         time.sleep(0.05)
     os.mkdir(f'{base("use")}/host/{"0" * 16}')
@@ -376,6 +391,8 @@ def damages(s):
     yield 'a file that is gone', 'etc/gone: is missing', lambda: os.unlink(f'{fs}/fs/etc/gone')
     yield 'a mode', 'etc/secret: has another mode', lambda: os.chmod(f'{fs}/fs/etc/secret', 0o444)
     yield 'a cut file', 'var/mail: has another size', lambda: os.truncate(f'{fs}/fs/var/mail', 5)
+    yield 'an attribute that is gone', 'var/mail: has other attributes', lambda: os.removexattr(f'{fs}/fs/var/mail', 'user.b')
+    yield 'an attribute too many', 'bin/wall: has other attributes', lambda: os.setxattr(f'{fs}/fs/bin/wall', 'user.x', b'')
     yield 'a file too many', 'does not have', lambda: write(f'{fs}/fs/big/more', 'x')
     yield 'a link', 'sh: leads elsewhere', lambda: (os.unlink(f'{fs}/fs/sh'), os.symlink('/x', f'{fs}/fs/sh'))
     yield 'a hard link', 'hard link', lambda: (os.unlink(f'{fs}/fs/bin/su2'), shutil.copy2(f'{fs}/fs/bin/su', f'{fs}/fs/bin/su2'))
@@ -413,6 +430,14 @@ def test_verify():
             good = image('verify', 'mine', state='vf')
             ok(found and q.returncode == 0 and 'repaired image' in q.stdout and good.returncode == 0 and good.stdout == '',
                f'{what}: found and repaired', r.stdout, r.stderr, q.stdout, q.stderr, good.stdout)
+        os.truncate(f'{base("vf")}/layers/{sha(LAYER1)}/fs/var/mail', 5)
+        held = os.open(f'{base("vf")}/layers/{sha(LAYER1)}', os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_SH)
+        r = image('verify', '--repair', state='vf', env=env)
+        ok(r.returncode == 71 and 'used by a sandbox' in r.stdout, 'what a sandbox uses is not replaced under it', r.stdout, r.stderr)
+        os.close(held)
+        r = image('verify', '--repair', state='vf', env=env)
+        ok(r.returncode == 0, 'control: when it has ended it is', r.stdout, r.stderr)
         eq(parts('vf')['tmp'], [], 'nothing is left in tmp')
         image('import', 'local', f'{top}/one.tar', state='vf')
         os.truncate(f'{base("vf")}/layers/{sha(LAYER1)}/fs/var/mail', 5)
@@ -437,6 +462,39 @@ def test_verify():
     r = image('gc', state='vf')
     ok(r.returncode == 71 and parts('vf')['layers'], 'gc removes nothing as long as it cannot read all names', r.stderr)
     eq(image('rm', 'mine', state='vf').returncode, 0, 'rm of it')
+
+
+def test_old_layers():
+    """What was stored when layers had no lists of their files."""
+    def age(state):
+        for x in sha(LAYER1), sha(LAYER2):
+            d = f'{base(state)}/layers/{x}'
+            os.unlink(f'{d}/tree')
+            with open(f'{d}/done') as f:
+                lines = [line for line in f if not line.startswith('tree ')]
+            with open(f'{d}/done', 'w') as f:
+                f.writelines(lines)
+    image('import', 'old', TWO, state='old')
+    fresh = open(f'{base("old")}/layers/{sha(LAYER1)}/tree').read()
+    age('old')
+    r = image('verify', state='old')
+    ok(r.returncode == 71 and r.stdout.count('stored by an older version') == 2, 'verify: a layer without a list of its files', r.stdout)
+    r = image('inspect', 'old', state='old')
+    ok(r.returncode == 0, 'it can be used', r.stderr)
+    r = image('verify', '--repair', state='old')
+    ok(r.returncode == 0 and 'repaired image' in r.stdout and image('verify', state='old').returncode == 0, '--repair gives it one', r.stdout, r.stderr)
+    plain = lambda text: {x.split()[-1]: [x.split()[0], *x.split()[4:7]] for x in text.splitlines()[1:] if x[0] not in 'bcpd'}
+    mine = open(f'{base("old")}/layers/{sha(LAYER1)}/tree').read()
+    eq(plain(mine), plain(fresh), 'type, size, time and checksum are those of the archive')
+    ok('S' not in mine and ' 4755 ' in fresh and ' 4755 ' not in mine, 'owners and set-id bits are not known any more')
+    os.truncate(f'{base("old")}/layers/{sha(LAYER1)}/fs/var/mail', 5)
+    r = image('verify', state='old')
+    ok(r.returncode == 71 and 'var/mail: has another size' in r.stdout, 'control: it is a list that finds damage', r.stdout)
+    age('old')
+    os.unlink(f'{base("old")}/blobs/sha256/{TWO_ID}')
+    r = image('verify', '--repair', state='old')
+    ok(r.returncode == 71 and 'import it again' in r.stdout, 'not when something else is damaged, too', r.stdout)
+    eq(parts('old')['tmp'], [], 'nothing is left in tmp')
 
 
 def test_kills():
@@ -481,7 +539,7 @@ with open(f'{top}/one.tar', 'wb') as one:
     one.write(LAYER1)
 os.chmod(f'{top}/one.tar', 0o644)
 try:
-    for t in (test_lists, test_tree_file, test_names, test_in_use, test_export, test_verify, test_kills):
+    for t in (test_lists, test_tree_file, test_names, test_in_use, test_export, test_verify, test_old_layers, test_kills):
         t()
 finally:
     subprocess.run(['chmod', '-R', 'u+rwx', top])

@@ -3,7 +3,7 @@
 and runs its program in a sandbox with the expected output.
 
 Runs as an ordinary user; started by root it drops to an uid of its own. CGIBOX names the program, B the build directory."""
-import gzip, hashlib, io, json, os, shutil, subprocess, sys, tarfile, tempfile
+import gzip, hashlib, io, json, os, shutil, socket, subprocess, sys, tarfile, tempfile
 
 B = os.environ.get('B', 'build')
 MUST = os.environ.get('MUST_WORK') == '1'
@@ -47,8 +47,8 @@ TOOLS = dict(os.environ, HOME=f'{top}/tools')
 os.mkdir(f'{top}/tools')
 
 
-def cgibox(*args, timeout=300):
-    return subprocess.run(DROP + [box, '--state', f'{home}/st', *args], cwd=home, env={'PATH': os.environ['PATH'], 'HOME': home},
+def cgibox(*args, timeout=300, env=None):
+    return subprocess.run(DROP + [box, '--state', f'{home}/st', *args], cwd=home, env={'PATH': os.environ['PATH'], 'HOME': home, **(env or {})},
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
 
 
@@ -114,7 +114,7 @@ C = r'''
 #include <unistd.h>
 int main(int n, char **v) { char d[999]; printf("%s %s %s %d\n", n > 1 ? v[1] : "-", getcwd(d, 999), getenv("A") ? getenv("A") : "-", (int)getuid()); return 0; }
 '''
-HAVE = {x: bool(shutil.which(x)) for x in ('busybox', 'musl-gcc', 'mmdebstrap', 'umoci', 'skopeo', 'zstd')}
+HAVE = {x: bool(shutil.which(x)) for x in ('busybox', 'musl-gcc', 'mmdebstrap', 'umoci', 'skopeo', 'zstd', 'buildah', 'docker-registry')}
 DIRS = [(x, 'd', None, 0o755) for x in ('bin', 'etc', 'proc', 'dev', 'sys', 'usr', 'usr/bin', 'lib', 'var', 'home', 'root')] + \
     [('tmp', 'd', None, 0o1777)]
 STATIC = SHELL = None
@@ -218,6 +218,43 @@ def tools():
     check('skopeo: docker save', f'{top}/u.tar', want)
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def buildah():
+    """from scratch, copy, commit, a second layer that deletes; pushed as OCI layout, docker save, and to a registry (gzip, zstd)."""
+    host, debug = (f'127.0.0.1:{free_port()}' for _ in range(2))
+    with open(f'{top}/reg.yml', 'w') as f:
+        f.write(f'version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {top}/reg}}}}\n'
+                f'http: {{addr: "{host}", debug: {{addr: "{debug}"}}}}\n')
+    reg = subprocess.Popen(['docker-registry', 'serve', f'{top}/reg.yml'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        r = sh(f"""b="buildah --root {top}/bl/root --runroot {top}/bl/run --storage-driver vfs"
+            mkdir -p bl/bin; cp $(command -v busybox) bl/bin/busybox; ln -s busybox bl/bin/sh; echo one > bl/f; echo two > bl/g
+            c=$($b from scratch); $b copy -q $c bl/bin /bin; $b copy -q $c bl/f /f
+            $b config --cmd '["/bin/sh","-c","echo * $A"]' --env PATH=/bin --env A=b --label a=b $c; $b commit -q $c first
+            c=$($b from first); $b copy -q $c bl/g /g; m=$($b mount $c); rm $m/f; $b umount $c; $b commit -q $c second
+            for try in 1 2 3 4 5 6 7 8 9; do curl -fs http://{host}/v2/ && break; sleep 0.2; done
+            $b push -q second oci:{top}/bl/oci:t; $b push -q --format v2s2 second docker-archive:{top}/bl/saved.tar:n:t
+            $b push -q --tls-verify=false second docker://{host}/b/gz:t
+            $b push -q --tls-verify=false --compression-format zstd second docker://{host}/b/zstd:t; $b rm -a; $b rmi -a""")
+        if not ok(r.returncode == 0, 'buildah made an image', r.stderr):
+            return
+        want = 'bin dev g proc b\n'
+        check('buildah: an OCI layout', f'{top}/bl/oci', want)
+        check('buildah as docker save', f'{top}/bl/saved.tar', want)
+        for tag in 'gz', 'zstd':
+            r = cgibox('image', '--quiet', 'pull', f'{host}/b/{tag}:t', env={'CGIBOX_INSECURE_REGISTRIES': host})
+            p = cgibox('run', '--image', f'{host}/b/{tag}:t')
+            ok(r.returncode == 0 and p.stdout == want, f'buildah: pushed to a registry with {tag}, pulled', r.stderr, p.stdout, p.stderr)
+    finally:
+        reg.kill()
+        reg.wait()
+
+
 def debian():
     r = sh('''mmdebstrap --quiet --variant=essential --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \\
         --dpkgopt='path-exclude=/usr/share/locale/*' bookworm deb.tar''')
@@ -235,11 +272,12 @@ def exported(name):
 
 try:
     for what, need, fn in (('busybox and layers of all kinds', SHELL, shaped), ('static programs', STATIC, static),
-                           ('umoci and skopeo', SHELL and HAVE['umoci'] and HAVE['skopeo'], tools), ('Debian', HAVE['mmdebstrap'], debian)):
+                           ('umoci and skopeo', SHELL and HAVE['umoci'] and HAVE['skopeo'], tools),
+                           ('buildah', SHELL and HAVE['buildah'] and HAVE['docker-registry'] and os.getuid() == 0, buildah), ('Debian', HAVE['mmdebstrap'], debian)):
         if need:
             fn()
         else:
-            skip(what, 'busybox-static, musl-tools, umoci, skopeo or mmdebstrap')
+            skip(what, 'busybox-static, musl-tools, umoci, skopeo, buildah (root) or mmdebstrap')
 finally:
     subprocess.run(['chmod', '-R', 'u+rwx', top])
     shutil.rmtree(top, ignore_errors=True)

@@ -324,6 +324,19 @@ def platforms():
         r, wrong = run(Case('', 0 if at is not None else 65, '', image=whole, manifest=child, args=('--platform', want)), 'platform')
         ok((r.returncode == 0 and r.stdout.strip() == sha(images[at].config)[7:]) if at is not None else
            (r.returncode == 65 and f'no image for {want}' in r.stderr), f'--platform {want}', r.stderr)
+    other = Image(config_lie=lambda c: c.update(architecture='arm64', variant='v8'))
+    for args, code, text in ((('--platform', 'linux/arm64'), 0, ''), (('--platform', 'linux/arm64/v9'), 0, ''),
+                             (('--platform', 'linux/amd64'), 65, 'is for "linux/arm64/v8", not for linux/amd64'),
+                             (('--platform', 'linux/arm64/v7'), 65, 'not for linux/arm64/v7'), ((), 0, 'warning: the image is for "linux/arm64/v8"')):
+        r, wrong = run(Case('', code, '', image=other, args=args), 'single')
+        ok(r.returncode == code and text in r.stderr and ('warning' in r.stderr) == ('warning' in text) and not wrong,
+           f'no index, {args or "no --platform"}: {text or "taken"}', f'{r.returncode} {r.stderr} {wrong}')
+    r, _ = run(Case('', 0, '', image=other, args=('--json',)), 'single')
+    ok('{"event":"warning","message":"the image is for ' in r.stdout, 'the warning as an event', r.stdout)
+    for what, lie in (('no architecture', lambda c: c.pop('architecture')), ('one that is no text', lambda c: c.update(architecture=7)),
+                      ('one of 5,000 letters', lambda c: c.update(architecture='a' * 5000))):
+        r, _ = run(Case('', 0, '', image=Image(config_lie=lie), args=('--platform', 'linux/arm64')), 'single-' + what[-7:])
+        ok(r.returncode == 0 and 'warning' not in r.stderr, f'a config with {what} is for anything', r.stderr)
     for bad in 'linux', 'linux/', '/arm', 'linux/arm/v7/x', 'Linux/arm':
         ok(pull('--platform', bad, HOST + '/c/x').returncode == 64, f'--platform {bad} is no platform')
 
@@ -432,6 +445,86 @@ def proxies():
     ok(len(proxy.heads) == n, 'control: the proxy was not asked', proxy.heads[n:])
 
 
+def below(pid):
+    """A process and what descends from it."""
+    out, parents = [pid], {}
+    for p in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            with open(f'/proc/{p}/stat') as f:
+                parents[int(p)] = int(f.read().rsplit(')', 1)[1].split()[1])
+        except OSError:
+            pass
+    for p in out:
+        out += [c for c, parent in parents.items() if parent == p]
+    return out
+
+
+def holds(pid, needles, shared):
+    """Which of these bytes are in the memory of a process; without `shared` not in anonymous pages that children do not get."""
+    found = set()
+    with open(f'/proc/{pid}/maps') as maps, open(f'/proc/{pid}/mem', 'rb', 0) as mem:
+        for line in maps:
+            where, mode, rest = line.split(None, 2)
+            if mode[0] != 'r' or '[v' in rest or ('/dev/zero' in rest and not shared):
+                continue
+            at, end = (int(x, 16) for x in where.split('-'))
+            mem.seek(at)
+            data = mem.read(end - at)
+            found |= {n for n in needles if n in data}
+    return found
+
+
+def memory():
+    """Where secrets are while a layer is being unpacked: in the process that fetches it, in none that unpacks."""
+    if os.getuid() != 0:
+        ok(True, 'secrets in memory # SKIP only root may look into another process')
+        return
+    proxy = 'proxy-password-of-somebody'
+    env = {'https_proxy': f'http://me:{proxy}@127.0.0.1:9', 'no_proxy': 'localhost', 'CGIBOX_PULL_STALL_S': '30'}
+    path = write('secrets.json', {'auths': {main.host: {'auth': basic()}}})
+    tokens = write('identity.json', {'auths': {main.host: {'identitytoken': IDENTITY}}})
+    layers = Image(layers=[tar(('big', 'f', os.urandom(1 << 20)))])
+    for what, auth, login, token, secrets in (
+            ('Basic', path, lambda h: need_basic(h), None, (SECRET, basic())),
+            ('a token', path, challenge(BEARER), token_server(), (SECRET, basic(), 'Bearer good')),
+            ('an identity token', tokens, challenge(BEARER), token_server(), (IDENTITY, 'Bearer good')),
+            ('Basic, the second of two places', path, lambda h: need_basic(h), None, (SECRET, basic()))):
+        half, go_on, corrupt = threading.Event(), threading.Event(), 'second' in what
+
+        def stall(h):
+            data = h.server.case.image.blobs[h.server.case.image.big]
+            if h.server is cdn:  # a mirror
+                h.answer(200, bytes(len(data)))
+                return True
+            h.send_response(200)
+            h.send_header('Content-Length', str(len(data)))
+            h.end_headers()
+            h.wfile.write(data[:len(data) // 2])
+            h.wfile.flush()
+            half.set()
+            go_on.wait(30)
+            h.wfile.write(data[len(data) // 2:])
+            return True
+        for s in servers:
+            s.case = Case('', 0, '', image=layers, manifest=login, blob=stall, token=token)
+        more = {'CGIBOX_REGISTRY_MIRRORS': f'{main.host}={cdn.host}'} if corrupt else {}
+        state = f'mem-{len(what)}'
+        p = subprocess.Popen(DROP + [program, '--state', f'{home}/{state}', 'pull', f'{main.host}/c/x:v'], cwd=home, stdin=subprocess.DEVNULL,
+                             env={**ENV, **env, **more, 'CGIBOX_REGISTRY_AUTH_FILE': auth}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        reached = half.wait(20)
+        needles = {x.encode() for x in (*secrets, proxy)}
+        found = {}
+        for pid in below(p.pid) if reached else ():
+            role = 'unpacks' if os.readlink(f'/proc/{pid}/root') != '/' else 'parent' if pid == p.pid else 'fetches'
+            found.setdefault(role, set()).update(holds(pid, needles, role != 'parent'))
+        go_on.set()
+        err = p.communicate(timeout=60)[1]
+        ok(reached and p.returncode == 0 and needles - {basic().encode()} <= found.get('fetches', set()), f'control, {what}: secrets are found where they are needed',
+           f'{found} {p.returncode} {err}')
+        ok(found.get('unpacks') == set(), f'{what}: no secret in the memory of the unpacker', found)
+        ok(found.get('parent') == {proxy.encode()}, f'{what}: in what they are forked from none but the environment', found)
+
+
 def forms():
     r, _ = run(Case('', 0, '', args=('--json',)), 'json')
     events = [json.loads(x) for x in r.stdout.splitlines()]
@@ -443,8 +536,10 @@ def forms():
 
 try:
     only = sys.argv[1] if len(sys.argv) > 1 else ''
-    if not only:
-        for test in controls, platforms, credentials, proxies, forms:
+    if only in ('memory', 'platforms'):
+        globals()[only]()
+    elif not only:
+        for test in controls, platforms, credentials, proxies, memory, forms:
             test()
     for s in servers:
         s.case = Case('', 0, '', image=Image(layers=[tar(('other', 'f', b'x'))]))
