@@ -286,10 +286,6 @@ void daiv_run(struct dialect_call *c)
 		open_failed(c, &e);
 		return;
 	}
-	if (c->ops->exists(c->backend, c->param, &e) < 0) {
-		open_failed(c, &e);
-		return;
-	}
 	run.call = c->ops->open(c->backend, c->param, c->body->archive_fd, &run.info, &e);
 	if (!run.call) {
 		open_failed(c, &e);

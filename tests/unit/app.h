@@ -97,7 +97,8 @@ static struct session_call *be_open(
 	struct stat st = {0};
 	ssize_t n = 0;
 
-	(void)b, (void)id;
+	if (be_exists(b, id, e) < 0)
+		return NULL;
 	be.opens++;
 	be.has_archive = fd >= 0;
 	if (fd >= 0 && fstat(fd, &st) == 0)
