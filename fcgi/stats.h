@@ -29,7 +29,7 @@ enum {
 	STATS_STATUSES = 32,
 	STATS_BOUNDS = 18,
 	STATS_SEATS = 1024,
-	STATS_GAUGES = 16,
+	STATS_GAUGES = 32,
 };
 
 /* Things that only grow. The order is that of the file: add at the end. */
@@ -98,6 +98,12 @@ enum {
 	KEEPER_MACHINE_FREE_BYTES,   /* of it, available */
 	KEEPER_SANDBOX_MEMORY_BYTES, /* of all commands, from their control groups */
 	KEEPER_STARTED_S,            /* since the epoch */
+	KEEPER_PREPARED,             /* sandboxes that wait for a start; then, since it began: */
+	KEEPER_PREPARED_MADE,
+	KEEPER_PREPARED_CLAIMED,
+	KEEPER_PREPARED_MISSED, /* starts that found none */
+	KEEPER_PREPARED_FAILED,
+	KEEPER_PREPARED_TRIMMED,
 };
 
 /* What a worker is at: read by main, or whoever comes after it, once the worker is dead. */
