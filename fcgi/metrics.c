@@ -32,7 +32,7 @@ static void sample(
 	struct buf *out, const char *name, const char *label, const char *value, uint64_t v)
 {
 	buf_addf(out, "cgibox_%s", name);
-	if (label) {
+	if (label && value) {
 		buf_addf(out, "{%s=\"", label);
 		metrics_label(out, value);
 		buf_adds(out, "\"}");

@@ -9,9 +9,9 @@
 #include "isolate/result.h"
 
 /*
- * Appends the object that API answers call "usage": wall, user and system time, peak memory, bytes of
- * disks, processes, bytes of output, and what a control group told. What nobody measured is left out: a 0
- * would be made up.
+ * Appends the object that API answers call "usage": wall, user and system time, peak memory, bytes
+ * of disks, processes, bytes of output, and what a control group told. What nobody measured is left
+ * out: a 0 would be made up.
  */
 void receipt_usage(struct buf *b, const struct result *r);
 

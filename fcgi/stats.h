@@ -1,11 +1,11 @@
 /*
- * What the service counts: STATE/stats, a file that each of its processes maps. Counters are added to by
- * atomic operations, so they are exact whoever counts at the same time and whoever is killed, outlive
- * main, keeper and workers, and are the same ones for copies that a web server started.
+ * What the service counts: STATE/stats, a file that each of its processes maps. Counters are added
+ * to by atomic operations, so they are exact whoever counts at the same time and whoever is killed,
+ * outlive main, keeper and workers, and are the same ones for copies that a web server started.
  *
- * A seat is a place in it for one living process: what it has just now (workers, sandboxes), and of a
- * worker which request it is at, for whoever finds it dead. A seat is taken by a lock of fcntl(2) on
- * its byte, which ends with the process.
+ * A seat is a place in it for one living process: what it has just now (workers, sandboxes), and of
+ * a worker which request it is at, for whoever finds it dead. A seat is taken by a lock of fcntl(2)
+ * on its byte, which ends with the process.
  *
  * Readers believe nothing but numbers: a worker that is no longer ours could write here.
  */
