@@ -38,9 +38,9 @@ r = [x["usage"] for x in results(run(sid, [
     "true", "/bin/true; /bin/true; /bin/true; :", "dd if=/dev/zero of=/repo/big bs=1M count=4 2>/dev/null; :", "rm /repo/big"]), "receipts")]
 eq([u["processes"] for u in r[:3]], [1, 4, 2], "usage: processes started, the shell among them")
 disk = not client.STATE or "tmpfs" not in os.popen("stat -f -c %%T '%s'" % client.STATE).read()
-ok(r[0]["written_bytes"] < 1 << 20, "usage: little was written by true", r[0])
-ok(4 << 20 <= r[2]["written_bytes"] < 6 << 20 or not disk, "usage: 4 MiB by dd", r[2])
-ok(all(u["read_bytes"] >= 0 for u in r), "usage: bytes read")
+ok(r[0]["disk_write_bytes"] < 1 << 20, "usage: little was written by true", r[0])
+ok(4 << 20 <= r[2]["disk_write_bytes"] < 6 << 20 or not disk, "usage: 4 MiB by dd", r[2])
+ok(all(u["disk_read_bytes"] >= 0 for u in r), "usage: bytes read")
 r = results(run(sid, ["printf '\\0x\\033[1m\\r\\n\"\\\\\\177'"]), "odd bytes")
 eq(r[0]["output"], "\0x\x1b[1m\r\n\"\\\x7f", "odd bytes come back as they are")
 

@@ -145,8 +145,8 @@ static int be_exec(
 		.user_us = 3999,
 		.system_us = 2000,
 		.rss_peak_kib = 10,
-		.read_bytes = 512,
-		.written_bytes = 1024,
+		.disk_read_bytes = 512,
+		.disk_write_bytes = 1024,
 		.processes = 3};
 	if (!strncmp(s->command, "lost", 4))
 		return err_set(e, ERR_SETUP, EIO, "a path: /var/lib/secret");
@@ -168,8 +168,8 @@ static int be_exec(
 			.exit_code = 137,
 			.wall_us = 12345,
 			.rss_peak_kib = 10,
-			.read_bytes = 512,
-			.written_bytes = 1024,
+			.disk_read_bytes = 512,
+			.disk_write_bytes = 1024,
 			.processes = 3,
 			.in_cgroup = 1,
 			.oom_kills = 2,

@@ -20,8 +20,8 @@ static void test_usage(void)
 	struct result r = {.wall_us = 1999,
 		.user_us = 1000,
 		.rss_peak_kib = 4,
-		.read_bytes = 1ULL << 40,
-		.written_bytes = 7,
+		.disk_read_bytes = 1ULL << 40,
+		.disk_write_bytes = 7,
 		.output_bytes = 9,
 		.memory_peak_bytes = 5,
 		.pids_peak = 6};
@@ -32,7 +32,8 @@ static void test_usage(void)
 	o = json_tokener_parse(b.p);
 	ok(number(o, "wall_ms") == 1 && number(o, "user_ms") == 1 && number(o, "system_ms") == 0,
 		"times");
-	ok(number(o, "read_bytes") == 1LL << 40 && number(o, "written_bytes") == 7, "disks");
+	ok(number(o, "disk_read_bytes") == 1LL << 40 && number(o, "disk_write_bytes") == 7,
+		"disks");
 	ok(number(o, "memory_peak_bytes") == 4096, "memory of a process");
 	ok(number(o, "processes") == -1 && number(o, "cpu_ms") == -1 &&
 			number(o, "pids_peak") == -1,
