@@ -1,7 +1,8 @@
 /*
- * Where the lines of the access log go: nowhere, to standard error, or to a file that is appended to, one
- * write(2) a line, by all workers. The file may be renamed or removed at any time, as logrotate does it:
- * main, which may open files, looks once a second at most and hands the new one to workers.
+ * Where the lines of the access log go: nowhere, to standard error, or to a file that is appended
+ * to, one write(2) a line, by all workers. The file may be renamed or removed at any time, as
+ * logrotate does it: main, which may open files, looks once a second at most and hands the new one
+ * to workers.
  */
 #ifndef CGIBOX_ACCESS_H
 #define CGIBOX_ACCESS_H

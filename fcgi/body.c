@@ -162,7 +162,7 @@ static int rewind_archive(struct body *b, struct err *e)
  * An unnamed file for the archive: on the disk of the state directory, since a hundred of them
  * at once would not fit into memory. A file system without O_TMPFILE gets memory after all.
  */
-static int open_archive(const struct conf *conf, struct err *e)
+static int open_file(const struct conf *conf, struct err *e)
 {
 	char dir[4096];
 	int fd;
@@ -175,25 +175,35 @@ static int open_archive(const struct conf *conf, struct err *e)
 	return fd < 0 ? err_set(e, ERR_SETUP, errno, "a file for the archive in %s", dir) : fd;
 }
 
+struct archive_place {
+	struct body *b;
+	const struct conf *conf;
+};
+
+/* Most bodies have no archive, and a file costs as much as reading them. */
+static int open_archive(void *arg, struct err *e)
+{
+	struct archive_place *p = arg;
+
+	return p->b->archive_fd = open_file(p->conf, e);
+}
+
 int body_read(struct body *b, struct http_request *rq, const struct conf *conf,
 	const struct body_plan *plan, struct http_response *rs, struct err *e)
 {
 	struct json_scan_plan scan = {
 		plan->keep, -1, conf->json_max_bytes, conf->archive_max_bytes};
+	struct archive_place place = {b, conf};
 
 	memset(b, 0, sizeof *b);
 	b->archive_fd = -1;
 	if (!body_type_is_json(rq->content_type))
 		return read_text(b, rq, rs, e);
-	if (plan->keep && plan->archive) {
-		b->archive_fd = open_archive(conf, e);
-		if (b->archive_fd < 0) {
-			body_drain(rq, NULL);
-			return refuse(rs, e);
-		}
-		scan.archive_fd = b->archive_fd;
-	}
 	json_scan_init(&b->scan, &scan);
+	if (plan->keep && plan->archive) {
+		b->scan.open_archive = open_archive;
+		b->scan.open_arg = &place;
+	}
 	if (read_json(b, rq, rs, e) < 0)
 		return -1;
 	if (b->form == BODY_EMPTY || !plan->keep)

@@ -260,6 +260,11 @@ static int on_number(struct json_scan *s, uint8_t c, struct err *e)
 
 static int archive_write(struct json_scan *s, const uint8_t *p, size_t n, struct err *e)
 {
+	if (s->plan.archive_fd < 0 && s->open_archive &&
+		(s->plan.archive_fd = s->open_archive(s->open_arg, e)) < 0)
+		return -1;
+	if (s->plan.archive_fd < 0)
+		return 0;
 	if ((int64_t)n > s->plan.archive_max - s->archive_bytes)
 		return err_set(e, ERR_LIMIT, 0, "the archive is larger than %lld bytes",
 			(long long)s->plan.archive_max);
@@ -287,7 +292,7 @@ static long archive_take(struct json_scan *s, const uint8_t *p, size_t n, struct
 		size_t step = n - done < DECODE_STEP ? n - done : DECODE_STEP, made, took;
 
 		took = base64_decode(&s->base64, (const char *)p + done, step, out, &made);
-		if (made && s->plan.archive_fd >= 0 && archive_write(s, out, made, e) < 0)
+		if (made && archive_write(s, out, made, e) < 0)
 			return -1;
 		done += took;
 		if (took < step)

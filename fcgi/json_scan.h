@@ -51,6 +51,11 @@ struct json_name { /* a member name of an object that is still open */
 
 struct json_scan {
 	struct json_scan_plan plan;
+
+	/* With .plan.archive_fd -1: asked at the first bytes of an archive for where they go (borrowed);
+	 * -1 with e ends the scan. May be set after json_scan_init(). */
+	int (*open_archive)(void *arg, struct err *e);
+	void *open_arg;
 	struct buf copy; /* the document; whole after json_scan_end() */
 
 	/* the result for the archive */

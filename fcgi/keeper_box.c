@@ -270,6 +270,10 @@ static void live_said(struct keeper *k, struct box *b)
 		log_line(LOG_WARN, "session %s: its sandbox has ended", b->session->id);
 		box_stop(k, b);
 	} else if (rp.op == PROTO_DONE) {
+		if (rp.err.kind != ERR_NONE)
+			stats_add(&k->stats, COUNT_RUNS_FAILED, 1);
+		else
+			stats_run(&k->stats, &rp.result);
 		run_done(k, b, rp.run);
 	} else if (rp.op == PROTO_QUIET && b->state == BOX_ENDING) {
 		box_stop(k, b);

@@ -32,7 +32,7 @@ static void sample(
 	struct buf *out, const char *name, const char *label, const char *value, uint64_t v)
 {
 	buf_addf(out, "cgibox_%s", name);
-	if (label) {
+	if (label && value) {
 		buf_addf(out, "{%s=\"", label);
 		metrics_label(out, value);
 		buf_adds(out, "\"}");
@@ -251,7 +251,7 @@ static void write_keeper(const struct seats *sum, struct buf *out)
 		{KEEPER_SESSIONS, "sessions", "Sessions on disk."},
 		{KEEPER_SANDBOXES, "sandboxes", "Sandboxes that are alive."},
 		{KEEPER_SANDBOXES_MAX, "sandboxes_max", "Sandboxes that may be alive at once."},
-		{KEEPER_PULLS, "image_pulls", "Pulls of images that are going on."},
+		{KEEPER_PULLS, "image_pulls_running", "Pulls of images that are going on."},
 		{KEEPER_DISK_BYTES, "disk_bytes", "Size of the state directory's file system."},
 		{KEEPER_DISK_FREE_BYTES, "disk_free_bytes", "What is free of it to the service."},
 		{KEEPER_DISK_INODES, "disk_inodes", "Files that file system can hold."},
@@ -277,6 +277,27 @@ static void write_keeper(const struct seats *sum, struct buf *out)
 	}
 }
 
+/* Counters that begin anew with the keeper: Prometheus takes that for what it is. */
+static void write_prepared(const struct seats *sum, struct buf *out)
+{
+	static const struct {
+		int at;
+		const char *event;
+	} of[] = {{KEEPER_PREPARED_MADE, "made"}, {KEEPER_PREPARED_CLAIMED, "claimed"},
+		{KEEPER_PREPARED_MISSED, "missed"}, {KEEPER_PREPARED_FAILED, "failed"},
+		{KEEPER_PREPARED_TRIMMED, "trimmed"}};
+	const uint64_t *gauge = sum->gauge[SEAT_KEEPER];
+
+	if (!sum->n[SEAT_KEEPER])
+		return;
+	family(out, "prepared_ready", "gauge", "Sandboxes that were prepared ahead and wait.");
+	sample(out, "prepared_ready", NULL, NULL, gauge[KEEPER_PREPARED]);
+	family(out, "prepared_total", "counter",
+		"What became of sandboxes that are prepared ahead; missed: a start found none.");
+	for (size_t i = 0; i < NELEM(of); i++)
+		sample(out, "prepared_total", "event", of[i].event, gauge[of[i].at]);
+}
+
 void metrics_write(const struct stats *s, const struct metrics_info *info, struct buf *out)
 {
 	struct seats sum;
@@ -295,4 +316,5 @@ void metrics_write(const struct stats *s, const struct metrics_info *info, struc
 	write_counts(s->page, out);
 	write_workers(&sum, out);
 	write_keeper(&sum, out);
+	write_prepared(&sum, out);
 }

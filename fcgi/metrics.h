@@ -1,7 +1,8 @@
 /*
  * The counters in the text format of Prometheus, version 0.0.4 (prometheus.io/docs/instrumenting/
  * exposition_formats). Each family has its HELP and TYPE once, its samples together, label values
- * escaped; a histogram's buckets are cumulative and end with +Inf. Labels hold words of our own tables alone.
+ * escaped; a histogram's buckets are cumulative and end with +Inf. Labels hold words of our own
+ * tables alone.
  */
 #ifndef CGIBOX_METRICS_H
 #define CGIBOX_METRICS_H
@@ -18,8 +19,8 @@ struct metrics_info {
 	bool keeper_up;
 };
 
-/* Appends all families. Reads s while others count: each number is right, and a histogram's count is the
- * sum of its buckets. Any process that has s. */
+/* Appends all families. Reads s while others count: each number is right, and a histogram's count
+ * is the sum of its buckets. Any process that has s. */
 void metrics_write(const struct stats *s, const struct metrics_info *info, struct buf *out);
 
 /* The inside of a label's value: backslash, quote and line feed escaped. */

@@ -164,29 +164,31 @@ static int pass_gate(int fd, struct gate *g, struct buf *params, struct err *e)
 	}
 }
 
-/* BEGIN (keep the connection: closing it is ours), PARAMS, end of PARAMS. */
+static void add_record(struct buf *b, uint8_t type, uint16_t id, const void *p, size_t n)
+{
+	uint8_t head[REC_HEADER] = {0};
+
+	record_encode(head, type, id, (uint16_t)n);
+	buf_add(b, head, sizeof head);
+	buf_add(b, p, n);
+}
+
+/* BEGIN (keep the connection: closing it is ours), PARAMS, end of PARAMS; by one call, which leaves
+ * the file at its start. */
 static int write_clean(int fd, uint16_t id, const struct buf *params)
 {
-	uint8_t head[2 * REC_HEADER] = {0};
+	static const uint8_t begin[REC_BEGIN_BODY] = {0, REC_RESPONDER, 1};
+	OWN_BUF b = BUF_INIT(2 * params->len + 64); /* and as many headers as that takes */
 
-	record_encode(head, REC_BEGIN, id, REC_BEGIN_BODY);
-	head[REC_HEADER + 1] = REC_RESPONDER;
-	head[REC_HEADER + 2] = 1;
-	if (write(fd, head, sizeof head) != (ssize_t)sizeof head)
-		return -1;
+	add_record(&b, REC_BEGIN, id, begin, sizeof begin);
 	for (size_t at = 0; at < params->len;) {
 		size_t n = params->len - at < REC_CONTENT_MAX ? params->len - at : REC_CONTENT_MAX;
 
-		record_encode(head, REC_PARAMS, id, (uint16_t)n);
-		if (write(fd, head, REC_HEADER) != REC_HEADER ||
-			write(fd, params->p + at, n) != (ssize_t)n)
-			return -1;
+		add_record(&b, REC_PARAMS, id, params->p + at, n);
 		at += n;
 	}
-	record_encode(head, REC_PARAMS, id, 0);
-	if (write(fd, head, REC_HEADER) != REC_HEADER)
-		return -1;
-	return lseek(fd, 0, SEEK_SET) < 0 ? -1 : 0;
+	add_record(&b, REC_PARAMS, id, "", 0);
+	return buf_ok(&b) && pwrite(fd, b.p, b.len, 0) == (ssize_t)b.len ? 0 : -1;
 }
 
 /*

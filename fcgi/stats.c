@@ -210,7 +210,8 @@ void stats_gauge(struct stats *s, unsigned gauge, uint64_t value)
 		atomic_store_explicit(&s->seat->gauge[gauge], value, memory_order_relaxed);
 }
 
-/* Not whether the seat is still locked: main hears of a death before the kernel has closed all files. */
+/* Not whether the seat is still locked: main hears of a death before the kernel has closed all
+ * files. */
 bool stats_bury(struct stats *s, pid_t pid, struct stats_flight *out)
 {
 	for (int i = 0; s->page && i < STATS_SEATS; i++) {

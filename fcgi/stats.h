@@ -1,11 +1,11 @@
 /*
- * What the service counts: STATE/stats, a file that each of its processes maps. Counters are added to by
- * atomic operations, so they are exact whoever counts at the same time and whoever is killed, outlive
- * main, keeper and workers, and are the same ones for copies that a web server started.
+ * What the service counts: STATE/stats, a file that each of its processes maps. Counters are added
+ * to by atomic operations, so they are exact whoever counts at the same time and whoever is killed,
+ * outlive main, keeper and workers, and are the same ones for copies that a web server started.
  *
- * A seat is a place in it for one living process: what it has just now (workers, sandboxes), and of a
- * worker which request it is at, for whoever finds it dead. A seat is taken by a lock of fcntl(2) on
- * its byte, which ends with the process.
+ * A seat is a place in it for one living process: what it has just now (workers, sandboxes), and of
+ * a worker which request it is at, for whoever finds it dead. A seat is taken by a lock of fcntl(2)
+ * on its byte, which ends with the process.
  *
  * Readers believe nothing but numbers: a worker that is no longer ours could write here.
  */
@@ -29,7 +29,7 @@ enum {
 	STATS_STATUSES = 32,
 	STATS_BOUNDS = 18,
 	STATS_SEATS = 1024,
-	STATS_GAUGES = 16,
+	STATS_GAUGES = 32,
 };
 
 /* Things that only grow. The order is that of the file: add at the end. */
@@ -98,6 +98,12 @@ enum {
 	KEEPER_MACHINE_FREE_BYTES,   /* of it, available */
 	KEEPER_SANDBOX_MEMORY_BYTES, /* of all commands, from their control groups */
 	KEEPER_STARTED_S,            /* since the epoch */
+	KEEPER_PREPARED,             /* sandboxes that wait for a start; then, since it began: */
+	KEEPER_PREPARED_MADE,
+	KEEPER_PREPARED_CLAIMED,
+	KEEPER_PREPARED_MISSED, /* starts that found none */
+	KEEPER_PREPARED_FAILED,
+	KEEPER_PREPARED_TRIMMED,
 };
 
 /* What a worker is at: read by main, or whoever comes after it, once the worker is dead. */

@@ -1,8 +1,8 @@
 /*
- * What one request was, for the access log and the counters. It holds numbers, names out of our own tables, a
- * checked request id and a checked session id, and nothing else that came from a client: so no
- * line can be forged and no secret can get in. A worker fills one while it answers; main fills one for a
- * worker that died.
+ * What one request was, for the access log and the counters. It holds numbers, names out of our own
+ * tables, a checked request id and a checked session id, and nothing else that came from a client:
+ * so no line can be forged and no secret can get in. A worker fills one while it answers; main
+ * fills one for a worker that died.
  */
 #ifndef CGIBOX_TRACE_H
 #define CGIBOX_TRACE_H
@@ -53,7 +53,8 @@ bool trace_of_dead(struct trace *t, struct stats *s, pid_t pid);
 
 /*
  * Appends one line of JSON with its line feed:
- * {"time","id","method","route","status","bytes_in","bytes_out","ms","session","verdicts","cut","pid"}
+ * {"time","id","method","route","status","bytes_in","bytes_out","ms","session","verdicts","cut",
+ * "pid"}
  * time_us: since the epoch; us: how long it took.
  */
 void trace_line(const struct trace *t, uint64_t time_us, uint64_t us, pid_t pid, struct buf *out);

@@ -53,6 +53,12 @@ bool init_usage_read(struct init_usage *u);
  * and met a limit of the group. */
 void init_usage_tell(const struct init_usage *start, struct result *r);
 
+/*
+ * How many processes and threads were started here since the one with this number, itself included.
+ * 0: it cannot be known.
+ */
+uint32_t init_usage_processes(int first);
+
 /* One command in progress, or one whose descendants still hold its pipe (spool -1). */
 struct init_run {
 	bool used, live; /* live: no verdict sent yet */

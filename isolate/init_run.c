@@ -17,7 +17,7 @@
 
 enum {
 	PUMP_BYTES = 65536,
-	REAP_MAX = 256, /* children in one round of the loop */
+	REAP_MAX = 256,    /* children in one round of the loop */
 };
 
 static struct init_run *free_slot(struct init_state *s)
@@ -325,6 +325,7 @@ static void run_ended(struct init_state *s, struct init_run *r, int status, cons
 		.rss_peak_kib = (uint64_t)u->ru_maxrss,
 		.disk_read_bytes = (uint64_t)u->ru_inblock * 512,
 		.disk_write_bytes = (uint64_t)u->ru_oublock * 512,
+		.processes = init_usage_processes(r->pid),
 	};
 
 	/* What it wrote before it ended is in the pipe; descendants may go on holding it. A full
@@ -380,6 +381,7 @@ static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdic
 		.rss_peak_kib = (uint64_t)r->usage.ru_maxrss,
 		.disk_read_bytes = (uint64_t)r->usage.ru_inblock * 512,
 		.disk_write_bytes = (uint64_t)r->usage.ru_oublock * 512,
+		.processes = init_usage_processes(r->pid),
 	};
 
 	pump_all(r);

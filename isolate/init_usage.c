@@ -1,4 +1,7 @@
 /* What a run cost and which limit of the sandbox it met, from the files of its control group. */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "isolate/cgfile.h"
 #include "isolate/init.h"
 
@@ -29,6 +32,21 @@ bool init_usage_read(struct init_usage *u)
 		(void)cgfile_key(text, "throttled_usec", &u->throttled_us);
 	}
 	return true;
+}
+
+/* Numbers are given in order, and begin again after the largest. */
+uint32_t init_usage_processes(int first)
+{
+	int fd = open("/proc/sys/kernel/ns_last_pid", O_RDONLY | O_CLOEXEC);
+	char text[TEXT_MAX];
+	uint64_t last = 0;
+	bool known = cgfile_pread(fd, text, sizeof text) && cgfile_number(text, &last);
+
+	if (fd >= 0)
+		close(fd);
+	return !known || first <= 0 || last < (uint64_t)first
+		       ? 0
+		       : (uint32_t)(last - (uint64_t)first) + 1;
 }
 
 static uint32_t clamp32(uint64_t v)

@@ -42,6 +42,9 @@ static void put_result(struct buf *b, const struct run_outcome *o)
 	put_number(b, "user_us", r->user_us, o->ran);
 	put_number(b, "system_us", r->system_us, o->ran);
 	put_number(b, "rss_peak_kib", r->rss_peak_kib, o->ran);
+	put_number(b, "disk_read_bytes", r->disk_read_bytes, o->ran);
+	put_number(b, "disk_write_bytes", r->disk_write_bytes, o->ran);
+	put_number(b, "processes", r->processes, o->ran && r->processes);
 	put_number(b, "output_bytes", r->output_bytes, o->ran && o->output_counted);
 	buf_addf(b, ",\"truncated\":%s", o->ran && r->truncated ? "true" : "false");
 	put_number(b, "oom_kills", r->oom_kills, group);

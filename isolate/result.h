@@ -32,6 +32,9 @@ struct result {
 	uint64_t rss_peak_kib;
 	uint64_t output_bytes; /* all that was written, kept or not */
 	uint64_t output_kept;  /* bytes in the spool */
+	/* Processes and threads that the sandbox started during this run, the command among them; 0:
+	 * unknown, because numbers began anew or the kernel does not tell. */
+	uint32_t processes, pad;
 	/* Of the whole sandbox, from its cgroup; all 0 where there is none (in_cgroup 0). */
 	uint32_t in_cgroup;
 	uint32_t oom_kills;   /* processes that the memory limit ended during this run */

@@ -8,6 +8,7 @@
 
 #include "fcgi/base64.h"
 #include "fcgi/json_out.h"
+#include "fcgi/receipt.h"
 #include "fcgi/trace.h"
 #include "fcgi/utf8.h"
 #include "isolate/log.h"
@@ -76,30 +77,6 @@ static void render_notes(struct buf *b, const struct result *res, int64_t timeou
 		buf_addf(b, "%sCommand timed out after %llds", line, (long long)timeout_s);
 }
 
-/* The last field of a result, and its end. What only a control group tells is left out without one:
- * a 0 would be made up. */
-static void render_usage(struct buf *b, const struct result *res)
-{
-	unsigned long long peak = res->in_cgroup ? res->memory_peak_bytes
-						 : res->rss_peak_kib * 1024;
-
-	buf_addf(b, ",\"usage\":{\"wall_ms\":%llu,\"user_ms\":%llu,\"system_ms\":%llu,",
-		(unsigned long long)(res->wall_us / 1000),
-		(unsigned long long)(res->user_us / 1000),
-		(unsigned long long)(res->system_us / 1000));
-	buf_addf(b, "\"memory_peak_bytes\":%llu,\"memory_peak_of\":\"%s\",\"output_bytes\":%llu",
-		peak, res->in_cgroup ? "sandbox" : "process",
-		(unsigned long long)res->output_bytes);
-	if (res->in_cgroup)
-		buf_addf(b,
-			",\"cpu_ms\":%llu,\"throttled_ms\":%llu,\"oom_kills\":%u,"
-			"\"pids_denied\":%u,\"pids_peak\":%u",
-			(unsigned long long)(res->cpu_us / 1000),
-			(unsigned long long)(res->throttled_us / 1000), res->oom_kills,
-			res->pids_denied, res->pids_peak);
-	buf_adds(b, "}}");
-}
-
 static int render_result(struct run *run, struct json_object *command, int fd,
 	const struct result *res, int64_t max, struct err *e)
 {
@@ -117,7 +94,9 @@ static int render_result(struct run *run, struct json_object *command, int fd,
 	buf_addf(b, "\",\"exit_code\":%d,\"verdict\":\"%s\",\"duration_ms\":%llu,\"truncated\":%s",
 		code, verdict_name(res->verdict), (unsigned long long)(res->wall_us / 1000),
 		res->truncated ? "true" : "false");
-	render_usage(b, res);
+	buf_adds(b, ",\"usage\":");
+	receipt_usage(b, res);
+	buf_addc(b, '}');
 	run->over = res->verdict == VERDICT_TIMEOUT || res->verdict == VERDICT_KILLED ||
 		    res->verdict == VERDICT_DISK || (run->r.fail_fast && code != 0);
 	return 0;
@@ -283,10 +262,6 @@ void daiv_run(struct dialect_call *c)
 		run.output_left = c->conf->output_max_bytes;
 	if (!daiv_id_valid(c->param)) {
 		err_set(&e, ERR_NOTFOUND, 0, "no session id");
-		open_failed(c, &e);
-		return;
-	}
-	if (c->ops->exists(c->backend, c->param, &e) < 0) {
 		open_failed(c, &e);
 		return;
 	}

@@ -30,6 +30,8 @@ static void put_usage(struct buf *b, const struct result *r)
 		r->in_cgroup ? "sandbox" : "process");
 	buf_addf(b, "\"disk_read_bytes\":%llu,\"disk_write_bytes\":%llu",
 		(unsigned long long)r->disk_read_bytes, (unsigned long long)r->disk_write_bytes);
+	if (r->processes)
+		buf_addf(b, ",\"processes\":%u", r->processes);
 	if (r->in_cgroup)
 		buf_addf(b,
 			",\"cpu_ms\":%llu,\"throttled_ms\":%llu,\"oom_kills\":%u,"

@@ -34,6 +34,13 @@ ok(u["output_bytes"] == 6 and u["wall_ms"] >= 0 and u["memory_peak_bytes"] > 655
 ok(u["memory_peak_of"] == ("sandbox" if "cpu_ms" in u else "process"), "usage: whose peak it is", u)
 if os.environ.get("CGIBOX_TEST_CGROUP") == "1":
     ok("cpu_ms" in u and u["oom_kills"] == u["pids_denied"] == 0 and u["pids_peak"] >= 1, "cgroup: in force", u)
+r = [x["usage"] for x in results(run(sid, [
+    "true", "/bin/true; /bin/true; /bin/true; :", "dd if=/dev/zero of=/repo/big bs=1M count=4 2>/dev/null; :", "rm /repo/big"]), "receipts")]
+eq([u["processes"] for u in r[:3]], [1, 4, 2], "usage: processes started, the shell among them")
+disk = not client.STATE or "tmpfs" not in os.popen("stat -f -c %%T '%s'" % client.STATE).read()
+ok(r[0]["disk_write_bytes"] < 1 << 20, "usage: little was written by true", r[0])
+ok(4 << 20 <= r[2]["disk_write_bytes"] < 6 << 20 or not disk, "usage: 4 MiB by dd", r[2])
+ok(all(u["disk_read_bytes"] >= 0 for u in r), "usage: bytes read")
 r = results(run(sid, ["printf '\\0x\\033[1m\\r\\n\"\\\\\\177'"]), "odd bytes")
 eq(r[0]["output"], "\0x\x1b[1m\r\n\"\\\x7f", "odd bytes come back as they are")
 
@@ -92,7 +99,7 @@ def survivors():
 t = threading.Thread(target=lambda: box.append(run(sid, [tree, "echo later"], timeout=1)))
 box = []
 t.start()
-seen = client.wait_for(survivors, 5) if client.STATE else None
+seen = client.wait_for(lambda: len(survivors()) >= 4 and survivors(), 5) or survivors() if client.STATE else None
 t.join()
 a, alive = box[0], survivors()
 r = results(a, "timeout is a 200")

@@ -34,7 +34,29 @@ def health(what, times=15):
     client.note("%s: slowest /-/health/ %.3f s" % (what, slow))
 
 
+def pss_kib():
+    """Memory of the service's own processes, shared pages by share; None where it may not be read."""
+    total = 0
+    for p in client.processes():
+        try:
+            if client.STATE not in client.cmdline(p) or "cgibox.fcgi" not in client.cmdline(p)[0]:
+                continue
+            with open("/proc/%d/smaps_rollup" % p) as f:
+                total += int([x for x in f if x.startswith("Pss:")][0].split()[1])
+        except (OSError, IndexError):
+            return None
+    return total
+
+
+IDLE_MAX_KIB = 24 << 10
 health("control", 5)
+if client.STATE and os.geteuid() == 0:
+    client.wait_for(lambda: len([1 for v in client.processes().values() if v[2] == "cgibox-worker"]) <= 4, 10)
+    kib = pss_kib()
+    ok(kib and kib < IDLE_MAX_KIB, "the idle service takes less than 24 MiB", kib)
+    client.note("idle: %s KiB of memory" % kib)
+else:
+    client.skip("not root: the memory of undumpable processes cannot be read")
 idle = [socket.create_connection((HOST, PORT), timeout=30) for _ in range(200)]
 eq(len(idle), 200, "200 idle connections")
 health("200 idle connections")

@@ -192,7 +192,9 @@ eq(request("POST", "/-/metrics").status, 405, "POST")
 text = a.body.decode()
 try:
     from prometheus_client.parser import text_string_to_metric_families
-    families = {f.name: f for f in text_string_to_metric_families(text)}
+    read = list(text_string_to_metric_families(text))
+    families = {f.name: f for f in read}
+    eq(len(read), len(families), "no family is there twice, also where names lose their _total")
     ok(len(families) > 25, "the reference parser reads %d families" % len(families))
     ok(all(f.documentation and f.type in ("counter", "gauge", "histogram") for f in families.values()),
        "all have a text and a type")

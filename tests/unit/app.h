@@ -97,7 +97,8 @@ static struct session_call *be_open(
 	struct stat st = {0};
 	ssize_t n = 0;
 
-	(void)b, (void)id;
+	if (be_exists(b, id, e) < 0)
+		return NULL;
 	be.opens++;
 	be.has_archive = fd >= 0;
 	if (fd >= 0 && fstat(fd, &st) == 0)
@@ -140,8 +141,13 @@ static int be_exec(
 	snprintf(be.workdir, sizeof be.workdir, "%s", s->workdir ? s->workdir : "(null)");
 	be.timeout_ms = s->timeout_ms;
 	be.output_max = s->output_max_bytes;
-	*r = (struct result){
-		.wall_us = 12345, .user_us = 3999, .system_us = 2000, .rss_peak_kib = 10};
+	*r = (struct result){.wall_us = 12345,
+		.user_us = 3999,
+		.system_us = 2000,
+		.rss_peak_kib = 10,
+		.disk_read_bytes = 512,
+		.disk_write_bytes = 1024,
+		.processes = 3};
 	if (!strncmp(s->command, "lost", 4))
 		return err_set(e, ERR_SETUP, EIO, "a path: /var/lib/secret");
 	if (!strncmp(s->command, "exit", 4)) {
@@ -162,6 +168,9 @@ static int be_exec(
 			.exit_code = 137,
 			.wall_us = 12345,
 			.rss_peak_kib = 10,
+			.disk_read_bytes = 512,
+			.disk_write_bytes = 1024,
+			.processes = 3,
 			.in_cgroup = 1,
 			.oom_kills = 2,
 			.pids_denied = 3,
