@@ -100,6 +100,19 @@ static void show_sandboxes(struct keeper *k)
 	stats_gauge(&k->stats, KEEPER_SANDBOX_MEMORY_BYTES, all > ours ? all - ours : 0);
 }
 
+static void show_prepared(struct keeper *k)
+{
+	struct pool_stats p = {0};
+
+	pool_stats(k->pool, &p);
+	stats_gauge(&k->stats, KEEPER_PREPARED, p.ready);
+	stats_gauge(&k->stats, KEEPER_PREPARED_MADE, p.made);
+	stats_gauge(&k->stats, KEEPER_PREPARED_CLAIMED, p.claimed);
+	stats_gauge(&k->stats, KEEPER_PREPARED_MISSED, p.cold);
+	stats_gauge(&k->stats, KEEPER_PREPARED_FAILED, p.failed);
+	stats_gauge(&k->stats, KEEPER_PREPARED_TRIMMED, p.trimmed);
+}
+
 void keeper_stats_refresh(struct keeper *k)
 {
 	if (!k->stats.page)
@@ -108,6 +121,7 @@ void keeper_stats_refresh(struct keeper *k)
 	stats_gauge(&k->stats, KEEPER_CALLS, k->ncalls);
 	stats_gauge(&k->stats, KEEPER_PULLS, k->npulls);
 	show_sandboxes(k);
+	show_prepared(k);
 	show_disk(k);
 	show_memory(k);
 	show_machine(k);
