@@ -162,7 +162,7 @@ static int rewind_archive(struct body *b, struct err *e)
  * An unnamed file for the archive: on the disk of the state directory, since a hundred of them
  * at once would not fit into memory. A file system without O_TMPFILE gets memory after all.
  */
-static int open_archive(const struct conf *conf, struct err *e)
+int body_spool(const struct conf *conf, struct err *e)
 {
 	char dir[4096];
 	int fd;
@@ -186,7 +186,7 @@ int body_read(struct body *b, struct http_request *rq, const struct conf *conf,
 	if (!body_type_is_json(rq->content_type))
 		return read_text(b, rq, rs, e);
 	if (plan->keep && plan->archive) {
-		b->archive_fd = open_archive(conf, e);
+		b->archive_fd = body_spool(conf, e);
 		if (b->archive_fd < 0) {
 			body_drain(rq, NULL);
 			return refuse(rs, e);

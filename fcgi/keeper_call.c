@@ -215,7 +215,9 @@ static void job_done(struct keeper *k, struct source *s)
 		finish(k, c);
 		return;
 	}
-	if (c->rq.op == KEEPER_CREATE)
+	if (files_op(&c->rq))
+		files_job_done(k, c, &r);
+	else if (c->rq.op == KEEPER_CREATE)
 		created(k, c, &r);
 	else if (c->job_op == TREE_MEASURE)
 		measured(k, c, &r);
@@ -254,20 +256,35 @@ int job_measure(struct keeper *k, const struct ws_layout *lay, const struct disk
 	return tree_start(k->tree, j, dir, -1, e);
 }
 
-static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
+void job_watch(struct keeper *k, struct call *c, enum tree_op op, int fd)
 {
 	struct err e = {0};
-	int fd;
 
 	c->job.ready = job_done;
 	c->job_op = op;
-	fd = op == TREE_MEASURE ? job_measure(k, &c->layout, &c->disk, dir, &e)
-				: job_open(k, c, op, dir, data, &e);
-	if (fd < 0 || keeper_watch(k, &c->job, fd, &e) < 0) {
+	if (keeper_watch(k, &c->job, fd, &e) < 0)
 		call_fail(k, c, &e);
-		return;
-	}
-	c->state = CALL_JOB;
+	else
+		c->state = CALL_JOB;
+}
+
+int job_begin(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e)
+{
+	int fd = op == TREE_MEASURE ? job_measure(k, &c->layout, &c->disk, dir, e)
+				    : job_open(k, c, op, dir, data, e);
+
+	if (fd < 0)
+		return -1;
+	job_watch(k, c, op, fd);
+	return 0;
+}
+
+static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
+{
+	struct err e = {0};
+
+	if (job_begin(k, c, op, dir, data, &e) < 0)
+		call_fail(k, c, &e);
 }
 
 /* --- the messages --- */
@@ -573,6 +590,10 @@ static void call_next(struct keeper *k, struct call *c)
 	case KEEPER_ENV:
 		list_env(k, c);
 		return;
+	case KEEPER_FILES:
+	case KEEPER_SEED:
+		files_begin(k, c);
+		return;
 	case KEEPER_OP_MAX:
 		break;
 	}
@@ -595,6 +616,9 @@ static unsigned fds_wanted(const struct keeper_request *rq)
 		return 1;
 	case KEEPER_RUN:
 		return rq->flags & PROTO_STDIN_FILE ? 3 : 2;
+	case KEEPER_FILES:
+	case KEEPER_SEED:
+		return files_fds(rq);
 	default:
 		return 0;
 	}
@@ -628,7 +652,8 @@ static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
 	if (rq->magic != KEEPER_MAGIC || rq->op == 0 || rq->op >= KEEPER_OP_MAX ||
 		nfds != fds_wanted(rq))
 		return false;
-	if ((names_session(rq->op) && !session_id_valid(rq->id)) || !run_ok(rq))
+	if ((names_session(rq->op) && !session_id_valid(rq->id)) || !run_ok(rq) ||
+		(files_op(rq) && !files_request_ok(rq)))
 		return false;
 	if (rq->op == KEEPER_IMAGE &&
 		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
@@ -652,7 +677,8 @@ static bool wants_lock(struct keeper *k, const struct call *c)
 		return false;
 	if (c->rq.op == KEEPER_RUN)
 		return !s || !box_usable(s->box);
-	return c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY || c->rq.op == KEEPER_STOP;
+	return c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY || c->rq.op == KEEPER_STOP ||
+	       files_op(&c->rq);
 }
 
 static void call_message(struct keeper *k, struct source *s)
