@@ -37,8 +37,8 @@ enum keeper_op {
 	KEEPER_STATUS, /* id. Answer: row, limits, use */
 	KEEPER_STOP,   /* id: ends its sandbox */
 	KEEPER_ENV,    /* id. Answer: fd its environment; row, limits */
-	KEEPER_FILES, /* id, files; fds: texts, data. Answer: files */
-	KEEPER_SEED,  /* id, has_archive: 1 repo, 2 skills, 3 both; fds: they. Answer: files */
+	KEEPER_FILES,  /* id, files; fds: texts, data. Answer: files */
+	KEEPER_SEED,   /* id, has_archive: 1 repo, 2 skills, 3 both; fds: they. Answer: files */
 	KEEPER_OP_MAX,
 };
 

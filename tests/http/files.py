@@ -225,6 +225,24 @@ stop.append(1)
 t.join()
 ok(seen <= {200, 404, 409, 422}, "reads beside a busy session: %s" % sorted(seen))
 
+# --- beside a sandbox that stays ---
+live = create(live=True)
+out(live, "(while :; do date > /repo/clock.new; mv /repo/clock.new /repo/clock; done) > /dev/null 2>&1 & echo $! > /tmp/pid; echo in > /repo/a")
+eq(f("GET", live, "/repo/a").body, b"in\n", "a file of a live session")
+eq(f("PUT", live, "/repo/b", b"from outside").status, 201, "one more")
+eq(out(live, "cat b; kill -0 $(cat /tmp/pid) && echo ' alive'"), "from outside alive\n", "its processes see it, and live on")
+codes = {f("GET", live, "/repo/clock").status for _ in range(30)}
+ok(codes <= {200, 404, 409}, "a file that is replaced all the time: %s" % sorted(codes))
+for path in ("/proc/self/status", "/proc/1/environ", "/dev/null", "/sys/kernel/notes"):
+    ok(f("GET", live, path).status in (403, 404, 409, 422), "no file: " + path)
+eq(f("PUT", live, "/proc/sys/kernel/hostname", b"x").status in (403, 404, 409, 422), True, "nor a place for one")
+eq(request("DELETE", "/session/%s/?force=false" % live).status, 204, "stopped")
+eq(out(live, "kill -0 $(cat /tmp/pid) 2>/dev/null || echo dead; cat b"), "dead\nfrom outside", "its processes are gone, its files are not")
+a = request("POST", "/session/%s/fs/ls" % live, {"path": "/workspace/repo"})
+ok("/workspace/repo/b" in [e["path"] for e in a.json["entries"]], "and move to /workspace when that is asked for", a)
+eq(out(live, "pwd"), "/workspace/repo\n", "where commands run from then on")
+delete(live)
+
 # --- memory ---
 
 
