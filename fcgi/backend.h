@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fcgi/files.h"
 #include "isolate/conf.h"
 #include "isolate/err.h"
 #include "isolate/result.h"
@@ -122,6 +123,22 @@ struct backend_ops {
 	 */
 	int (*image)(struct backend *b, enum image_verb verb, const char *ref,
 		struct image_answer *out, struct err *e);
+
+	/*
+	 * One file verb (files.h) on the session's trees, with its lock but without a sandbox. texts:
+	 * as files_put_text() made them; o->text_bytes is set from them. data: read and write, its
+	 * contents begin at 0; borrowed. -1: errors as of open(); what became of the verb is out->code.
+	 */
+	int (*files)(struct backend *b, const char *id, struct files_order *o,
+		const struct buf *texts, int data, struct files_result *out, struct err *e);
+
+	/*
+	 * The session's one seed: archives for /workspace/repo and /workspace/skills, -1: none;
+	 * borrowed. FILES_EXISTS: it has had it. ERR_REQUEST and ERR_LIMIT are about repo, codes
+	 * about skills.
+	 */
+	int (*seed)(struct backend *b, const char *id, int repo, int skills,
+		struct files_result *out, struct err *e);
 
 	/* Fills out, whose facts the caller frees. May wait for the facts, but a bounded time. */
 	int (*system)(struct backend *b, struct system_info *out, struct err *e);

@@ -49,15 +49,13 @@ static void isolate_free(struct backend *b)
 	free(b);
 }
 
-/* Sends one request and waits for its answer; descriptors of the answer go to out. */
-static int ask(int sock, struct keeper_request *rq, int fd, struct keeper_reply *rp, int out[2],
+/* Waits for the answer to a request that was sent; its descriptors go to out. */
+static int hear(int sock, const struct keeper_request *rq, struct keeper_reply *rp, int out[2],
 	struct err *e)
 {
 	unsigned n = 0;
 
-	rq->magic = KEEPER_MAGIC;
-	if (fdmsg_send(sock, rq, sizeof *rq, &fd, fd >= 0, 0) < 0 ||
-		fdmsg_receive(sock, rp, sizeof *rp, out, 2, &n, 0) != 1)
+	if (fdmsg_receive(sock, rp, sizeof *rp, out, 2, &n, 0) != 1)
 		return err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting");
 	rp->err.msg[sizeof rp->err.msg - 1] = '\0';
 	rp->id[SESSION_ID_LEN] = '\0';
@@ -72,6 +70,15 @@ static int ask(int sock, struct keeper_request *rq, int fd, struct keeper_reply 
 		return err_set(e, ERR_BUG, 0, "the keeper's answer is out of shape");
 	*e = rp->err;
 	return -1;
+}
+
+static int ask(int sock, struct keeper_request *rq, int fd, struct keeper_reply *rp, int out[2],
+	struct err *e)
+{
+	rq->magic = KEEPER_MAGIC;
+	if (fdmsg_send(sock, rq, sizeof *rq, &fd, fd >= 0, 0) < 0)
+		return err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting");
+	return hear(sock, rq, rp, out, e);
 }
 
 /* One question on a connection of its own. */
@@ -308,6 +315,66 @@ static int isolate_system(struct backend *b, struct system_info *out, struct err
 	return facts < 0 ? 0 : read_facts(facts, out, e);
 }
 
+/* A descriptor with the texts of a file verb. */
+static int hold_texts(const struct buf *texts, struct err *e)
+{
+	OWN_FD fd = memfd_create("texts", MFD_CLOEXEC);
+
+	if (!buf_ok(texts) || texts->len > FILES_TEXT_BYTES_MAX)
+		return err_set(e, ERR_LIMIT, 0, "the texts are too long");
+	if (fd < 0 || write(fd, texts->p, texts->len) != (ssize_t)texts->len)
+		return err_set(e, ERR_SETUP, errno, "hand on the texts of a file verb");
+	return take_fd(&fd);
+}
+
+/* Sends a request with n descriptors and takes the result of a file verb. */
+static int ask_files(struct backend *b, struct keeper_request *rq, const int *fds, unsigned n,
+	struct files_result *out, struct err *e)
+{
+	OWN_FD sock = keeper_connect(b->conf->state_dir, e);
+	struct keeper_reply rp;
+	int none[2];
+
+	if (sock < 0)
+		return -1;
+	rq->magic = KEEPER_MAGIC;
+	if (fdmsg_send(sock, rq, sizeof *rq, fds, n, 0) < 0)
+		return err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting");
+	if (hear(sock, rq, &rp, none, e) < 0)
+		return -1;
+	rp.files.text[sizeof rp.files.text - 1] = '\0';
+	if (!files_result_valid(&rp.files))
+		return err_set(e, ERR_BUG, 0, "the keeper's answer is out of range");
+	*out = rp.files;
+	return 0;
+}
+
+static int isolate_files(struct backend *b, const char *id, struct files_order *o,
+	const struct buf *texts, int data, struct files_result *out, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_FILES};
+	OWN_FD fd = hold_texts(texts, e);
+	const int fds[] = {fd, data};
+
+	if (fd < 0)
+		return -1;
+	o->text_bytes = (uint32_t)texts->len;
+	rq.files = *o;
+	snprintf(rq.id, sizeof rq.id, "%s", id);
+	return ask_files(b, &rq, fds, 2, out, e);
+}
+
+static int isolate_seed(struct backend *b, const char *id, int repo, int skills,
+	struct files_result *out, struct err *e)
+{
+	struct keeper_request rq = {
+		.op = KEEPER_SEED, .has_archive = (repo >= 0) | (skills >= 0) << 1};
+	const int fds[] = {repo >= 0 ? repo : skills, skills};
+
+	snprintf(rq.id, sizeof rq.id, "%s", id);
+	return ask_files(b, &rq, fds, (repo >= 0) + (skills >= 0), out, e);
+}
+
 static int isolate_image(struct backend *b, enum image_verb verb, const char *ref,
 	struct image_answer *out, struct err *e)
 {
@@ -338,6 +405,8 @@ const struct backend_ops backend_isolate = {
 	.close = isolate_close,
 	.destroy = isolate_destroy,
 	.image = isolate_image,
+	.files = isolate_files,
+	.seed = isolate_seed,
 	.system = isolate_system,
 	.live = &backend_isolate_live,
 };

@@ -162,7 +162,7 @@ static int rewind_archive(struct body *b, struct err *e)
  * An unnamed file for the archive: on the disk of the state directory, since a hundred of them
  * at once would not fit into memory. A file system without O_TMPFILE gets memory after all.
  */
-static int open_file(const struct conf *conf, struct err *e)
+int body_spool(const struct conf *conf, struct err *e)
 {
 	char dir[4096];
 	int fd;
@@ -185,7 +185,7 @@ static int open_archive(void *arg, struct err *e)
 {
 	struct archive_place *p = arg;
 
-	return p->b->archive_fd = open_file(p->conf, e);
+	return p->b->archive_fd = body_spool(p->conf, e);
 }
 
 int body_read(struct body *b, struct http_request *rq, const struct conf *conf,

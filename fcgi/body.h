@@ -48,6 +48,11 @@ int body_read(struct body *b, struct http_request *rq, const struct conf *conf,
 	const struct body_plan *plan, struct http_response *rs, struct err *e);
 void body_clear(struct body *b);
 
+/*
+ * An unnamed file for what a client sends, on the disk of the state directory; -1.
+ */
+int body_spool(const struct conf *conf, struct err *e);
+
 /* Reads what is left and drops it; -1 as rq->read. */
 int body_drain(struct http_request *rq, struct err *e);
 

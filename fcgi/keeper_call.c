@@ -200,7 +200,9 @@ static void job_done(struct keeper *k, struct source *s)
 		finish(k, c);
 		return;
 	}
-	if (c->rq.op == KEEPER_CREATE)
+	if (files_op(&c->rq))
+		files_job_done(k, c, &r);
+	else if (c->rq.op == KEEPER_CREATE)
 		created(k, c, &r);
 	else if (c->job_op == TREE_MEASURE)
 		measured(k, c, &r);
@@ -210,20 +212,35 @@ static void job_done(struct keeper *k, struct source *s)
 		patched(c, &r);
 }
 
-static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
+void job_watch(struct keeper *k, struct call *c, enum tree_op op, int fd)
 {
 	struct err e = {0};
-	int fd;
 
 	c->job.ready = job_done;
 	c->job_op = op;
-	fd = op == TREE_MEASURE ? job_measure(k, &c->layout, &c->disk, dir, &e)
-				: job_open(k, c, op, dir, data, &e);
-	if (fd < 0 || keeper_watch(k, &c->job, fd, &e) < 0) {
+	if (keeper_watch(k, &c->job, fd, &e) < 0)
 		call_fail(k, c, &e);
-		return;
-	}
-	c->state = CALL_JOB;
+	else
+		c->state = CALL_JOB;
+}
+
+int job_begin(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e)
+{
+	int fd = op == TREE_MEASURE ? job_measure(k, &c->layout, &c->disk, dir, e)
+				    : job_open(k, c, op, dir, data, e);
+
+	if (fd < 0)
+		return -1;
+	job_watch(k, c, op, fd);
+	return 0;
+}
+
+static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
+{
+	struct err e = {0};
+
+	if (job_begin(k, c, op, dir, data, &e) < 0)
+		call_fail(k, c, &e);
 }
 
 /* --- the messages --- */
@@ -494,6 +511,10 @@ static void call_next(struct keeper *k, struct call *c)
 		return;
 	case KEEPER_ENV:
 		list_env(k, c);
+		return;
+	case KEEPER_FILES:
+	case KEEPER_SEED:
+		files_begin(k, c);
 		return;
 	case KEEPER_OP_MAX:
 		break;

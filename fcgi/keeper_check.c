@@ -14,6 +14,9 @@ static unsigned fds_wanted(const struct keeper_request *rq)
 		return 1;
 	case KEEPER_RUN:
 		return rq->flags & PROTO_STDIN_FILE ? 3 : 2;
+	case KEEPER_FILES:
+	case KEEPER_SEED:
+		return files_fds(rq);
 	default:
 		return 0;
 	}
@@ -48,7 +51,8 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 	if (rq->magic != KEEPER_MAGIC || rq->op == 0 || rq->op >= KEEPER_OP_MAX ||
 		nfds != fds_wanted(rq))
 		return false;
-	if ((names_session(rq->op) && !session_id_valid(rq->id)) || !run_ok(rq))
+	if ((names_session(rq->op) && !session_id_valid(rq->id)) || !run_ok(rq) ||
+		(files_op(rq) && !files_request_ok(rq)))
 		return false;
 	if (rq->op == KEEPER_IMAGE &&
 		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
@@ -71,5 +75,6 @@ bool check_wants_lock(struct keeper *k, const struct call *c)
 		return false;
 	if (c->rq.op == KEEPER_RUN)
 		return !s || !box_usable(s->box);
-	return c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY || c->rq.op == KEEPER_STOP;
+	return c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY || c->rq.op == KEEPER_STOP ||
+	       files_op(&c->rq);
 }

@@ -3,8 +3,9 @@
  * keeper_start.c (session to sandbox), keeper_box.c (the life of a sandbox), keeper_live.c and
  * keeper_run.c (calls and runs in live ones), keeper_list.c (what there is), keeper_job.c (helpers),
  * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
- * keeper_pull.c and keeper_image.c (images), keeper_index.c (the index), keeper_system.c (facts),
- * keeper_watch.c (the watchdog), keeper_stats.c (what is counted), keeper_pool.c (prepared ahead). */
+ * keeper_pull.c and keeper_image.c (images), keeper_files.c (file verbs), keeper_index.c (the
+ * index), keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted),
+ * keeper_pool.c (prepared ahead). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -321,6 +322,18 @@ int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int dat
 /* A helper that measures what a session wrote beyond its archives. */
 int job_measure(struct keeper *k, const struct ws_layout *lay, const struct disk_limits *limit,
 	int dir, struct err *e);
+
+/* The same, watched: keeper_call.c's job_done() follows. */
+int job_begin(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e);
+/* Watches a job that was started otherwise; fd becomes the call's. On failure the call has failed. */
+void job_watch(struct keeper *k, struct call *c, enum tree_op op, int fd);
+
+/* keeper_files.c */
+bool files_op(const struct keeper_request *rq); /* whether it is one of this file's */
+unsigned files_fds(const struct keeper_request *rq); /* how many it comes with */
+bool files_request_ok(const struct keeper_request *rq);
+void files_begin(struct keeper *k, struct call *c); /* the session is held */
+void files_job_done(struct keeper *k, struct call *c, const struct tree_result *r);
 
 /* keeper_pull.c */
 int pull_start(struct keeper *k, struct call *c, struct err *e);

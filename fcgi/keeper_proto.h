@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "fcgi/backend.h"
+#include "fcgi/files.h"
 #include "isolate/err.h"
 
 enum { KEEPER_MAGIC = 0x63676b31, KEEPER_FDS_MAX = 3 };
@@ -36,6 +37,8 @@ enum keeper_op {
 	KEEPER_STATUS, /* id. Answer: row, limits, use */
 	KEEPER_STOP,   /* id: ends its sandbox */
 	KEEPER_ENV,    /* id. Answer: fd its environment; row, limits */
+	KEEPER_FILES,  /* id, files; fds: texts, data. Answer: files */
+	KEEPER_SEED,   /* id, has_archive: 1 repo, 2 skills, 3 both; fds: they. Answer: files */
 	KEEPER_OP_MAX,
 };
 
@@ -65,6 +68,7 @@ struct keeper_request {
 	uint64_t timeout_ms;
 	int64_t memory_bytes;
 	double cpus;
+	struct files_order files; /* of KEEPER_FILES */
 };
 
 struct keeper_reply {
@@ -89,6 +93,8 @@ struct keeper_reply {
 	uint32_t processes, cpu_percent;     /* the same */
 	uint32_t prepared_ready;
 	uint64_t prepared_taken, prepared_missed;
+	/* of KEEPER_FILES; KEEPER_SEED: FILES_EXISTS, it has had its seed */
+	struct files_result files;
 };
 
 #endif

@@ -98,7 +98,7 @@ static int plan_workspace(const struct keeper *k, const struct call *c, struct s
 		return -1;
 	*m = (struct launch_mount){.kind = w->overlay ? PLAN_OVERLAY : PLAN_BIND,
 		.flags = PLAN_WRITABLE,
-		.dst = "/repo"};
+		.dst = session_dir_workspace(&k->dirs, id)};
 	if (!w->overlay)
 		return (m->src = ws_path(s, k, id, w->tree)) ? 0 : -1;
 	for (unsigned i = 0; i < w->nlowers; i++)

@@ -59,7 +59,7 @@ const struct limit limit_table[] = {
 	MEANS(session_disk_max_bytes, 0, LIMIT_BY_WATCH_DISK),
 	MEANS(session_disk_max_inodes, 0, LIMIT_BY_WATCH_DISK),
 	MEANS(disk_reserve_bytes, 0, LIMIT_BY_WATCH_DISK),
-	/* archives, patches, images */
+	/* archives, patches */
 	SERVICE(archive_max_bytes),
 	SERVICE(archive_unpacked_max_bytes),
 	SERVICE(archive_entries_max),
@@ -67,6 +67,17 @@ const struct limit limit_table[] = {
 	SERVICE(archive_time_max_s),
 	SERVICE(archive_memory_max_bytes),
 	SERVICE(patch_max_bytes),
+	/* files */
+	SERVICE(upload_max_bytes),
+	SERVICE(download_max_bytes),
+	SERVICE(files_read_max_bytes),
+	SERVICE(files_scan_max_bytes),
+	SERVICE(files_edit_max_bytes),
+	SERVICE(files_matches_max),
+	SERVICE(files_entries_max),
+	SERVICE(files_time_max_s),
+	SERVICE(grep_steps_max),
+	/* images */
 	SERVICE(image_max_bytes),
 	SERVICE(image_ratio_max),
 	SERVICE(image_entries_max),

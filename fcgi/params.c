@@ -12,7 +12,7 @@
  */
 static const char *const unique[] = {"REQUEST_METHOD", "REQUEST_URI", "CONTENT_LENGTH",
 	"CONTENT_TYPE", "HTTP_X_API_KEY", "HTTP_AUTHORIZATION", "HTTP_TRANSFER_ENCODING",
-	"REMOTE_ADDR"};
+	"REMOTE_ADDR", "HTTP_RANGE", "HTTP_CONTENT_RANGE"};
 
 static int unique_index(const struct record_pair *p)
 {
@@ -131,6 +131,10 @@ int params_take(struct http_request *rq, char *const *envp, struct err *e)
 	rq->api_key = param_get(envp, "HTTP_X_API_KEY");
 	rq->accept = param_get(envp, "HTTP_ACCEPT");
 	rq->last_event_id = param_get(envp, "HTTP_LAST_EVENT_ID");
+	rq->range = param_get(envp, "HTTP_RANGE");
+	rq->content_range = param_get(envp, "HTTP_CONTENT_RANGE");
+	rq->if_range = param_get(envp, "HTTP_IF_RANGE");
+	rq->if_none_match = param_get(envp, "HTTP_IF_NONE_MATCH");
 	rq->remote_addr = param_get(envp, "REMOTE_ADDR");
 	rq->authorization = param_get(envp, "HTTP_AUTHORIZATION");
 	rq->forwarded = param_get(envp, "HTTP_FORWARDED") ||

@@ -242,10 +242,10 @@ static long body_finish(struct request *q, struct err *e)
 
 static int body_check(struct request *q, int64_t total, struct err *e)
 {
-	if (total > q->body_max) {
+	if (total > q->http.body_max) {
 		body_end(q);
 		return err_set(e, ERR_LIMIT, 0, "the body is larger than %lld bytes",
-			(long long)q->body_max);
+			(long long)q->http.body_max);
 	}
 	if (q->http.content_length >= 0 && q->got > q->http.content_length) {
 		body_end(q);
@@ -372,7 +372,7 @@ enum request_fate request_receive(struct request *q, int fd, const struct conf *
 	*q = none;
 	q->fd = fd;
 	q->gate = gate_new((size_t)c->params_max_bytes);
-	q->body_max = c->body_max_bytes;
+	q->http.body_max = c->body_max_bytes;
 	q->on_body = on_body;
 	q->arg = arg;
 	make_id(q->id);

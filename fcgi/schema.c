@@ -63,6 +63,8 @@ void schema_problem(struct schema_report *r, const struct schema_fault *f)
 	buf_adds(b, r->count > 1 ? ",{\"type\":" : "{\"type\":");
 	json_out_text(b, f->type);
 	buf_adds(b, ",\"loc\":[\"body\"");
+	if (r->within)
+		buf_adds(b, r->within);
 	if (f->field) {
 		buf_addc(b, ',');
 		json_out_text(b, f->field);
@@ -334,34 +336,43 @@ static void take(const struct schema_field *f, struct json_object *o, struct sch
 	}
 }
 
+unsigned schema_fields(struct schema_report *r, const struct schema_field *fields, size_t n,
+	struct json_object *doc, struct schema_value *values, void *arg)
+{
+	unsigned start = r->count;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct schema_field *f = &fields[i];
+		struct json_object *o = NULL;
+		unsigned before = r->count;
+
+		values[i] = (struct schema_value){0};
+		if (!json_object_object_get_ex(doc, f->name, &o)) {
+			if (f->required)
+				problem(r, f, "missing", doc, "Field required");
+			continue;
+		}
+		if (!o && f->nullable)
+			continue;
+		take(f, o, &values[i], r);
+		values[i].given = r->count == before;
+		if (values[i].given && f->bounds) {
+			schema_bound(f, &values[i], r);
+			values[i].given = r->count == before;
+		}
+		if (values[i].given && f->check)
+			f->check(f, &values[i], arg, r);
+	}
+	return r->count - start;
+}
+
 unsigned schema_check(const struct schema_field *fields, size_t n, struct json_object *doc,
 	struct schema_value *values, void *arg, struct buf *body)
 {
 	struct schema_report r;
 
 	schema_begin(&r, body);
-	for (size_t i = 0; i < n; i++) {
-		const struct schema_field *f = &fields[i];
-		struct json_object *o = NULL;
-		unsigned before = r.count;
-
-		values[i] = (struct schema_value){0};
-		if (!json_object_object_get_ex(doc, f->name, &o)) {
-			if (f->required)
-				problem(&r, f, "missing", doc, "Field required");
-			continue;
-		}
-		if (!o && f->nullable)
-			continue;
-		take(f, o, &values[i], &r);
-		values[i].given = r.count == before;
-		if (values[i].given && f->bounds) {
-			schema_bound(f, &values[i], &r);
-			values[i].given = r.count == before;
-		}
-		if (values[i].given && f->check)
-			f->check(f, &values[i], arg, &r);
-	}
+	schema_fields(&r, fields, n, doc, values, arg);
 	schema_end(&r);
 	return r.count;
 }

@@ -44,6 +44,8 @@ struct schema_value {
 struct schema_report {
 	struct buf *body; /* borrowed */
 	unsigned count;
+	const char
+		*within; /* JSON text between "body" and the field in loc, as ",\"a\",0"; or NULL */
 };
 
 /* What a value of the right type must be besides; reported in pydantic's words. */
@@ -87,6 +89,10 @@ void schema_value_error(struct schema_report *r, const struct schema_field *f, c
  */
 unsigned schema_check(const struct schema_field *fields, size_t n, struct json_object *doc,
 	struct schema_value *values, void *arg, struct buf *body);
+
+/* The same for an object inside the document, as a part of a report; its number of new problems. */
+unsigned schema_fields(struct schema_report *r, const struct schema_field *fields, size_t n,
+	struct json_object *doc, struct schema_value *values, void *arg);
 
 /* Bodies of the problems that concern the request as a whole. */
 void schema_body_missing(struct buf *body);

@@ -297,7 +297,7 @@ bool session_dir_exists(struct session_dirs *d, const char *id)
 	return fstatat(d->sessions, id, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-int session_dir_open(struct session_dirs *d, const char *id, const char *name, int flags)
+int session_dir_open(const struct session_dirs *d, const char *id, const char *name, int flags)
 {
 	char path[NAME_MAX_LEN + 32];
 
@@ -454,7 +454,7 @@ int session_dir_save_layout(
 	return save_layout(dir, lay, e);
 }
 
-bool session_dir_check(struct session_dirs *d, const char *id)
+bool session_dir_check(const struct session_dirs *d, const char *id)
 {
 	OWN_FD fd = session_dir_open(d, id, "check", O_PATH);
 

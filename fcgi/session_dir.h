@@ -9,6 +9,8 @@
  *	ws/           the workspace (workspace.h)
  *	runs/         run_dir.h
  *	check         there: to be measured before its next sandbox, it may be over its disk limit
+ *	workspace     there: the workspace is seen at /workspace/repo, and /repo is a link to it
+ *	seeded        there: its one seed has come
  *
  * It is made as .new-<id> and renamed when complete; it dies by a rename into STATE/trash.
  */
@@ -79,11 +81,24 @@ int session_dir_save_layout(
 	struct session_dirs *d, const char *id, const struct ws_layout *lay, struct err *e);
 
 /* Opens sessions/<id>/<name>; name is a constant of ours. */
-int session_dir_open(struct session_dirs *d, const char *id, const char *name, int flags);
+int session_dir_open(const struct session_dirs *d, const char *id, const char *name, int flags);
 
 /* Whether the session is to be measured before its next sandbox; sets or clears that. */
-bool session_dir_check(struct session_dirs *d, const char *id);
+bool session_dir_check(const struct session_dirs *d, const char *id);
 void session_dir_set_check(struct session_dirs *d, const char *id, bool check);
+
+/*
+ * session_place.c: where commands see the workspace, "/repo" or "/workspace/repo". move brings it to the
+ * latter for good, with /workspace/skills and /workspace/tmp beside it and /repo as a link; the session
+ * must be quiet. ERR_REQUEST when something is in the way.
+ */
+const char *session_dir_workspace(const struct session_dirs *d, const char *id);
+bool session_dir_moved(const struct session_dirs *d, const char *id); /* it is the latter */
+int session_dir_move_workspace(struct session_dirs *d, const char *id, struct err *e);
+
+/* Whether the session has had the one seed that it may have; notes that. */
+bool session_dir_seeded(const struct session_dirs *d, const char *id);
+int session_dir_set_seeded(struct session_dirs *d, const char *id, struct err *e);
 
 /* Marks the session as used now. */
 void session_dir_touch(struct session_dirs *d, const char *id);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "isolate/fdmsg.h"
+#include "fcgi/files_view.h"
 #include "fcgi/ws_measure.h"
 #include "fcgi/ws_walk.h"
 #include "images/rmtree.h"
@@ -36,6 +37,10 @@ enum {
 	FD_REPLY,
 	FD_DATA,
 	FDS_MAX,
+	/* of a job of the file verbs; FD_DIR is its texts */
+	FD_VIEW = FDS_MAX,
+	FD_LIVE,
+	ALL_FDS_MAX,
 	FILE_SLACK_BYTES = 64 << 20, /* index and link targets beside an archive's contents */
 };
 
@@ -48,7 +53,7 @@ static const struct tree_result expired = {
 	.layout = {.form = TREE_LAYOUT_UNKNOWN},
 	.err = {.kind = ERR_LIMIT,
 		.msg = "the work on the session's files took longer than "
-		       "archive_time_max_s allows"},
+		       "archive_time_max_s or files_time_max_s allows"},
 };
 
 /* Runs in a job when its time is up; only calls what signal-safety(7) names. */
@@ -126,9 +131,10 @@ static int measure(const struct tree_job *job, struct tree_result *r)
 	return ret;
 }
 
-static int job_work(const struct tree_job *job, int data, struct tree_result *r)
+static int job_work(const struct tree_job *job, const int fds[ALL_FDS_MAX], struct tree_result *r)
 {
 	struct err *e = &r->err;
+	int data = fds[FD_DATA];
 
 	r->layout = job->layout;
 	switch (job->op) {
@@ -142,15 +148,33 @@ static int job_work(const struct tree_job *job, int data, struct tree_result *r)
 		return measure(job, r);
 	case TREE_DELETE:
 		return remove_all(e);
+	case TREE_FILES:
+		return files_run(&job->order, &job->files, fds[FD_DIR], data, &r->files, e);
 	default:
 		return err_set(e, ERR_BUG, 0, "tree job %u is unknown", job->op);
 	}
 }
 
-static int job_enter(
-	const struct tree_job *job, const struct filter *filter, int dir, int data, struct err *e)
+/* The view comes from the keeper, and is read before the jail closes it. */
+static int enter_view(const struct tree_job *job, const int fds[ALL_FDS_MAX], const int *keep,
+	const struct jail_limits *lim, struct err *e)
 {
-	const int keep[] = {REPLY_FD, data};
+	struct files_view v = {.text = NULL};
+	int ret = files_view_take(&v, fds[FD_VIEW], job->view_bytes, e);
+
+	if (ret == 0 && job->live)
+		v.view.live = fds[FD_LIVE];
+	if (ret == 0)
+		ret = jail_enter_view(&v.view, keep, 3, lim, e);
+	files_view_clear(&v);
+	return ret;
+}
+
+static int job_enter(const struct tree_job *job, const struct filter *filter,
+	const int fds[ALL_FDS_MAX], struct err *e)
+{
+	int dir = fds[FD_DIR], data = fds[FD_DATA];
+	const int keep[] = {REPLY_FD, data, dir};
 	struct jail_limits lim = {
 		.address_space_bytes = job->memory_max_bytes,
 		.time_max_s = (unsigned)job->time_max_s,
@@ -158,6 +182,7 @@ static int job_enter(
 	};
 	struct sigaction sa = {.sa_handler = on_alarm};
 	pid_t server = getppid();
+	int ret;
 
 	if (job->op == TREE_ADD)
 		lim.file_max_bytes = (uint64_t)job->limits.archive_unpacked_max_bytes +
@@ -168,7 +193,9 @@ static int job_enter(
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG instead, which has a message */
 	signal(SIGPIPE, SIG_IGN);
-	if (jail_enter(dir, keep, data < 0 ? 1 : 2, &lim, e) < 0)
+	ret = job->op == TREE_FILES ? enter_view(job, fds, keep, &lim, e)
+				    : jail_enter(dir, keep, data < 0 ? 1 : 2, &lim, e);
+	if (ret < 0)
 		return -1;
 	/* Last: every change of credentials clears it. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != server)
@@ -177,14 +204,13 @@ static int job_enter(
 }
 
 static _Noreturn void job_run(
-	const struct tree_job *job, const struct filter *filter, const int fds[FDS_MAX])
+	const struct tree_job *job, const struct filter *filter, const int fds[ALL_FDS_MAX])
 {
 	struct tree_result r = {.layout = job->layout};
 
 	if (dup3(fds[FD_REPLY], REPLY_FD, O_CLOEXEC) < 0)
 		_exit(1);
-	if (job_enter(job, filter, fds[FD_DIR], fds[FD_DATA], &r.err) == 0 &&
-		job_work(job, fds[FD_DATA], &r) == 0)
+	if (job_enter(job, filter, fds, &r.err) == 0 && job_work(job, fds, &r) == 0)
 		r.err.kind = ERR_NONE;
 	else if (r.err.kind == ERR_NONE)
 		r.err.kind = ERR_BUG;
@@ -204,7 +230,14 @@ static void refuse(int reply, int errnum)
 static bool job_valid(const struct tree_job *job)
 {
 	return job->op > 0 && job->op < TREE_OP_MAX && job->ephemeral <= 1 &&
-	       job->time_max_s <= 1000000 && ws_layout_valid(&job->layout);
+	       job->time_max_s <= 1000000 && ws_layout_valid(&job->layout) &&
+	       (job->op != TREE_FILES || (files_order_valid(&job->order) && job->live <= 1));
+}
+
+/* Descriptors that come with a job. */
+static unsigned job_fds(const struct tree_job *job)
+{
+	return job->op != TREE_FILES ? FD_DATA : job->live ? ALL_FDS_MAX : FD_LIVE;
 }
 
 static _Noreturn void server_run(void)
@@ -212,7 +245,7 @@ static _Noreturn void server_run(void)
 	struct filter filter = {0};
 	struct err e = {0};
 	struct tree_job job;
-	int fds[FDS_MAX];
+	int fds[ALL_FDS_MAX];
 	unsigned n;
 
 	/* A pax header's names are UTF-8: in the C locale libarchive could not turn them back. */
@@ -220,7 +253,7 @@ static _Noreturn void server_run(void)
 	if (git_libgit2_init() < 0 || filter_build(FILTER_JAIL, &filter, &e) < 0)
 		_exit(1);
 	for (;;) {
-		int r = fdmsg_receive(SERVER_FD, &job, sizeof job, fds, FDS_MAX, &n, 0);
+		int r = fdmsg_receive(SERVER_FD, &job, sizeof job, fds, ALL_FDS_MAX, &n, 0);
 		pid_t pid;
 
 		if (r == 0 || (r < 0 && errno != EINTR && errno != EBADMSG))
@@ -228,7 +261,7 @@ static _Noreturn void server_run(void)
 		if (r < 0)
 			continue;
 		fds[FD_DATA] = n > FD_DATA ? fds[FD_DATA] : -1;
-		if (n > FD_REPLY && job_valid(&job)) {
+		if (n >= FD_DATA && job_valid(&job) && n >= job_fds(&job)) {
 			pid = fork();
 			if (pid == 0)
 				job_run(&job, &filter, fds);
@@ -325,10 +358,35 @@ int tree_start(
 	return ret < 0 ? -1 : pair[0];
 }
 
+int tree_start_files(
+	struct tree_server *t, struct tree_job *job, const struct tree_files *f, struct err *e)
+{
+	int pair[2], fds[ALL_FDS_MAX], ret;
+
+	job->op = TREE_FILES;
+	job->live = f->live >= 0;
+	if (!job_valid(job))
+		return err_set(e, ERR_BUG, 0, "a tree job is out of range");
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(e, ERR_SETUP, errno, "start a tree helper");
+	fds[FD_DIR] = f->texts;
+	fds[FD_REPLY] = pair[1];
+	fds[FD_DATA] = f->data;
+	fds[FD_VIEW] = f->view;
+	fds[FD_LIVE] = f->live;
+	ret = fdmsg_send(t->sock, job, sizeof *job, fds, job_fds(job), MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (ret < 0) {
+		err_set(e, errno == EAGAIN ? ERR_BUSY : ERR_SETUP, errno, "start a tree helper");
+		close(pair[0]);
+	}
+	close(pair[1]);
+	return ret < 0 ? -1 : pair[0];
+}
+
 static bool result_valid(const struct tree_result *r)
 {
 	if (r->err.kind < 0 || r->err.kind >= ERR_KIND_MAX ||
-		!memchr(r->err.msg, '\0', sizeof r->err.msg))
+		!memchr(r->err.msg, '\0', sizeof r->err.msg) || !files_result_valid(&r->files))
 		return false;
 	return ws_layout_valid(&r->layout) ||
 	       (r->err.kind != ERR_NONE && r->layout.form == TREE_LAYOUT_UNKNOWN);

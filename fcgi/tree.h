@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "fcgi/files.h"
 #include "fcgi/workspace.h"
 #include "isolate/err.h"
 
@@ -18,6 +19,7 @@ enum tree_op {
 	TREE_PATCH,      /* ws_patch: fds = output */
 	TREE_MEASURE,    /* ws_measure_growth; the directory is the session's own */
 	TREE_DELETE,     /* removes everything below the directory, whatever its modes */
+	TREE_FILES,      /* files_run in the session's view; started by tree_start_files() */
 	TREE_OP_MAX,
 };
 
@@ -28,6 +30,11 @@ struct tree_job {
 	struct ws_limits limits;
 	uint64_t memory_max_bytes, time_max_s;
 	uint64_t stop_bytes, stop_inodes; /* MEASURE: over the limit is enough to know; 0 = none */
+	/* FILES */
+	struct files_order order;
+	struct files_limits files;
+	uint32_t view_bytes; /* of the plan of the view (files_view.h) */
+	uint32_t live;       /* 1: the view is that of a running sandbox */
 };
 
 /* A layout's form when the helper could not say what it is: the one of before still holds. */
@@ -38,6 +45,13 @@ struct tree_result {
 	struct ws_layout layout; /* on error too, unless it is TREE_LAYOUT_UNKNOWN (not valid) */
 	uint64_t patch_bytes;
 	uint64_t bytes, inodes; /* MEASURE */
+	struct files_result files;
+};
+
+/* What a job of the file verbs works with; all borrowed. */
+struct tree_files {
+	int texts, data, view; /* as in files.h; the plan of the view */
+	int live;              /* pidfd of the running sandbox, -1: none runs */
 };
 
 struct tree_server; /* the keeper's end */
@@ -53,6 +67,10 @@ void tree_server_stop(struct tree_server *t);
  */
 int tree_start(
 	struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd, struct err *e);
+
+/* The same for TREE_FILES. job->live is set from f. */
+int tree_start_files(
+	struct tree_server *t, struct tree_job *job, const struct tree_files *f, struct err *e);
 
 /*
  * Keeper: reads the result from such a descriptor and range-checks it. 0: out is filled, and

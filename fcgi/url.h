@@ -11,7 +11,7 @@
 
 #include "isolate/err.h"
 
-enum { URL_PATH_MAX = 1024, URL_SEGMENTS_MAX = 16 };
+enum { URL_PATH_MAX = 4096, URL_SEGMENTS_MAX = 64 };
 
 struct url {
 	char text[URL_PATH_MAX + URL_SEGMENTS_MAX]; /* the segments, each with a NUL */

@@ -137,7 +137,7 @@ static void obey(struct watcher *w, const struct order *o, int *fds, unsigned n)
 
 static void receive(struct watcher *w)
 {
-	int fds[FDMSG_FDS_MAX] = {-1, -1, -1, -1};
+	int fds[FDMSG_FDS_MAX];
 	struct order o;
 	unsigned n;
 	int got = fdmsg_receive(SOCK_FD, &o, sizeof o, fds, FDMSG_FDS_MAX, &n, MSG_DONTWAIT);

@@ -167,7 +167,8 @@ static const struct key keys[] = {
 	INT(archive_entries_max, 1, 10000000, "250000", "files and directories of an archive"),
 	INT(archive_ratio_max, 1, 100000, "250",
 		"unpacked over packed size, an entry as 4 KiB more; checked from 16 MiB on"),
-	INT(archive_time_max_s, 1, 86400, "300", "seconds that unpacking may take"),
+	INT(archive_time_max_s, 1, 86400, "300",
+		"seconds that unpacking, and copying of files, may take"),
 	INT(archive_memory_max_bytes, 1 << 25, GIB(64), "1073741824",
 		"address space of the unpacker"),
 	INT(plain_entries_max, 0, 10000000, "20000",
@@ -175,6 +176,27 @@ static const struct key keys[] = {
 	INT(plain_max_bytes, 0, GIB(64), "268435456",
 		"where directories can be renamed; larger: overlay"),
 	INT(patch_max_bytes, 1024, GIB(1), "134217728", "a patch; more is an error that says so"),
+
+	INT(upload_max_bytes, 1024, GIB(1024), "1073741824",
+		"the body of an upload of files or of a seed; more is a 413"),
+	INT(download_max_bytes, 1024, GIB(1024), "4294967296",
+		"what one download, of a file or a directory, may hold"),
+	INT(files_read_max_bytes, 4096, 1 << 26, "512000",
+		"text or bytes that one fs/read returns; more is cut and marked"),
+	INT(files_scan_max_bytes, 1 << 16, GIB(1024), "268435456",
+		"bytes of files that one fs/read or fs/grep looks at"),
+	INT(files_edit_max_bytes, 4096, 1 << 28, "16777216", "a file that fs/edit may change"),
+	INT(files_matches_max, 1, 100000, "200", "lines that one fs/grep returns"),
+	INT(files_entries_max, 1, 10000000, "20000", "names that one fs/ls or fs/glob returns"),
+	INT(files_time_max_s, 1, 86400, "30", "seconds that a file verb may take which moves no contents"),
+	INT(grep_steps_max, 1000, 1 << 30, "1000000",
+		"steps of the regular expression for one line; more is an invalid pattern"),
+	STR(fs_prune_dirs,
+		".git,.hg,.svn,.idea,.vs,__pycache__,.ruff_cache,.mypy_cache,.pytest_cache,"
+		".pyre,.pytype,.hypothesis,.ipynb_checkpoints,*.egg-info,.eggs,.next,.nuxt,"
+		".svelte-kit,.turbo,.parcel-cache,.angular,.vite,.astro,.docusaurus,.cache,"
+		".phpunit.cache,.gradle,target,obj",
+		"directories that fs/grep and fs/glob leave out: names or patterns, by commas"),
 
 	ENUM(pull, "never missing", "never", "whether a session may cause an image to be pulled"),
 	STR(insecure_registries, "",

@@ -85,6 +85,12 @@ struct conf {
 	int64_t archive_ratio_max, archive_time_max_s, archive_memory_max_bytes;
 	int64_t plain_entries_max, plain_max_bytes, patch_max_bytes;
 
+	/* files */
+	int64_t upload_max_bytes, download_max_bytes;
+	int64_t files_read_max_bytes, files_scan_max_bytes, files_edit_max_bytes;
+	int64_t files_matches_max, files_entries_max, files_time_max_s, grep_steps_max;
+	char *fs_prune_dirs;
+
 	/* images */
 	int64_t pull; /* enum conf_pull */
 	char *insecure_registries, *private_registries, *registry_mirrors;

@@ -27,6 +27,7 @@ static const struct {
 	{"LOG_LEVEL", "log_level", NULL},
 	{"RUN_UID", "run_uid", NULL},
 	{"RUN_GID", "run_gid", NULL},
+	{"FS_PRUNE_DIRS", "fs_prune_dirs", NULL},
 	{"SESSION_LOCK_WAIT_SECONDS", NULL, "set session_lock_wait_ms"},
 	{"HOST", NULL, "the web server listens, not this service"},
 	{"PORT", NULL, "the web server listens, not this service"},

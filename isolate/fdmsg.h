@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum { FDMSG_FDS_MAX = 4, FDMSG_SEND_MAX = 12 };
+enum { FDMSG_FDS_MAX = 6, FDMSG_SEND_MAX = 12 };
 
 /* Sends n bytes and nfds descriptors (borrowed), at most FDMSG_SEND_MAX; fdmsg_receive() takes
  * FDMSG_FDS_MAX of them. 0, or -1 with errno. */

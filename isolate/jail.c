@@ -12,6 +12,7 @@
 
 #include "isolate/creds.h"
 #include "isolate/idmap.h"
+#include "isolate/jail_view.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
@@ -87,8 +88,9 @@ static int enter_root(int rootfd, struct err *e)
 	return 0;
 }
 
-int jail_enter(int rootfd, const int *keep, unsigned nkeep, const struct jail_limits *limits,
-	struct err *e)
+/* Not both: a directory, or a view. */
+static int enter(int rootfd, const struct jail_view *view, const int *keep, unsigned nkeep,
+	const struct jail_limits *limits, struct err *e)
 {
 	const uint64_t caps = 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_DAC_READ_SEARCH |
 			      1ULL << CAP_FOWNER;
@@ -100,7 +102,7 @@ int jail_enter(int rootfd, const int *keep, unsigned nkeep, const struct jail_li
 		return -1;
 	ret = apply_limits(limits, e);
 	if (ret == 0)
-		ret = enter_root(rootfd, e);
+		ret = view ? jail_view_mount(view, e) : enter_root(rootfd, e);
 	if (ret == 0)
 		ret = close_others(keep, nkeep, e); /* no directory outside the root stays open */
 	if (ret == 0)
@@ -111,4 +113,16 @@ int jail_enter(int rootfd, const int *keep, unsigned nkeep, const struct jail_li
 		ret = filter_load(limits->filter ? limits->filter : &own, e);
 	filter_free(&own);
 	return ret < 0 ? err_in(e, "tree helper") : 0;
+}
+
+int jail_enter(int rootfd, const int *keep, unsigned nkeep, const struct jail_limits *limits,
+	struct err *e)
+{
+	return enter(rootfd, NULL, keep, nkeep, limits, e);
+}
+
+int jail_enter_view(const struct jail_view *view, const int *keep, unsigned nkeep,
+	const struct jail_limits *limits, struct err *e)
+{
+	return enter(-1, view, keep, nkeep, limits, e);
 }

@@ -28,4 +28,12 @@ struct jail_limits {
 int jail_enter(int rootfd, const int *keep, unsigned nkeep, const struct jail_limits *limits,
 	struct err *e);
 
+/*
+ * The same with the view (jail_view.h) as the root; our uid is 0 there, or of a live sandbox what it
+ * is in that.
+ */
+struct jail_view;
+int jail_enter_view(const struct jail_view *view, const int *keep, unsigned nkeep,
+	const struct jail_limits *limits, struct err *e);
+
 #endif

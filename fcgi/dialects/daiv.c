@@ -1,9 +1,13 @@
 #include "fcgi/dialects/daiv.h"
 
 #include <errno.h>
+#include <string.h>
+#include <strings.h>
 
+#include "fcgi/dialects/daiv_fs.h"
 #include "fcgi/json_out.h"
 #include "fcgi/trace.h"
+#include "fcgi/query.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -72,7 +76,11 @@ static void create(struct dialect_call *c)
 	struct err e = {0};
 
 	if (daiv_check_create(c, &r) == 0) {
-		if (c->ops->create(c->backend, &r.spec, &made, &e) < 0)
+		if (r.egress)
+			dialect_detail(c, 400,
+				"egress requires the egress proxy, which is not configured on this "
+				"deployment");
+		else if (c->ops->create(c->backend, &r.spec, &made, &e) < 0)
 			create_failed(c, &e);
 		else
 			answer_created(c, &made);
@@ -80,11 +88,66 @@ static void create(struct dialect_call *c)
 	daiv_create_clear(&r);
 }
 
-/* 204 whatever the id was: the session is not there afterwards. */
-static void destroy(struct dialect_call *c)
+/* Ends what runs in the session and keeps its files. A verb on them takes the session's lock. */
+static void rest(struct dialect_call *c)
+{
+	OWN_FILES_CALL f = FILES_CALL(FILES_STAT);
+
+	files_call_text(&f, "/");
+	f.o.flags = FILES_AT_REST;
+	if (!daiv_id_valid(c->param) || files_call(c, &f) == 0 || c->rs->status == 404)
+		dialect_no_content(c);
+}
+
+/* Whether the session is there. */
+static void look(struct dialect_call *c)
 {
 	struct err e = {0};
 
+	if (daiv_id_valid(c->param) && c->ops->exists(c->backend, c->param, &e) == 0)
+		dialect_no_content(c);
+	else if (e.kind == ERR_NONE || e.kind == ERR_NOTFOUND)
+		dialect_detail(c, 404, "Session not found or already closed");
+	else
+		dialect_fail(c, &e, "look for a session");
+}
+
+/* "force" as pydantic reads a flag; absent counts as true: clients that know none mean removal. -1: the
+ * answer is complete. */
+static int take_force(struct dialect_call *c)
+{
+	static const char *const yes[] = {"1", "on", "t", "true", "y", "yes"};
+	static const char *const no[] = {"0", "off", "f", "false", "n", "no"};
+	char text[64] = "";
+	int n = query_get(c->rq->uri, "force", text, sizeof text);
+	struct buf *b = &c->rs->body;
+
+	if (n == 0)
+		return 1;
+	for (size_t i = 0; n > 0 && i < NELEM(yes); i++)
+		if (!strcasecmp(text, yes[i]) || !strcasecmp(text, no[i]))
+			return !strcasecmp(text, yes[i]);
+	buf_adds(b, "{\"detail\":[{\"type\":\"bool_parsing\",\"loc\":[\"query\",\"force\"],"
+		    "\"msg\":\"Input should be a valid boolean, unable to interpret input\","
+		    "\"input\":");
+	json_out_text(b, n < 0 ? "..." : text);
+	buf_adds(b, "}]}");
+	dialect_status(c, 422);
+	return -1;
+}
+
+/* 204 whatever the id was: the session is not there afterwards, or with force=false, at rest. */
+static void destroy(struct dialect_call *c)
+{
+	struct err e = {0};
+	int force = take_force(c);
+
+	if (force < 0)
+		return;
+	if (!force) {
+		rest(c);
+		return;
+	}
 	if (!daiv_id_valid(c->param) || c->ops->destroy(c->backend, c->param, &e) == 0 ||
 		e.kind == ERR_NOTFOUND)
 		dialect_no_content(c);
@@ -98,6 +161,17 @@ const struct route daiv_routes[] = {
 	{HTTP_POST, "session", ROUTE_JSON, create},
 	{HTTP_POST, "session/*", ROUTE_JSON | ROUTE_ARCHIVE, daiv_run},
 	{HTTP_DELETE, "session/*", 0, destroy},
+	{HTTP_GET, "session/*", 0, look},
+	{HTTP_POST, "session/*/seed", ROUTE_RAW, daiv_seed},
+	{HTTP_POST, "session/*/files", ROUTE_JSON, daiv_files},
+	{HTTP_PUT, "session/*/egress", ROUTE_JSON, daiv_egress},
+	{HTTP_POST, "session/*/fs/ls", ROUTE_JSON, daiv_fs_ls},
+	{HTTP_POST, "session/*/fs/read", ROUTE_JSON, daiv_fs_read},
+	{HTTP_POST, "session/*/fs/grep", ROUTE_JSON, daiv_fs_grep},
+	{HTTP_POST, "session/*/fs/glob", ROUTE_JSON, daiv_fs_glob},
+	{HTTP_POST, "session/*/fs/write", ROUTE_JSON, daiv_fs_write},
+	{HTTP_POST, "session/*/fs/edit", ROUTE_JSON, daiv_fs_edit},
+	{HTTP_POST, "session/*/fs/delete", ROUTE_JSON, daiv_fs_delete},
 	{HTTP_GET, "-/health", ROUTE_OPEN, health},
 	{HTTP_GET, "-/version", ROUTE_OPEN, version},
 	/* Names of the first releases; without the slash they are other services' paths. */

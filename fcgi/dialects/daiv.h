@@ -22,6 +22,7 @@ struct daiv_create {
 	struct session_spec spec; /* .env lies in env */
 	struct buf env;
 	struct json_object *doc;
+	bool egress; /* a block of that name, good in itself */
 };
 
 struct daiv_run {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fcgi/dialects/daiv_fs.h"
 #include "fcgi/json_out.h"
 #include "fcgi/schema.h"
 #include "images/store.h"
@@ -109,6 +110,13 @@ static void check_dockerfile(const struct schema_field *f, const struct schema_v
 		"images are not built here: name an imported or pulled one in base_image");
 }
 
+static void check_egress(const struct schema_field *f, const struct schema_value *v, void *arg,
+	struct schema_report *r)
+{
+	(void)f, (void)arg;
+	daiv_check_egress(r, ",\"egress\"", v->json);
+}
+
 enum {
 	C_IMAGE,
 	C_EPHEMERAL,
@@ -120,6 +128,7 @@ enum {
 	C_CPUS,
 	C_DOCKERFILE,
 	C_LIVE,
+	C_EGRESS,
 	C_MAX,
 };
 
@@ -134,6 +143,7 @@ static const struct schema_field create_fields[C_MAX] = {
 	[C_CPUS] = {"cpus", SCHEMA_FLOAT, false, true, check_at_least_0, NULL},
 	[C_DOCKERFILE] = {"dockerfile", SCHEMA_ANY, false, true, check_dockerfile, NULL},
 	[C_LIVE] = {"live", SCHEMA_BOOL, false, true, NULL, NULL}, /* not the original's */
+	[C_EGRESS] = {"egress", SCHEMA_ANY, false, true, check_egress, NULL},
 };
 
 unsigned daiv_check_create(struct dialect_call *c, struct daiv_create *out)
@@ -162,6 +172,7 @@ unsigned daiv_check_create(struct dialect_call *c, struct daiv_create *out)
 	out->spec.live = v[C_LIVE].b;
 	out->spec.memory_bytes = v[C_MEMORY].i;
 	out->spec.cpus = v[C_CPUS].d;
+	out->egress = v[C_EGRESS].given;
 	out->spec.env = out->env.p;
 	out->spec.env_bytes = out->env.len;
 	return 0;

@@ -44,6 +44,10 @@ static struct {
 	char image_ref[300];
 	const char *image_text;
 	int image_code;
+	struct files_order files_order; /* of the last file verb */
+	struct files_result files;      /* its answer */
+	unsigned file_verbs;
+	char files_data[64]; /* what came with it */
 } be;
 
 static int failing(char verb, struct err *e)
@@ -246,9 +250,31 @@ static int be_image(struct backend *b, enum image_verb verb, const char *ref,
 	return close(pair[1]);
 }
 
+static int be_files(struct backend *b, const char *id, struct files_order *o,
+	const struct buf *texts, int data, struct files_result *out, struct err *e)
+{
+	(void)b, (void)id, (void)texts;
+	be.file_verbs++;
+	be.files_order = *o;
+	memset(be.files_data, 0, sizeof be.files_data);
+	if (pread(data, be.files_data, sizeof be.files_data - 1, 0) < 0)
+		return err_set(e, ERR_SETUP, errno, "read");
+	*out = be.files;
+	return failing('f', e);
+}
+
+static int be_seed(struct backend *b, const char *id, int repo, int skills,
+	struct files_result *out, struct err *e)
+{
+	(void)b, (void)id, (void)repo, (void)skills;
+	*out = be.files;
+	return failing('f', e);
+}
+
 /* The symbol that app.c knows: the linker prefers it to the library's. */
 const struct backend_ops backend_isolate = {"test", be_new, be_free, be_health, be_create,
-	be_exists, be_open, be_exec, be_patch, be_close, be_destroy, be_image, be_system, NULL};
+	be_exists, be_open, be_exec, be_patch, be_close, be_destroy, be_image, be_files, be_seed,
+	be_system, NULL};
 
 /* A request from memory. */
 
@@ -280,6 +306,7 @@ static struct http_response rs;
 static const char *key = "secret";
 static const char *type = "application/json";
 static int input_fail;
+static const char *content_range;
 
 static const char *call_bytes(enum http_method m, const char *uri, const char *body, size_t n)
 {
@@ -291,10 +318,13 @@ static const char *call_bytes(enum http_method m, const char *uri, const char *b
 		.api_key = key,
 		.remote_addr = "127.0.0.1",
 		.request_id = "0123456789abcdef",
+		.content_range = content_range,
+		.body_max = INT64_MAX,
 		.read = input_read,
 		.read_arg = &in};
 
 	buf_clear(&rs.body);
+	buf_clear(&rs.headers);
 	memset(&rs, 0, sizeof rs);
 	in.step = n > 65536 ? 65536 : 7;
 	app_handle(app, &rq, &rs);

@@ -20,7 +20,7 @@ static void test_routes(void)
 		want(400, "{\"detail\":\"Bad Request\"}", POST(broken[i], "{}"), broken[i]);
 	want(405, "{\"detail\":\"Method Not Allowed\"}", call(HTTP_HEAD, "/-/health/", ""), "HEAD");
 	is_str(rs.allow, "GET", "allow");
-	want(405, NULL, call(HTTP_GET, RUN, ""), "GET on a session");
+	want(405, NULL, call(HTTP_PATCH, RUN, ""), "PATCH on a session");
 	is_str(rs.allow, "POST", "allow names the first route");
 	want(405, NULL, call(HTTP_OTHER, "/session/", ""), "TRACE");
 	be.fail_at = 'h';

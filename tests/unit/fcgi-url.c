@@ -39,7 +39,6 @@ static const struct {
 	{"//session/", ERR_NOTFOUND, NULL},
 	{"/session//", ERR_NOTFOUND, NULL},
 	{"/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16", 0, "1|2|3|4|5|6|7|8|9|10|11|12|13|14|15|16"},
-	{"/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17", ERR_NOTFOUND, NULL},
 };
 
 static void test_case(size_t i)

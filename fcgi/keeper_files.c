@@ -1,0 +1,352 @@
+/*
+ * File verbs and seeds: the session's lock, then a tree helper in the session's view, then the answer.
+ * No sandbox is started for them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "fcgi/files_view.h"
+#include "fcgi/keeper_int.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+
+#define SKILLS "/workspace/skills"
+
+/* From here on a write is measured against the session's disk limit before it is done, not after. */
+enum { MEASURE_FROM_BYTES = 1 << 20 };
+
+bool files_op(const struct keeper_request *rq)
+{
+	return rq->op == KEEPER_FILES || rq->op == KEEPER_SEED;
+}
+
+unsigned files_fds(const struct keeper_request *rq)
+{
+	return rq->op == KEEPER_FILES ? 2 : (rq->has_archive & 1) + (rq->has_archive >> 1 & 1);
+}
+
+bool files_request_ok(const struct keeper_request *rq)
+{
+	return rq->op == KEEPER_FILES ? files_order_valid(&rq->files)
+				      : rq->has_archive >= 1 && rq->has_archive <= 3;
+}
+
+/*
+ * The sandbox that runs for the held session, as a pidfd, borrowed: the verbs then work in its own
+ * mounts, since a second overlay over the same upper layer is undefined. -1: none runs.
+ */
+static int find_live(const struct call *c)
+{
+	const struct box *b = c->held->box;
+
+	return b && b->state == BOX_READY ? b->sandbox.pidfd : -1;
+}
+
+/* Whether the sandbox that there is must go first, or is going: files_begin() comes again. */
+static bool await_quiet(struct keeper *k, struct call *c)
+{
+	struct box *b = c->held->box;
+	bool moves = c->rq.op == KEEPER_SEED || (c->rq.files.flags & FILES_AT_REST) ||
+		     ((c->rq.files.flags & FILES_WORKSPACE) &&
+			     !session_dir_moved(&k->dirs, c->held->id));
+
+	return b && (b->state != BOX_READY || moves) && box_finish(k, b, c);
+}
+
+/* All strings of one view, freed together. */
+struct strings {
+	char *p[2 * WS_LAYERS_MAX + 16];
+	size_t n;
+};
+
+static void strings_free(struct strings *s)
+{
+	while (s->n)
+		free(s->p[--s->n]);
+}
+#define OWN_STRINGS __attribute__((cleanup(strings_free))) struct strings
+
+static const char *path_of(struct strings *s, const struct keeper *k, const char *id,
+	const char *sub, const char *name)
+{
+	char *p = NULL;
+
+	if (s->n >= NELEM(s->p) ||
+		asprintf(&p, "%s/sessions/%s/%s%s", k->dirs.path, id, sub, name) < 0)
+		return NULL;
+	return s->p[s->n++] = p;
+}
+
+/* The workspace, where commands see it. */
+static int plan_workspace(struct keeper *k, const struct call *c, struct strings *s,
+	const char **lowers, struct launch_mount *m, struct err *e)
+{
+	const char *id = c->held->id;
+	OWN_MEM struct ws_mount *w = malloc(sizeof *w);
+
+	if (!w)
+		return err_set(e, ERR_SETUP, ENOMEM, "view of a session");
+	if (ws_mount_plan(&c->layout, w, e) < 0)
+		return -1;
+	*m = (struct launch_mount){.kind = w->overlay ? PLAN_OVERLAY : PLAN_BIND,
+		.flags = PLAN_WRITABLE,
+		.dst = session_dir_workspace(&k->dirs, id)};
+	if (!w->overlay)
+		return (m->src = path_of(s, k, id, "ws/", w->tree))
+			       ? 0
+			       : err_set(e, ERR_SETUP, ENOMEM, "view of a session");
+	for (unsigned i = 0; i < w->nlowers; i++)
+		if (!(lowers[i] = path_of(s, k, id, "ws/", w->lowers[i])))
+			return err_set(e, ERR_SETUP, ENOMEM, "view of a session");
+	m->lowers = lowers;
+	m->nlowers = w->nlowers;
+	m->upper = path_of(s, k, id, "ws/", w->upper);
+	m->work = path_of(s, k, id, "ws/", w->work);
+	return m->upper && m->work ? 0 : err_set(e, ERR_SETUP, ENOMEM, "view of a session");
+}
+
+/* Writes the plan of the session's view to a memfd. */
+static int plan_view(struct keeper *k, const struct call *c, uint32_t *bytes, struct err *e)
+{
+	OWN_STRINGS s = {.n = 0};
+	OWN_BUF b = BUF_INIT(FILES_VIEW_MAX);
+	OWN_MEM char *staging = NULL;
+	OWN_MEM struct launch_mount *m = calloc(c->record.nbinds + 1, sizeof *m);
+	OWN_FD fd = memfd_create("view", MFD_CLOEXEC);
+	const char *lowers[2 * WS_LAYERS_MAX], *id = c->held->id;
+	struct jail_view v = {.live = -1, .mounts = m};
+
+	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
+		return err_set(e, ERR_SETUP, ENOMEM, "view of a session");
+	v.staging = staging;
+	v.root = (struct launch_mount){.kind = PLAN_OVERLAY,
+		.dst = "/",
+		.lowers = (const char *const *)c->record.lowers,
+		.nlowers = c->record.nlowers,
+		.upper = path_of(&s, k, id, "root/", "upper"),
+		.work = path_of(&s, k, id, "root/", "work")};
+	for (size_t i = 0; i < c->record.nbinds; i++)
+		m[v.nmounts++] = (struct launch_mount){.kind = PLAN_BIND,
+			.flags = PLAN_RECURSIVE,
+			.src = c->record.binds[i],
+			.dst = c->record.binds[i]};
+	if (plan_workspace(k, c, &s, lowers, &m[v.nmounts++], e) < 0)
+		return -1;
+	files_view_put(&b, &v);
+	if (!buf_ok(&b))
+		return err_set(e, ERR_LIMIT, 0, "the view of a session is too large");
+	if (fd < 0 || write(fd, b.p, b.len) != (ssize_t)b.len)
+		return err_set(e, ERR_SETUP, errno, "write the view of a session");
+	*bytes = (uint32_t)b.len;
+	return take_fd(&fd);
+}
+
+static void limits_of(const struct conf *conf, struct files_limits *l)
+{
+	*l = (struct files_limits){
+		.read_max_bytes = conf->files_read_max_bytes,
+		.scan_max_bytes = conf->files_scan_max_bytes,
+		.edit_max_bytes = conf->files_edit_max_bytes,
+		.transfer_max_bytes = conf->download_max_bytes,
+		.matches_max = conf->files_matches_max,
+		.entries_max = conf->files_entries_max,
+		.grep_steps_max = conf->grep_steps_max,
+		.unpacked_max_bytes = conf->archive_unpacked_max_bytes,
+		.unpacked_entries_max = conf->archive_entries_max,
+		.ratio_max = conf->archive_ratio_max,
+	};
+}
+
+/* Whether the verb may make the session larger. */
+static bool grows(uint32_t verb)
+{
+	return verb == FILES_WRITE || verb == FILES_APPEND || verb == FILES_EDIT ||
+	       verb == FILES_MKDIR || verb == FILES_UNPACK;
+}
+
+/* The verb takes as long as there are bytes; the others look, or change a little. */
+static bool moves_contents(uint32_t verb)
+{
+	return verb == FILES_UNPACK || verb == FILES_PACK || verb == FILES_FETCH ||
+	       verb == FILES_WRITE || verb == FILES_APPEND;
+}
+
+/* Whether it is worth a look at the disk; what little things add up to the watchdog sees. */
+static bool is_large(const struct files_order *o, int data)
+{
+	return o->verb == FILES_UNPACK || (grows(o->verb) && !(o->flags & FILES_PROBE) &&
+						  lseek(data, 0, SEEK_END) >= MEASURE_FROM_BYTES);
+}
+
+/* Starts the helper; texts and data are borrowed. */
+static int start(struct keeper *k, struct call *c, const struct files_order *o, int texts, int data,
+	struct err *e)
+{
+	OWN_MEM struct tree_job *j = calloc(1, sizeof *j);
+	struct tree_files f = {.texts = texts, .data = data, .live = find_live(c)};
+	OWN_FD view = -1;
+	int fd;
+
+	if (!j)
+		return err_set(e, ERR_SETUP, ENOMEM, "tree helper");
+	view = plan_view(k, c, &j->view_bytes, e);
+	if (view < 0)
+		return -1;
+	f.view = view;
+	j->order = *o;
+	j->layout = c->layout;
+	limits_of(k->conf, &j->files);
+	j->memory_max_bytes = (uint64_t)k->conf->archive_memory_max_bytes;
+	j->time_max_s = (uint64_t)(moves_contents(o->verb) ? k->conf->archive_time_max_s
+							   : k->conf->files_time_max_s);
+	if (is_large(o, data))
+		session_dir_set_check(&k->dirs, c->held->id, true);
+	fd = tree_start_files(k->tree, j, &f, e);
+	if (fd < 0)
+		return -1;
+	job_watch(k, c, TREE_FILES, fd);
+	return 0;
+}
+
+/* A write that is not small, and the session has been written to since it was measured. */
+static bool wants_measure(struct keeper *k, const struct call *c)
+{
+	if (c->rq.op == KEEPER_FILES && !is_large(&c->rq.files, c->fd[1]))
+		return false;
+	return session_dir_check(&k->dirs, c->held->id);
+}
+
+static int seed_repo(struct keeper *k, struct call *c, struct err *e)
+{
+	OWN_FD ws = session_dir_open(&k->dirs, c->held->id, "ws", O_RDONLY | O_DIRECTORY);
+
+	if (ws < 0)
+		return err_set(e, ERR_SETUP, errno, "open the workspace");
+	return job_begin(k, c, TREE_ADD, ws, c->fd[0], e);
+}
+
+static int seed_skills(struct keeper *k, struct call *c, struct err *e)
+{
+	OWN_BUF b = BUF_INIT(256);
+	OWN_FD texts = memfd_create("texts", MFD_CLOEXEC);
+	struct files_order o = {.verb = FILES_UNPACK};
+
+	files_put_text(&b, SKILLS, strlen(SKILLS));
+	o.text_bytes = (uint32_t)b.len;
+	if (texts < 0 || !buf_ok(&b) || write(texts, b.p, b.len) != (ssize_t)b.len)
+		return err_set(e, ERR_SETUP, errno, "write the texts of a seed");
+	return start(k, c, &o, texts, c->fd[c->rq.has_archive == 3], e);
+}
+
+/* Whatever had to come before it is done. */
+static void work(struct keeper *k, struct call *c)
+{
+	struct err e = {0};
+	int ret;
+
+	if (c->rq.op == KEEPER_FILES)
+		ret = start(k, c, &c->rq.files, c->fd[0], c->fd[1], &e);
+	else
+		ret = c->rq.has_archive & 1 ? seed_repo(k, c, &e) : seed_skills(k, c, &e);
+	if (ret < 0)
+		call_fail(k, c, &e);
+}
+
+static void done(struct keeper *k, struct call *c, const struct files_result *r)
+{
+	struct keeper_reply rp = {.files = *r};
+
+	call_answer(c, &rp, NULL, 0);
+	lock_release(k, c);
+}
+
+/* The session is read, its place for the workspace settled, its room on the disk looked at. */
+static int prepare(struct keeper *k, struct call *c, struct err *e)
+{
+	const char *id = c->held->id;
+	bool g5 = c->rq.op == KEEPER_SEED || (c->rq.files.flags & FILES_WORKSPACE);
+
+	session_record_clear(&c->record);
+	if (session_dir_load(&k->dirs, id, &c->record, &c->layout, e) < 0)
+		return -1;
+	session_dir_touch(&k->dirs, id);
+	if (g5 && session_dir_move_workspace(&k->dirs, id, e) < 0)
+		return -1;
+	if ((c->rq.op == KEEPER_SEED || grows(c->rq.files.verb)) && watch_disk_room(k, e) < 0)
+		return -1;
+	return 0;
+}
+
+void files_begin(struct keeper *k, struct call *c)
+{
+	const struct files_result seeded = {.code = FILES_EXISTS};
+	struct err e = {0};
+	OWN_FD dir = -1;
+
+	if (await_quiet(k, c))
+		return;
+	if (prepare(k, c, &e) < 0) {
+		call_fail(k, c, &e);
+		return;
+	}
+	if (c->rq.op == KEEPER_SEED && session_dir_seeded(&k->dirs, c->held->id)) {
+		done(k, c, &seeded);
+		return;
+	}
+	watch_disk_limits(k, c);
+	if ((!c->disk.bytes && !c->disk.inodes) || !wants_measure(k, c)) {
+		work(k, c);
+		return;
+	}
+	dir = session_dir_open(&k->dirs, c->held->id, ".", O_RDONLY | O_DIRECTORY);
+	if (dir < 0)
+		err_set(&e, ERR_SETUP, errno, "open the session");
+	if (dir < 0 || job_begin(k, c, TREE_MEASURE, dir, -1, &e) < 0)
+		call_fail(k, c, &e);
+}
+
+static void added(struct keeper *k, struct call *c, const struct tree_result *r, struct err *e)
+{
+	static const struct files_result fine = {.code = FILES_OK};
+
+	c->layout = r->layout;
+	if (session_dir_save_layout(&k->dirs, c->held->id, &c->layout, e) < 0 ||
+		(c->rq.has_archive == 3 && seed_skills(k, c, e) < 0)) {
+		call_fail(k, c, e);
+		return;
+	}
+	if (c->rq.has_archive == 3)
+		return;
+	if (session_dir_set_seeded(&k->dirs, c->held->id, e) < 0)
+		call_fail(k, c, e);
+	else
+		done(k, c, &fine);
+}
+
+void files_job_done(struct keeper *k, struct call *c, const struct tree_result *r)
+{
+	static const struct files_result full = {.code = FILES_NO_SPACE};
+	struct err e = {0};
+
+	if (c->job_op == TREE_MEASURE) {
+		if ((c->disk.bytes && r->bytes > c->disk.bytes) ||
+			(c->disk.inodes && r->inodes > c->disk.inodes)) {
+			done(k, c, &full);
+			return;
+		}
+		session_dir_set_check(&k->dirs, c->held->id, false);
+		work(k, c);
+	} else if (c->job_op == TREE_ADD) {
+		added(k, c, r, &e);
+	} else if (c->rq.op == KEEPER_SEED && r->files.code == FILES_OK &&
+		   session_dir_set_seeded(&k->dirs, c->held->id, &e) < 0) {
+		call_fail(k, c, &e);
+	} else {
+		done(k, c, &r->files);
+	}
+}
