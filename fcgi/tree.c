@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "isolate/fdmsg.h"
+#include "fcgi/ws_compact.h"
 #include "fcgi/ws_measure.h"
 #include "fcgi/ws_walk.h"
 #include "images/rmtree.h"
@@ -35,7 +36,8 @@ enum {
 	FD_DIR = 0,    /* places in a job's message */
 	FD_REPLY,
 	FD_DATA,
-	FDS_MAX,
+	FD_LAYERS,
+	FDS_MAX = FD_LAYERS + 2 * WS_LAYERS_MAX,
 	FILE_SLACK_BYTES = 64 << 20, /* index and link targets beside an archive's contents */
 };
 
@@ -85,7 +87,8 @@ static int remove_all(struct err *e)
  * Takes the archive in, and notes what it added to tree/: a tenant's limit is on what comes beside
  * that. Layers of the overlay form are no tenant's, and need no note.
  */
-static int add_archive(const struct tree_job *job, int data, struct tree_result *r)
+static int add_archive(
+	const struct tree_job *job, const int *layers, int data, struct tree_result *r)
 {
 	struct ws_use before = {0}, after = {0};
 	struct ws_layout *lay = &r->layout;
@@ -93,7 +96,7 @@ static int add_archive(const struct tree_job *job, int data, struct tree_result 
 
 	if (!fresh && ws_measure_tree("tree", &before, &r->err) < 0)
 		return -1;
-	if (ws_add_archive(lay, data, job->ephemeral, &job->limits, &r->err) < 0)
+	if (ws_add_archive(lay, layers, data, job->ephemeral, &job->limits, &r->err) < 0)
 		return -1;
 	if (lay->form == WS_OVERLAY) {
 		lay->base_bytes = job->ephemeral ? 0 : job->layout.base_bytes;
@@ -119,15 +122,43 @@ static int add_archive(const struct tree_job *job, int data, struct tree_result 
 static int measure(const struct tree_job *job, struct tree_result *r)
 {
 	struct ws_use use = {.stop_bytes = job->stop_bytes, .stop_inodes = job->stop_inodes};
-	int ret = ws_measure_growth(&job->layout, &use, &r->err);
+	struct ws_use root = {0};
+	int ret = ws_measure_growth(&job->layout, &use, &root, &r->err);
 
 	r->bytes = use.bytes;
 	r->inodes = use.inodes;
+	r->root_bytes = root.bytes;
+	r->root_inodes = root.inodes;
+	r->ws_bytes = use.bytes - root.bytes - job->layout.shared.bytes - job->layout.root.bytes;
+	r->ws_inodes =
+		use.inodes - root.inodes - job->layout.shared.inodes - job->layout.root.inodes;
 	return ret;
 }
 
-static int job_work(const struct tree_job *job, int data, struct tree_result *r)
+/* What came back is the archive's, none of it the tenant's. */
+static int discard(const int *layers, struct tree_result *r)
 {
+	struct ws_use use = {0};
+
+	if (ws_discard(&r->layout, layers, &r->err) < 0 ||
+		ws_measure_tree("tree", &use, &r->err) < 0)
+		return -1;
+	r->layout.base_bytes = use.bytes;
+	r->layout.base_inodes = use.inodes;
+	return 0;
+}
+
+static int export(const struct tree_job *job, const int *layers, int data, struct err *e)
+{
+	const struct ws_export x = {job->format, job->uid, job->gid, job->path};
+
+	return ws_export(&job->layout, layers, &x, data, e);
+}
+
+static int job_work(
+	const struct tree_job *job, const int *layers, int data, struct tree_result *r)
+{
+	const int *mark = layers + job->layout.shared.n;
 	struct err *e = &r->err;
 
 	r->layout = job->layout;
@@ -135,22 +166,33 @@ static int job_work(const struct tree_job *job, int data, struct tree_result *r)
 	case TREE_CREATE:
 		return ws_create(&r->layout, e);
 	case TREE_ADD:
-		return add_archive(job, data, r);
+		return add_archive(job, layers, data, r);
 	case TREE_PATCH:
-		return ws_patch(&r->layout, data, &job->limits, &r->patch_bytes, e);
+		return ws_patch(&r->layout, layers, data, &job->limits, &r->patch_bytes, e);
 	case TREE_MEASURE:
 		return measure(job, r);
 	case TREE_DELETE:
 		return remove_all(e);
+	case TREE_SINCE:
+		return ws_patch_since(&r->layout, layers, &job->mark, mark, data, &job->limits,
+			&r->patch_bytes, e);
+	case TREE_DISCARD:
+		return discard(layers, r);
+	case TREE_EXPORT:
+		return export(job, layers, data, e);
+	case TREE_JOIN:
+		return ws_join(&job->mark, job->target, e);
 	default:
 		return err_set(e, ERR_BUG, 0, "tree job %u is unknown", job->op);
 	}
 }
 
-static int job_enter(
-	const struct tree_job *job, const struct filter *filter, int dir, int data, struct err *e)
+/* fds: as they came, data -1 when there is none. */
+static int job_enter(const struct tree_job *job, const struct filter *filter,
+	const int fds[FDS_MAX], struct err *e)
 {
-	const int keep[] = {REPLY_FD, data};
+	int keep[FDS_MAX] = {REPLY_FD, fds[FD_DATA]};
+	unsigned nkeep = fds[FD_DATA] < 0 ? 1 : 2;
 	struct jail_limits lim = {
 		.address_space_bytes = job->memory_max_bytes,
 		.time_max_s = (unsigned)job->time_max_s,
@@ -168,7 +210,9 @@ static int job_enter(
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG instead, which has a message */
 	signal(SIGPIPE, SIG_IGN);
-	if (jail_enter(dir, keep, data < 0 ? 1 : 2, &lim, e) < 0)
+	for (unsigned i = 0; i < job->nlayers; i++)
+		keep[nkeep++] = fds[FD_LAYERS + i];
+	if (jail_enter(fds[FD_DIR], keep, nkeep, &lim, e) < 0)
 		return -1;
 	/* Last: every change of credentials clears it. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != server)
@@ -183,8 +227,8 @@ static _Noreturn void job_run(
 
 	if (dup3(fds[FD_REPLY], REPLY_FD, O_CLOEXEC) < 0)
 		_exit(1);
-	if (job_enter(job, filter, fds[FD_DIR], fds[FD_DATA], &r.err) == 0 &&
-		job_work(job, fds[FD_DATA], &r) == 0)
+	if (job_enter(job, filter, fds, &r.err) == 0 &&
+		job_work(job, fds + FD_LAYERS, fds[FD_DATA], &r) == 0)
 		r.err.kind = ERR_NONE;
 	else if (r.err.kind == ERR_NONE)
 		r.err.kind = ERR_BUG;
@@ -204,7 +248,39 @@ static void refuse(int reply, int errnum)
 static bool job_valid(const struct tree_job *job)
 {
 	return job->op > 0 && job->op < TREE_OP_MAX && job->ephemeral <= 1 &&
-	       job->time_max_s <= 1000000 && ws_layout_valid(&job->layout);
+	       job->time_max_s <= 1000000 && ws_layout_valid(&job->layout) &&
+	       job->mark.n <= WS_LAYERS_MAX && job->has_data <= 1 &&
+	       memchr(job->path, '\0', sizeof job->path);
+}
+
+/* The descriptors that a job of its kind needs, no more and no fewer. */
+static bool job_layers_valid(const struct tree_job *job)
+{
+	unsigned shared = job->layout.shared.n;
+
+	switch (job->op) {
+	case TREE_ADD:
+	case TREE_PATCH:
+	case TREE_DISCARD:
+	case TREE_EXPORT:
+		return job->nlayers == shared;
+	case TREE_SINCE:
+		return job->nlayers == shared + job->mark.n;
+	default:
+		return job->nlayers == 0;
+	}
+}
+
+/* Puts what came into the places that a job looks at. Whether the number is right. */
+static bool sort_fds(const struct tree_job *job, const int *got, unsigned n, int fds[FDS_MAX])
+{
+	if (!job_valid(job) || !job_layers_valid(job) || n != 2 + job->has_data + job->nlayers)
+		return false;
+	fds[FD_DIR] = got[0];
+	fds[FD_REPLY] = got[1];
+	fds[FD_DATA] = job->has_data ? got[2] : -1;
+	memcpy(fds + FD_LAYERS, got + 2 + job->has_data, job->nlayers * sizeof *fds);
+	return true;
 }
 
 static _Noreturn void server_run(void)
@@ -212,7 +288,7 @@ static _Noreturn void server_run(void)
 	struct filter filter = {0};
 	struct err e = {0};
 	struct tree_job job;
-	int fds[FDS_MAX];
+	int got[FDS_MAX], fds[FDS_MAX];
 	unsigned n;
 
 	/* A pax header's names are UTF-8: in the C locale libarchive could not turn them back. */
@@ -220,15 +296,14 @@ static _Noreturn void server_run(void)
 	if (git_libgit2_init() < 0 || filter_build(FILTER_JAIL, &filter, &e) < 0)
 		_exit(1);
 	for (;;) {
-		int r = fdmsg_receive(SERVER_FD, &job, sizeof job, fds, FDS_MAX, &n, 0);
+		int r = fdmsg_receive(SERVER_FD, &job, sizeof job, got, FDS_MAX, &n, 0);
 		pid_t pid;
 
 		if (r == 0 || (r < 0 && errno != EINTR && errno != EBADMSG))
 			_exit(0);
 		if (r < 0)
 			continue;
-		fds[FD_DATA] = n > FD_DATA ? fds[FD_DATA] : -1;
-		if (n > FD_REPLY && job_valid(&job)) {
+		if (sort_fds(&job, got, n, fds)) {
 			pid = fork();
 			if (pid == 0)
 				job_run(&job, &filter, fds);
@@ -236,7 +311,7 @@ static _Noreturn void server_run(void)
 				refuse(fds[FD_REPLY], errno);
 		}
 		for (unsigned i = 0; i < n; i++)
-			close(fds[i]);
+			close(got[i]);
 	}
 }
 
@@ -305,18 +380,33 @@ void tree_server_stop(struct tree_server *t)
 int tree_start(
 	struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd, struct err *e)
 {
+	return tree_start_layers(t, job, dir_fd, data_fd, NULL, 0, e);
+}
+
+int tree_start_layers(struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd,
+	const int *layers, unsigned n, struct err *e)
+{
+	OWN_MEM struct tree_job *j = malloc(sizeof *j);
 	int pair[2], fds[FDS_MAX];
+	unsigned nfds = 2;
 	int ret;
 
-	if (!job_valid(job))
+	if (!j)
+		return err_set(e, ERR_SETUP, ENOMEM, "start a tree helper");
+	*j = *job;
+	j->has_data = data_fd >= 0;
+	j->nlayers = n;
+	if (!job_valid(j) || !job_layers_valid(j))
 		return err_set(e, ERR_BUG, 0, "a tree job is out of range");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(e, ERR_SETUP, errno, "start a tree helper");
-	fds[FD_DIR] = dir_fd;
-	fds[FD_REPLY] = pair[1];
-	fds[FD_DATA] = data_fd;
-	ret = fdmsg_send(
-		t->sock, job, sizeof *job, fds, data_fd < 0 ? 2 : 3, MSG_DONTWAIT | MSG_NOSIGNAL);
+	fds[0] = dir_fd;
+	fds[1] = pair[1];
+	if (data_fd >= 0)
+		fds[nfds++] = data_fd;
+	for (unsigned i = 0; i < n; i++)
+		fds[nfds++] = layers[i];
+	ret = fdmsg_send(t->sock, j, sizeof *j, fds, nfds, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (ret < 0) {
 		err_set(e, errno == EAGAIN ? ERR_BUSY : ERR_SETUP, errno, "start a tree helper");
 		close(pair[0]);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "fcgi/workspace.h"
+#include "fcgi/ws_export.h"
 #include "isolate/err.h"
 
 enum tree_op {
@@ -18,8 +19,14 @@ enum tree_op {
 	TREE_PATCH,      /* ws_patch: fds = output */
 	TREE_MEASURE,    /* ws_measure_growth; the directory is the session's own */
 	TREE_DELETE,     /* removes everything below the directory, whatever its modes */
+	TREE_SINCE,      /* ws_patch_since: fds = output */
+	TREE_DISCARD,    /* ws_discard */
+	TREE_EXPORT,     /* ws_export: fds = output */
+	TREE_JOIN,       /* ws_join: mark into target; the directory is STATE/layers */
 	TREE_OP_MAX,
 };
+
+enum { TREE_PATH_MAX = 4095 };
 
 struct tree_job {
 	uint32_t op; /* enum tree_op */
@@ -28,6 +35,11 @@ struct tree_job {
 	struct ws_limits limits;
 	uint64_t memory_max_bytes, time_max_s;
 	uint64_t stop_bytes, stop_inodes; /* MEASURE: over the limit is enough to know; 0 = none */
+	struct ws_layers mark;             /* SINCE, JOIN */
+	unsigned char target[WS_LAYER_ID]; /* JOIN */
+	uint32_t format, uid, gid;         /* EXPORT */
+	char path[TREE_PATH_MAX + 1];      /* EXPORT */
+	uint32_t has_data, nlayers; /* tree_start()'s own: which descriptors came */
 };
 
 /* A layout's form when the helper could not say what it is: the one of before still holds. */
@@ -37,7 +49,9 @@ struct tree_result {
 	struct err err;          /* kind ERR_NONE on success */
 	struct ws_layout layout; /* on error too, unless it is TREE_LAYOUT_UNKNOWN (not valid) */
 	uint64_t patch_bytes;
-	uint64_t bytes, inodes; /* MEASURE */
+	uint64_t bytes, inodes;           /* MEASURE: all together */
+	uint64_t ws_bytes, ws_inodes;     /* of these, in the workspace's own directories */
+	uint64_t root_bytes, root_inodes; /* and in the root's upper layer */
 };
 
 struct tree_server; /* the keeper's end */
@@ -53,6 +67,14 @@ void tree_server_stop(struct tree_server *t);
  */
 int tree_start(
 	struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd, struct err *e);
+
+/*
+ * The same for a job on shared layers: descriptors, borrowed, of those of job->layout.shared and then
+ * (SINCE) of those of job->mark. The helper can do with them whatever they allow, also after it was
+ * taken over: they are to be read-only mounts (layers_open()).
+ */
+int tree_start_layers(struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd,
+	const int *layers, unsigned n, struct err *e);
 
 /*
  * Keeper: reads the result from such a descriptor and range-checks it. 0: out is filled, and

@@ -43,14 +43,14 @@ static int note_leftover(void *arg, const struct ws_seen *v, struct err *e)
 	return ws_index_add(&l->out, &en, e);
 }
 
-static int list_leftovers(const struct ws_layout *lay, struct err *e)
+static int list_leftovers(const struct ws_layout *lay, const int *shared, struct err *e)
 {
 	struct leftovers l = {0};
 	struct ws_stack stack;
 	struct timespec now;
 	int ret;
 
-	if (ws_stack_open(&stack, lay, false, e) < 0)
+	if (ws_stack_open(&stack, lay, shared, false, e) < 0)
 		return -1;
 	l.stack = &stack;
 	ret = ws_index_begin(&l.out, e);
@@ -76,7 +76,7 @@ static int make_dir(const char *kind, uint32_t k, struct err *e)
 	return mkdir(name, 0755) < 0 ? err_set(e, ERR_SETUP, errno, "make \"%s\"", name) : 0;
 }
 
-int ws_overlay_take(struct ws_layout *lay, struct err *e)
+int ws_overlay_take(struct ws_layout *lay, const int *shared, struct err *e)
 {
 	struct ws_layout next = *lay, old = *lay;
 	char name[WS_NAME_MAX];
@@ -84,6 +84,8 @@ int ws_overlay_take(struct ws_layout *lay, struct err *e)
 
 	/* Two more: the new layer, and the upper of the call before, which becomes a lower. */
 	full = stacked && lay->nlowers + 2 > NELEM(lay->lower);
+	if (full && lay->shared.n) /* the keeper shares our own layers before there are so many */
+		return err_set(e, ERR_BUG, 0, "the workspace has too many layers");
 	if (full && ws_compact(&next, e) < 0)
 		return -1;
 	if (stacked && !full) {
@@ -102,7 +104,7 @@ int ws_overlay_take(struct ws_layout *lay, struct err *e)
 		return -1;
 	if (rename("new", name) < 0)
 		return err_set(e, ERR_SETUP, errno, "put the archive in place");
-	if (list_leftovers(&next, e) < 0) {
+	if (list_leftovers(&next, shared, e) < 0) {
 		(void)rmtree_at(AT_FDCWD, name, NULL);
 		return -1;
 	}

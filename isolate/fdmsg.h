@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum { FDMSG_FDS_MAX = 4 };
+enum { FDMSG_FDS_MAX = 160 };
 
 /* Sends n bytes and nfds descriptors (borrowed). 0, or -1 with errno. */
 int fdmsg_send(int sock, const void *p, size_t n, const int *fds, unsigned nfds, int flags);
