@@ -135,7 +135,8 @@ static void answer_json(struct app *a, const struct route *r, struct dialect_cal
 			c->rq->request_id);
 	else if (fault)
 		dialect_detail(c, 403, fault);
-	else if (c->body->form != BODY_OBJECT)
+	else if (c->body->form != BODY_OBJECT &&
+		 !(c->body->form == BODY_EMPTY && (r->flags & ROUTE_EMPTY)))
 		answer_form(c);
 	else
 		r->handle(c);
@@ -162,7 +163,8 @@ static const struct route *find_route(
 		const struct route *table;
 		size_t n;
 	} dialects[] = {{daiv_routes, daiv_nroutes}, {native_routes, native_nroutes},
-		{native_image_routes, native_nimage_routes}};
+		{native_image_routes, native_nimage_routes},
+		{native_workspace_routes, native_nworkspace_routes}};
 
 	*allow = NULL;
 	for (size_t i = 0; i < NELEM(dialects); i++) {
@@ -193,6 +195,7 @@ static void answer(struct app *a, struct dialect_call *c)
 		return;
 	}
 	r = find_route(a, &url, c, &allow);
+	c->star = url.star;
 	if (!r)
 		answer_none(
 			c, allow ? 405 : 404, allow ? "Method Not Allowed" : "Not Found", allow);
@@ -219,7 +222,7 @@ int app_handle(struct app *a, struct http_request *rq, struct http_response *rs)
 {
 	int64_t start = clock_ms();
 	struct body body = {.archive_fd = -1};
-	struct dialect_call c = {a->conf, a->ops, a->backend, rq, rs, NULL, &body};
+	struct dialect_call c = {a->conf, a->ops, a->backend, rq, rs, NULL, NULL, &body};
 
 	rs->body.max = BODY_MAX;
 	answer(a, &c);

@@ -49,6 +49,12 @@ struct http_response;
  */
 typedef void http_line_fn(struct http_response *rs, const char *line, struct buf *out);
 
+/*
+ * What comes behind the body, as it is: up to n bytes to `to`. > 0 bytes, 0 at its end, -1 with e: it
+ * cannot be completed, and the client must see that. NULL for `to`: nobody wants more; called once, last.
+ */
+typedef long http_more_fn(void *arg, void *to, size_t n, struct err *e);
+
 struct http_response {
 	int status;               /* 0 until set */
 	const char *content_type; /* static string; NULL when there is no body */
@@ -59,6 +65,10 @@ struct http_response {
 	int stream;               /* owned then, closed by the worker */
 	const void *line_arg;
 	bool line_ended; /* of line() alone */
+	http_more_fn *more; /* not NULL: raw bytes behind the body; more_arg is its own */
+	void *more_arg;
+	int64_t more_bytes;          /* how many; -1: not known */
+	const char *disposition;     /* static string or NULL: Content-Disposition */
 	struct buf body; /* owned; set .max before use; freed by the caller of app_handle */
 };
 

@@ -40,6 +40,7 @@ static void finish(struct keeper *k, struct call *c)
 	close_fds(c);
 	own_close(&c->pull_out);
 	session_record_clear(&c->record);
+	workspace_clear(c);
 	lock_release(k, c);
 }
 
@@ -60,6 +61,17 @@ void call_stopped(struct keeper *k, struct call *c)
 	call_next(k, c);
 }
 
+void call_answer(struct keeper *k, struct call *c, struct keeper_reply *rp, int fd)
+{
+	if (c->gone) {
+		finish(k, c);
+		return;
+	}
+	workspace_clear(c);
+	answer(c, rp, &fd, fd >= 0);
+	lock_release(k, c);
+}
+
 /* A session that was begun and has no name yet must not stay: nothing counts it. */
 static void drop_new(struct keeper *k, struct call *c)
 {
@@ -71,6 +83,7 @@ static void drop_new(struct keeper *k, struct call *c)
 void call_fail(struct keeper *k, struct call *c, const struct err *e)
 {
 	drop_new(k, c);
+	workspace_clear(c);
 	c->failure = *e;
 	if (!stop_sandbox(k, c))
 		call_stopped(k, c);
@@ -103,7 +116,10 @@ static void hang_up(struct keeper *k, struct call *c)
 
 static void job_limits(const struct conf *conf, struct tree_job *j)
 {
-	j->time_max_s = (uint64_t)conf->archive_time_max_s;
+	j->time_max_s = (uint64_t)(j->op == TREE_EXPORT ? conf->export_time_max_s
+							: conf->archive_time_max_s);
+	j->uid = (uint32_t)conf->run_uid;
+	j->gid = (uint32_t)conf->run_gid;
 	j->memory_max_bytes = (uint64_t)conf->archive_memory_max_bytes;
 	j->limits = (struct ws_limits){
 		.archive_max_bytes = conf->archive_max_bytes,
@@ -115,8 +131,6 @@ static void job_limits(const struct conf *conf, struct tree_job *j)
 		.patch_max_bytes = conf->patch_max_bytes,
 	};
 }
-
-static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data);
 
 static void created(struct keeper *k, struct call *c, const struct tree_result *r)
 {
@@ -160,12 +174,34 @@ static void begin(struct keeper *k, struct call *c)
 	job_start(k, c, TREE_MEASURE, dir, -1);
 }
 
+/*
+ * The layout that a helper leaves. It may have emptied the workspace, but which layers are shared is
+ * none of its business.
+ */
+static int take_layout(
+	struct keeper *k, struct call *c, const struct ws_layout *from, struct err *e)
+{
+	struct ws_layers before = c->layout.shared;
+	struct ws_layout next = *from;
+
+	if (next.shared.n != 0 && next.shared.n != before.n)
+		return err_set(e, ERR_BUG, 0, "a tree helper's layout has other layers");
+	memcpy(next.shared.id, before.id, sizeof before.id);
+	next.root = c->layout.root;
+	next.root_top = c->layout.root_top;
+	if (session_dir_save_layout(&k->dirs, c->held->id, &next, e) < 0)
+		return -1;
+	c->layout = next;
+	if (next.shared.n == 0)
+		layers_drop(k, &before);
+	return 0;
+}
+
 static void added(struct keeper *k, struct call *c, const struct tree_result *r)
 {
 	struct err e;
 
-	c->layout = r->layout;
-	if (session_dir_save_layout(&k->dirs, c->held->id, &c->layout, &e) < 0)
+	if (take_layout(k, c, &r->layout, &e) < 0)
 		call_fail(k, c, &e);
 	else
 		begin(k, c);
@@ -200,20 +236,22 @@ static void job_done(struct keeper *k, struct source *s)
 		if (c->job_op == TREE_ADD && c->held && ws_layout_valid(&r.layout)) {
 			struct err worse;
 
-			if (session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &worse) < 0)
+			if (take_layout(k, c, &r.layout, &worse) < 0)
 				log_err(LOG_ERROR, &worse, "session %s", c->held->id);
 		}
 		call_fail(k, c, &e);
 		return;
 	}
 	if (c->gone) {
-		if (c->job_op == TREE_ADD)
-			session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &e);
+		if (c->job_op == TREE_ADD && take_layout(k, c, &r.layout, &e) < 0)
+			log_err(LOG_ERROR, &e, "session %s", c->held->id);
 		drop_new(k, c);
 		finish(k, c);
 		return;
 	}
-	if (c->rq.op == KEEPER_CREATE)
+	if (c->work)
+		workspace_job_done(k, c, &r);
+	else if (c->rq.op == KEEPER_CREATE)
 		created(k, c, &r);
 	else if (c->job_op == TREE_MEASURE)
 		measured(k, c, &r);
@@ -221,6 +259,24 @@ static void job_done(struct keeper *k, struct source *s)
 		added(k, c, &r);
 	else
 		patched(c, &r);
+}
+
+/* With the layers that the job needs; its helper alone has them then. */
+static int start_layers(
+	struct keeper *k, const struct tree_job *j, int dir, int data, struct err *e)
+{
+	int fds[2 * WS_LAYERS_MAX], ret = -1;
+	unsigned n = j->layout.shared.n, marks = j->op == TREE_SINCE ? j->mark.n : 0;
+
+	if (layers_open(k, &j->layout.shared, fds, e) < 0)
+		return -1;
+	if (marks == 0 || layers_open(k, &j->mark, fds + n, e) == 0)
+		ret = tree_start_layers(k->tree, j, dir, data, fds, n + marks, e);
+	else
+		marks = 0;
+	for (unsigned i = 0; i < n + marks; i++)
+		own_close(&fds[i]);
+	return ret;
 }
 
 int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e)
@@ -236,10 +292,15 @@ int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int dat
 	/* double: whether a session may still be opened is decided beyond its limit */
 	j->stop_bytes = 2 * c->disk.limit;
 	j->stop_inodes = 2 * c->disk.inode_limit;
-	return tree_start(k->tree, j, dir, data, e);
+	if (c->work)
+		workspace_job(c, j);
+	return op == TREE_ADD || op == TREE_PATCH || op == TREE_DISCARD || op == TREE_EXPORT ||
+			       op == TREE_SINCE
+		       ? start_layers(k, j, dir, data, e)
+		       : tree_start(k->tree, j, dir, data, e);
 }
 
-static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
+void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
 {
 	struct err e = {0};
 	int fd;
@@ -353,6 +414,8 @@ static void do_open(struct keeper *k, struct call *c)
 		call_fail(k, c, &e);
 		return;
 	}
+	if (workspace_make_room(k, c))
+		return; /* comes back */
 	ws = session_dir_open(&k->dirs, c->held->id, "ws", O_RDONLY | O_DIRECTORY);
 	if (ws < 0) {
 		err_set(&e, ERR_SETUP, errno, "open the workspace");
@@ -432,7 +495,7 @@ static void do_destroy(struct keeper *k, struct call *c)
 	struct keeper_reply rp = {.op = KEEPER_DESTROY};
 	bool there = session_dir_exists(&k->dirs, c->held->id);
 
-	if (session_dir_discard(&k->dirs, c->held->id, &rp.err) == 0 && there && k->nsessions > 0)
+	if (layers_discard_session(k, c->held->id, &rp.err) == 0 && there && k->nsessions > 0)
 		k->nsessions--;
 	answer(c, &rp, NULL, 0);
 	lock_release(k, c);
@@ -469,9 +532,18 @@ static void call_next(struct keeper *k, struct call *c)
 	case KEEPER_IMAGE:
 		do_image(k, c);
 		return;
+	case KEEPER_WORKSPACE:
+		workspace_start(k, c);
+		return;
 	case KEEPER_OP_MAX:
 		break;
 	}
+}
+
+void call_again(struct keeper *k, struct call *c)
+{
+	workspace_clear(c);
+	call_next(k, c);
 }
 
 void call_locked(struct keeper *k, struct call *c)
@@ -483,13 +555,17 @@ static bool request_ok(const struct keeper *k, struct call *c, unsigned nfds)
 {
 	const struct keeper_request *rq = &c->rq;
 	bool names_session = rq->op == KEEPER_EXISTS || rq->op == KEEPER_OPEN ||
-			     rq->op == KEEPER_DESTROY;
+			     rq->op == KEEPER_DESTROY || rq->op == KEEPER_WORKSPACE;
 	unsigned want = (rq->op == KEEPER_CREATE && rq->env_bytes > 0) ||
 			(rq->op == KEEPER_OPEN && rq->has_archive) || rq->op == KEEPER_PATCH;
 
+	if (rq->op == KEEPER_WORKSPACE)
+		want = workspace_request_fds(rq);
 	if (rq->magic != KEEPER_MAGIC || rq->op == 0 || rq->op >= KEEPER_OP_MAX || nfds != want)
 		return false;
 	if (names_session && !session_id_valid(rq->id))
+		return false;
+	if (rq->op == KEEPER_WORKSPACE && !workspace_request_ok(k, rq))
 		return false;
 	if (rq->op == KEEPER_IMAGE &&
 		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
@@ -524,8 +600,13 @@ static void call_message(struct keeper *k, struct source *s)
 		hang_up(k, c);
 		return;
 	}
-	if ((c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY) && !c->held) {
-		int held = lock_take(k, c, c->rq.id, &e);
+	if ((c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY ||
+		    c->rq.op == KEEPER_WORKSPACE) &&
+		!c->held) {
+		int held = c->rq.op == KEEPER_WORKSPACE &&
+					   workspace_quiet(k, c->rq.id, c->rq.stop, &e) < 0
+				   ? -1
+				   : lock_take(k, c, c->rq.id, &e);
 
 		if (held < 0)
 			call_fail(k, c, &e);

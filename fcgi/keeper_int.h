@@ -1,7 +1,9 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_lock.c (who holds a session), keeper_start.c (session to sandbox),
  * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
- * keeper_pull.c and keeper_image.c (images), keeper_system.c (facts), keeper_watch.c (the watchdog). */
+ * keeper_pull.c and keeper_image.c (images), keeper_system.c (facts), keeper_watch.c (the watchdog),
+ * keeper_layers.c (layers that sessions share), keeper_workspace.c and keeper_fork.c (verbs of a
+ * session's workspace). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -30,6 +32,7 @@ struct source {
 	int fd;
 	void (*ready)(struct keeper *k, struct source *s);
 	struct call *call;
+	void *data; /* of ready() alone */
 };
 
 enum call_state {
@@ -77,7 +80,8 @@ struct call {
 	uint32_t job_op;    /* enum tree_op of the job in progress */
 	uint64_t watch_id;  /* of the sandbox at the watchdog; 0 = none */
 	struct disk_watch disk;
-	int pull_out; /* what the puller says */
+	struct ws_work *work; /* of KEEPER_WORKSPACE, NULL: none */
+	int pull_out;         /* what the puller says */
 	int pull_pid;
 };
 
@@ -117,8 +121,11 @@ struct facts {
 	uint64_t tried_ms;  /* when the last run began; 0 = never */
 };
 
+struct layer_table;
+
 struct keeper {
 	const struct conf *conf;
+	struct layer_table *layers;
 	struct session_dirs dirs;
 	struct store *store;
 	struct tree_server *tree;
@@ -209,7 +216,44 @@ void watch_disk_limits(const struct keeper *k, struct call *c);
 uint64_t watch_memory_limit(const struct keeper *k, const struct call *c); /* bytes, 0 = none */
 double watch_cpus(const struct keeper *k, const struct call *c);           /* 0 = no limit */
 
+/*
+ * keeper_layers.c: who stands on which shared layer. The sessions' layouts are the truth; the table is
+ * counted from them at the start. A layer goes when nothing stands on it.
+ */
+int layers_start(struct keeper *k, struct err *e); /* counts; removes what a crash left */
+int layers_hold(struct keeper *k, const struct ws_layers *l, struct err *e);
+void layers_drop(struct keeper *k, const struct ws_layers *l);
+/* A new empty layer, its name in id: nobody's until it is held, and gone at the next start. */
+int layers_make(struct keeper *k, unsigned char *id, struct err *e);
+/* Descriptors of read-only mounts of them, for a tree helper; all or none. */
+int layers_open(struct keeper *k, const struct ws_layers *l, int *fds, struct err *e);
+/* Moves the session into the trash, and what it alone stood on. 0 also when it is absent. */
+int layers_discard_session(struct keeper *k, const char *id, struct err *e);
+
+/* keeper_workspace.c */
+/*
+ * Whether nothing uses the session's files but this call, which holds its lock or will. stop: what uses
+ * them is told to end, and the call waits for the lock. ERR_BUSY with EWOULDBLOCK says who does. What
+ * lives in a session beyond its requests belongs in here.
+ */
+int workspace_quiet(struct keeper *k, const char *id, bool stop, struct err *e);
+bool workspace_request_ok(const struct keeper *k, const struct keeper_request *rq);
+unsigned workspace_request_fds(const struct keeper_request *rq); /* that must come with it */
+void workspace_start(struct keeper *k, struct call *c);          /* it has the lock */
+/* For one more archive: true when that takes time; the message is served anew then. */
+bool workspace_make_room(struct keeper *k, struct call *c);
+void workspace_job(const struct call *c, struct tree_job *j); /* fills in what is its own */
+void workspace_job_done(struct keeper *k, struct call *c, const struct tree_result *r);
+void workspace_clear(struct call *c);
+
+/* keeper_watch.c */
+void watch_end_commands(struct call *c); /* as "killed" */
+
 /* keeper_call.c */
+void call_answer(struct keeper *k, struct call *c, struct keeper_reply *rp, int fd); /* fd: -1 none */
+void call_again(struct keeper *k, struct call *c); /* serves the message from its beginning */
+/* Starts a tree helper for c, whose end is told; or fails the call. */
+void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data);
 int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e);
 
 /* keeper_pull.c */

@@ -24,6 +24,7 @@ enum keeper_op {
 	KEEPER_DESTROY, /* id */
 	KEEPER_SYSTEM,  /* Answer: fd the facts of doctor, sealed; none when there are none */
 	KEEPER_IMAGE, /* verb, image. Answer: code; fd what the program `image` wrote, or writes */
+	KEEPER_WORKSPACE, /* id, verb, name, count, format, stop; fds: output, path. Answer: fd text */
 	KEEPER_OP_MAX,
 };
 
@@ -36,6 +37,9 @@ struct keeper_request {
 	uint32_t verb; /* of KEEPER_IMAGE: enum image_verb */
 	int64_t memory_bytes;
 	double cpus;
+	/* of KEEPER_WORKSPACE, whose verb is an enum workspace_verb */
+	char name[WORKSPACE_MARK_MAX + 1];
+	uint32_t count, format, stop, path_bytes;
 };
 
 struct keeper_reply {

@@ -9,7 +9,9 @@
 #include <sys/wait.h>
 
 #include "fcgi/env_merge.h"
+#include "fcgi/keeper_freeze.h"
 #include "fcgi/keeper_int.h"
+#include "fcgi/ws_compact.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
@@ -56,7 +58,7 @@ int make_environment(struct keeper *k, const struct image *im, const struct call
 
 /* All strings of one launch, freed together. */
 struct strings {
-	char *p[2 * WS_LAYERS_MAX + 16];
+	char *p[4 * WS_LAYERS_MAX + 16];
 	size_t n;
 };
 
@@ -85,6 +87,48 @@ static const char *ws_path(
 	return path_of(s, k, id, rest);
 }
 
+static const char *layer_path(struct strings *s, const struct keeper *k, const unsigned char *id)
+{
+	char name[WS_LAYER_NAME], *p = NULL;
+
+	if (s->n >= NELEM(s->p) ||
+		asprintf(&p, "%s/layers/%s/fs", k->dirs.path, ws_layer_name(id, name)) < 0)
+		return NULL;
+	return s->p[s->n++] = p;
+}
+
+/* Appends the paths of shared layers to the n of lowers. Returns how many there are then, 0 without memory. */
+static unsigned add_layers(struct strings *s, const struct keeper *k, const struct ws_layers *l,
+	const char **lowers, unsigned n)
+{
+	for (uint32_t i = 0; i < l->n; i++)
+		if (!(lowers[n++] = layer_path(s, k, l->id[i])))
+			return 0;
+	return n;
+}
+
+/* The image's layers below what the session shares of its root. *lowers is the caller's. */
+static int plan_root(const struct keeper *k, const struct call *c, struct strings *s,
+	const char ***lowers, struct launch_mount *m, struct err *e)
+{
+	const struct session_record *r = &c->record;
+	char name[OWN_NAME_MAX];
+	unsigned n = 0;
+
+	*lowers = calloc(r->nlowers + c->layout.root.n + 1, sizeof **lowers);
+	if (!*lowers)
+		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
+	if (c->layout.root.n && !(n = add_layers(s, k, &c->layout.root, *lowers, 0)))
+		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
+	memcpy(*lowers + n, r->lowers, r->nlowers * sizeof **lowers);
+	*m = (struct launch_mount){.kind = PLAN_OVERLAY,
+		.lowers = *lowers,
+		.nlowers = n + r->nlowers,
+		.upper = path_of(s, k, c->held->id, root_name("upper", c->layout.root_top, name)),
+		.work = path_of(s, k, c->held->id, root_name("work", c->layout.root_top, name))};
+	return m->upper && m->work ? 0 : err_set(e, ERR_SETUP, ENOMEM, "start the session");
+}
+
 /* The workspace, seen as /repo. */
 static int plan_workspace(const struct keeper *k, const struct call *c, struct strings *s,
 	const char **lowers, struct launch_mount *m, struct err *e)
@@ -106,6 +150,10 @@ static int plan_workspace(const struct keeper *k, const struct call *c, struct s
 			return err_set(e, ERR_SETUP, ENOMEM, "workspace");
 	m->lowers = lowers;
 	m->nlowers = w->nlowers;
+	if (c->layout.shared.n)
+		m->nlowers = add_layers(s, k, &c->layout.shared, lowers, w->nlowers);
+	if (m->nlowers == 0)
+		return err_set(e, ERR_SETUP, ENOMEM, "workspace");
 	m->upper = ws_path(s, k, id, w->upper);
 	m->work = ws_path(s, k, id, w->work);
 	return m->upper && m->work ? 0 : err_set(e, ERR_SETUP, ENOMEM, "workspace");
@@ -148,7 +196,8 @@ static int plan_network(const struct keeper *k, const struct call *c, struct net
 
 static int launch(struct keeper *k, struct call *c, int client, struct strings *s, struct err *e)
 {
-	const char *lowers[2 * WS_LAYERS_MAX], *id = c->held->id;
+	const char *lowers[3 * WS_LAYERS_MAX];
+	OWN_MEM const char **root_lowers = NULL;
 	OWN_MEM struct launch_mount *m = NULL;
 	struct launch w = launch_base(k->conf, c, watch_cpus(k, c), client);
 	OWN_MEM struct netblock *blocked = NULL;
@@ -160,11 +209,8 @@ static int launch(struct keeper *k, struct call *c, int client, struct strings *
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
 	w.staging = staging;
-	w.root = (struct launch_mount){.kind = PLAN_OVERLAY,
-		.lowers = (const char *const *)c->record.lowers,
-		.nlowers = c->record.nlowers,
-		.upper = path_of(s, k, id, "root/upper"),
-		.work = path_of(s, k, id, "root/work")};
+	if (plan_root(k, c, s, &root_lowers, &w.root, e) < 0)
+		return -1;
 	for (size_t i = 0; i < c->record.nbinds; i++)
 		m[i] = (struct launch_mount){.kind = PLAN_BIND,
 			.flags = PLAN_RECURSIVE,

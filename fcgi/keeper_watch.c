@@ -57,6 +57,14 @@ static void end_sandbox(
 		log_line(LOG_ERROR, "pid 1 does not take an order: %s", strerror(errno));
 }
 
+void watch_end_commands(struct call *c)
+{
+	struct proto_request rq = {.op = PROTO_KILL, .verdict = VERDICT_KILLED};
+
+	if (c->ctl.fd >= 0 && send(c->ctl.fd, &rq, sizeof rq, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		log_line(LOG_ERROR, "pid 1 does not take an order: %s", strerror(errno));
+}
+
 static bool running(const struct call *c)
 {
 	return c->watch_id != 0 && c->held && !c->over;

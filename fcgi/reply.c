@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "isolate/own.h"
@@ -66,8 +67,13 @@ static int add_headers(struct buf *b, const struct request *q, const struct http
 	if (has_body(rs->status)) {
 		if (rs->content_type)
 			add_header(b, "Content-Type", rs->content_type);
-		if (!rs->line)
+		if (rs->more && rs->more_bytes >= 0)
+			buf_addf(b, "Content-Length: %lld\r\n",
+				(long long)rs->body.len + (long long)rs->more_bytes);
+		else if (!rs->line && !rs->more)
 			buf_addf(b, "Content-Length: %zu\r\n", rs->body.len);
+		if (rs->disposition)
+			add_header(b, "Content-Disposition", rs->disposition);
 	}
 	if (rs->allow)
 		add_header(b, "Allow", rs->allow);
@@ -86,6 +92,9 @@ static void make_500(struct http_response *rs)
 	if (rs->line)
 		own_close(&rs->stream);
 	rs->line = NULL;
+	if (rs->more)
+		rs->more(rs->more_arg, NULL, 0, NULL);
+	rs->more = NULL;
 	buf_clear(&rs->body);
 	rs->body = BUF_INIT(64);
 	buf_adds(&rs->body, "Internal Server Error");
@@ -166,6 +175,25 @@ static int put_stream(struct request *q, struct http_response *rs, struct err *e
 	return put_line(q, rs, NULL, e);
 }
 
+/* A stream that breaks off: the connection ends without the record that would end the answer. */
+static int put_more(struct request *q, struct http_response *rs, struct err *e)
+{
+	OWN_MEM char *step = malloc(PIECE / 16);
+	int64_t sent = 0;
+	long n;
+
+	if (!step)
+		return err_set(e, ERR_SETUP, ENOMEM, "write the answer");
+	while ((n = rs->more(rs->more_arg, step, PIECE / 16, e)) > 0) {
+		sent += n;
+		if ((rs->more_bytes >= 0 && sent > rs->more_bytes) || put(q, step, (size_t)n, e) < 0)
+			return -1;
+	}
+	if (n == 0 && rs->more_bytes >= 0 && sent != rs->more_bytes)
+		return err_set(e, ERR_BUG, 0, "an answer of another length than was announced");
+	return n < 0 ? -1 : 0;
+}
+
 int reply_send(struct request *q, struct http_response *rs, struct err *e)
 {
 	OWN_BUF head = BUF_INIT(HEADERS_MAX);
@@ -180,6 +208,8 @@ int reply_send(struct request *q, struct http_response *rs, struct err *e)
 		put(q, rs->body.p, rs->body.len, e) < 0)
 		return -1;
 	if (rs->line && put_stream(q, rs, e) < 0)
+		return -1;
+	if (rs->more && put_more(q, rs, e) < 0)
 		return -1;
 	/* END_REQUEST: before it the server must not take the answer for complete. */
 	FCGX_FClose(q->fcgi.err);

@@ -31,10 +31,10 @@ static size_t prefix_length(const char *prefix, const struct url *url)
 }
 
 static bool path_matches(
-	const struct route *r, const struct url *url, size_t from, const char **param)
+	const struct route *r, struct url *url, size_t from, const char **param)
 {
 	const char *path = r->path, *at;
-	size_t i = from, len;
+	size_t i = from, len, stars = 0;
 
 	*param = NULL;
 	if ((r->flags & ROUTE_SLASH) && !url->slash)
@@ -46,9 +46,11 @@ static bool path_matches(
 			*param = url->segment[i];
 			return true;
 		}
-		if (len == 1 && *at == '*')
+		if (len == 1 && *at == '*') {
 			*param = url->segment[i];
-		else if (strlen(url->segment[i]) != len || memcmp(url->segment[i], at, len))
+			if (stars < URL_STARS_MAX)
+				url->star[stars++] = *param;
+		} else if (strlen(url->segment[i]) != len || memcmp(url->segment[i], at, len))
 			return false;
 	}
 	return i == url->nsegments;

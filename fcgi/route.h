@@ -12,6 +12,7 @@ enum route_flag {
 	ROUTE_OPEN = 1,    /* no API key */
 	ROUTE_JSON = 2,    /* takes a JSON body */
 	ROUTE_ARCHIVE = 4, /* whose member "archive" is wanted */
+	ROUTE_EMPTY = 16, /* with ROUTE_JSON: no body at all is good, too */
 	ROUTE_SLASH = 8, /* the trailing slash is part of the path: without it, another dialect's */
 };
 
@@ -27,7 +28,7 @@ struct route {
 
 /*
  * Finds the route for url and method, with or without prefix ("/api/v1", may be empty). *param
- * is the segment that "*" stands for, or NULL; it lies in url, where the segments that "**" stands
+ * is the segment that the last "*" stands for, or NULL (url->star has them all); it lies in url, where the segments that "**" stands
  * for are put together again. NULL: no such path, and *allow is
  * NULL; or the path has other methods, and *allow names that of its first route, which is all
  * that the original names.

@@ -3,9 +3,10 @@
  *
  *	spec          what it was made with: "key value" lines; `image rm` reads "lower" there
  *	env           its environment, NAME=value, each with its NUL
- *	layout        struct ws_layout as numbers; replaced by rename
+ *	layout        struct ws_layout as text (layout_file.h); replaced by rename
+ *	snapshots/    one such text for each mark
  *	used          its mtime is the last use
- *	root/upper, root/work    the writable layer of the root
+ *	root/upper[-N], root/work[-N]   the writable layer of the root, N its number
  *	ws/           the workspace (workspace.h)
  *	check         there: to be measured before its next sandbox, it may be over its disk limit
  *
@@ -26,7 +27,7 @@
 
 struct session_dirs {
 	char *path;                      /* STATE, absolute */
-	int state, sessions, trash, tmp; /* directory descriptors */
+	int state, sessions, layers, trash, tmp; /* directory descriptors */
 };
 
 /* The parts of a record. Strings and arrays are heap memory of the record. */

@@ -86,3 +86,48 @@ int url_parse(const char *uri, struct url *out, struct err *e)
 	}
 	return 0;
 }
+
+/* Decodes in[0..n) to out. -1 when it is broken or too long. */
+static int decode_value(const char *in, size_t n, char *out, size_t size)
+{
+	size_t o = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		int hi, lo;
+
+		if (o + 1 >= size)
+			return -1;
+		if (in[i] != '%') {
+			out[o++] = in[i] == '+' ? ' ' : in[i];
+			continue;
+		}
+		hi = n - i > 2 ? hex_value(in[i + 1]) : -1;
+		lo = n - i > 2 ? hex_value(in[i + 2]) : -1;
+		if (hi < 0 || lo < 0 || (hi | lo) == 0)
+			return -1;
+		out[o++] = (char)(hi << 4 | lo);
+		i += 2;
+	}
+	out[o] = '\0';
+	return 0;
+}
+
+int url_query(const char *uri, const char *key, char *out, size_t size)
+{
+	size_t keylen = strlen(key);
+	const char *p = uri + url_path_length(uri);
+	int found = 0;
+
+	*out = '\0';
+	for (p += *p == '?'; *p && *p != '#';) {
+		size_t n = strcspn(p, "&#");
+
+		if (n > keylen && !memcmp(p, key, keylen) && p[keylen] == '=') {
+			if (found++ || decode_value(p + keylen + 1, n - keylen - 1, out, size) < 0)
+				return -1;
+		}
+		p += n;
+		p += *p == '&';
+	}
+	return found;
+}

@@ -145,12 +145,14 @@ static void serve(struct app *app, const struct conf *c, int pair, int fd)
 		rc = app_handle(app, &q.http, &rs);
 	}
 	if (rc == 0) {
-		note(pair, rs.line ? NOTE_STREAM : NOTE_REPLY);
+		note(pair, rs.line || rs.more ? NOTE_STREAM : NOTE_REPLY);
 		if (reply_send(&q, &rs, &e) < 0)
 			log_err(LOG_INFO, &e, "request %s", q.id);
 	}
 	if (rs.line)
 		own_close(&rs.stream);
+	if (rs.more)
+		rs.more(rs.more_arg, NULL, 0, NULL);
 	buf_clear(&rs.body);
 	request_close(&q, LINGER_MS);
 }

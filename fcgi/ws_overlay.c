@@ -82,8 +82,11 @@ int ws_overlay_take(struct ws_layout *lay, const int *shared, struct err *e)
 	char name[WS_NAME_MAX];
 	bool stacked = lay->form == WS_OVERLAY, full;
 
-	/* Two more: the new layer, and the upper of the call before, which becomes a lower. */
-	full = stacked && lay->nlowers + 2 > NELEM(lay->lower);
+	/*
+	 * Two more: the new layer, and the upper of the call before, which becomes a lower; and all of them
+	 * have room in struct ws_layers, together with the new upper.
+	 */
+	full = stacked && lay->nlowers + lay->shared.n + 4 > WS_LAYERS_MAX;
 	if (full && lay->shared.n) /* the keeper shares our own layers before there are so many */
 		return err_set(e, ERR_BUG, 0, "the workspace has too many layers");
 	if (full && ws_compact(&next, e) < 0)
@@ -98,6 +101,8 @@ int ws_overlay_take(struct ws_layout *lay, const int *shared, struct err *e)
 	next.lower[0] = (int32_t)next.top;
 	next.nlowers++;
 	next.form = WS_OVERLAY;
+	next.base_kind = next.base_at = 0; /* it is the archive now */
+	next.commit_bytes = next.commit_inodes = 0;
 	ws_stack_name((int32_t)next.top, name);
 	if (rmtree_at(AT_FDCWD, name, e) < 0 || make_dir("upper", next.top, e) < 0 ||
 		make_dir("work", next.top, e) < 0)

@@ -77,6 +77,10 @@ static const struct key keys[] = {
 	INT(session_lock_waiters, 0, 1024, "4", "requests that may wait for one session"),
 	INT(keeper_idle_s, 1, 86400, "60",
 		"an on-demand keeper (mod_fcgid, bin-path) ends after this long without work"),
+	INT(fork_max, 1, 10000, "100", "forks of a session in one request"),
+	INT(snapshots_max, 1, 10000, "100", "snapshots and named commits of one session"),
+	INT(export_time_max_s, 1, 86400, "3600",
+		"seconds that an export may take, which keeps its session busy"),
 
 	INT(commands_max, 1, 10000, "256", "commands in one request"),
 	INT(command_max_bytes, 1, 131071, "131071", "one command: the kernel's MAX_ARG_STRLEN"),

@@ -44,6 +44,7 @@ struct conf {
 	int64_t sessions_max, sandboxes_max, session_idle_s;
 	int64_t session_lock_wait_ms, session_lock_waiters;
 	int64_t keeper_idle_s;
+	int64_t fork_max, snapshots_max, export_time_max_s;
 
 	/* commands */
 	int64_t commands_max, command_max_bytes, environment_max_bytes;

@@ -11,6 +11,8 @@ extern const struct route native_routes[];
 extern const size_t native_nroutes;
 extern const struct route native_image_routes[]; /* native_images.c */
 extern const size_t native_nimage_routes;
+extern const struct route native_workspace_routes[]; /* native_workspace.c */
+extern const size_t native_nworkspace_routes;
 
 /*
  * Appends text as a JSON string, with the state directory's path shown as STATE: clients learn
