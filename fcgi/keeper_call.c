@@ -67,8 +67,8 @@ void call_answer(struct keeper *k, struct call *c, struct keeper_reply *rp, int 
 		finish(k, c);
 		return;
 	}
-	workspace_clear(c);
 	answer(c, rp, &fd, fd >= 0);
+	workspace_clear(c); /* fd may be its own */
 	lock_release(k, c);
 }
 

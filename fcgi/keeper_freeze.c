@@ -306,13 +306,20 @@ int restack_drop(struct keeper *k, struct restack *r, bool root, struct err *e)
 	return to_junk(k, r, root_name("work", was.root_top, name), e);
 }
 
-int restack_fresh(struct keeper *k, struct restack *r, bool root, struct err *e)
+int restack_fresh(
+	struct keeper *k, struct restack *r, const char *top, bool root, struct err *e)
 {
 	struct ws_layout *n = &r->next;
 	char name[OWN_NAME_MAX];
+	struct stat st = {.st_mode = 0};
 	mode_t mode;
 
-	if (layer_mode(k, n->shared.id[0], &mode, e) < 0 || fresh_ws(r, mode, e) < 0)
+	if (top && fstatat(r->dir, top, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_set(e, ERR_SETUP, errno, "look at the workspace");
+	mode = st.st_mode & 07777;
+	if (!top && layer_mode(k, n->shared.id[0], &mode, e) < 0)
+		return -1;
+	if (fresh_ws(r, mode, e) < 0)
 		return -1;
 	if (!root)
 		return 0;

@@ -32,8 +32,12 @@ int restack_freeze(struct keeper *k, struct restack *r, bool root, const struct 
 /* The workspace's own directories are dropped, and with root the root's; next says what comes instead. */
 int restack_drop(struct keeper *k, struct restack *r, bool root, struct err *e);
 
-/* Fresh writable layers above next's shared ones; root: for the root too. */
-int restack_fresh(struct keeper *k, struct restack *r, bool root, struct err *e);
+/*
+ * Fresh writable layers above next's shared ones; root: for the root too. top: where the topmost of
+ * the workspace's lies until it is moved, NULL: where shared layers lie.
+ */
+int restack_fresh(
+	struct keeper *k, struct restack *r, const char *top, bool root, struct err *e);
 
 /* Adds a move of one of the session's own names. */
 int restack_move(

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,10 +116,13 @@ static int open_layer(struct keeper *k, const unsigned char *id, struct err *e)
 	struct mount_attr a = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
 					   MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
 		.propagation = MS_PRIVATE};
-	char name[WS_LAYER_NAME];
-	OWN_FD fd = sys_open_tree(k->dirs.layers, ws_layer_name(id, name),
-		OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+	char name[WS_LAYER_NAME], path[PATH_MAX];
+	OWN_FD fd = -1;
 
+	/* By path: our descriptors of STATE are of the mount namespace that we were started in. */
+	snprintf(path, sizeof path, "%s/layers/%s", k->dirs.path, ws_layer_name(id, name));
+	fd = sys_open_tree(
+		AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
 	if (fd < 0)
 		return err_set(e, ERR_SETUP, errno, "open the shared layer %s", name);
 	if (sys_mount_setattr(fd, "", AT_EMPTY_PATH, &a) < 0)

@@ -47,7 +47,7 @@ int workspace_quiet(struct keeper *k, const char *id, bool stop, struct err *e)
 {
 	struct session *s = lock_find(k, id);
 
-	if (!s || !s->holder)
+	if (!s || !s->holder || s->holder->gone) /* what is ending already is waited for */
 		return 0;
 	if (!stop)
 		return err_set(e, ERR_BUSY, EWOULDBLOCK,
@@ -445,14 +445,18 @@ static void start_export(struct keeper *k, struct call *c)
 
 /* --- back to the baseline, or to a snapshot --- */
 
-/* The stack that the baseline is. The archive of our own becomes a shared layer for that. */
-static int baseline(struct keeper *k, struct restack *r, struct err *e)
+/*
+ * The stack that the baseline is. The archive of our own becomes a shared layer for that; own gets its
+ * name, or "".
+ */
+static int baseline(
+	struct keeper *k, struct restack *r, char own[OWN_NAME_MAX], struct err *e)
 {
 	const struct ws_layout was = r->next;
 	struct ws_layout *n = &r->next;
 	unsigned at = was.base_at;
-	char from[OWN_NAME_MAX];
 
+	own[0] = '\0';
 	*n = ws_layout_fresh(&was);
 	n->form = WS_OVERLAY;
 	n->entries = was.entries;
@@ -460,10 +464,10 @@ static int baseline(struct keeper *k, struct restack *r, struct err *e)
 	n->base_kind = WS_BASE_STATE;
 	if (was.nlowers) {
 		n->shared.n = n->base_at = 1;
-		snprintf(from, sizeof from, "ws/layer-%d", was.lower[0]);
+		snprintf(own, OWN_NAME_MAX, "ws/layer-%d", was.lower[0]);
 		return layers_make(k, n->shared.id[0], e) < 0
 			       ? -1
-			       : restack_move(r, from, n->shared.id[0], "fs", e);
+			       : restack_move(r, own, n->shared.id[0], "fs", e);
 	}
 	n->shared.n = n->base_at = was.base_kind == WS_BASE_ARCHIVE ? 1 : at;
 	memcpy(n->shared.id, was.shared.id + was.shared.n - at, n->shared.n * sizeof n->shared.id[0]);
@@ -477,18 +481,19 @@ static int baseline(struct keeper *k, struct restack *r, struct err *e)
 static int discard(struct keeper *k, struct call *c, struct restack *r, struct err *e)
 {
 	struct ws_layout was, next;
+	char own[OWN_NAME_MAX];
 
 	if (restack_begin(k, c, r, e) < 0)
 		return -1;
 	was = r->next;
-	if (baseline(k, r, e) < 0)
+	if (baseline(k, r, own, e) < 0)
 		return -1;
 	next = r->next;
 	r->next = was;
 	if (restack_drop(k, r, false, e) < 0)
 		return -1;
 	r->next = next;
-	return restack_fresh(k, r, false, e) < 0 ? -1 : restack_commit(k, c, r, e);
+	return restack_fresh(k, r, *own ? own : NULL, false, e) < 0 ? -1 : restack_commit(k, c, r, e);
 }
 
 /* After the helper: tree/ is the baseline already. */
@@ -518,7 +523,7 @@ static int restore(struct keeper *k, struct call *c, struct restack *r, struct e
 	mark.top = mark.top > c->layout.top ? mark.top : c->layout.top;
 	mark.root_top = mark.root_top > c->layout.root_top ? mark.root_top : c->layout.root_top;
 	r->next = mark;
-	return restack_fresh(k, r, true, e) < 0 ? -1 : restack_commit(k, c, r, e);
+	return restack_fresh(k, r, NULL, true, e) < 0 ? -1 : restack_commit(k, c, r, e);
 }
 
 /* now: what a helper left, NULL: none was needed. */

@@ -4,11 +4,13 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fcgi/utf8.h"
 #include "fcgi/ws_stack.h"
 #include "fcgi/ws_walk.h"
 #include "isolate/own.h"
@@ -20,6 +22,7 @@ struct export {
 	const struct ws_stack *stack;
 	struct archive *a;
 	struct archive_entry_linkresolver *links; /* NULL: the format has no hard links */
+	locale_t bytes;                           /* zip: for names that are no UTF-8 */
 	size_t path_len;
 	bool found;
 	char step[READ_STEP];
@@ -79,6 +82,21 @@ static void fill(struct export *ex, struct archive_entry *en, const char *path,
 		archive_entry_set_nlink(en, 1);
 }
 
+/*
+ * libarchive marks every name of a zip as UTF-8 when the locale is: those that are not have to be
+ * written in another.
+ */
+static int put_header(struct export *ex, struct archive_entry *en, const char *path, struct err *e)
+{
+	bool foreign = ex->bytes && !utf8_valid(path, strlen(path));
+	locale_t old = foreign ? uselocale(ex->bytes) : (locale_t)0;
+	int ret = archive_write_header(ex->a, en);
+
+	if (foreign)
+		uselocale(old);
+	return ret < ARCHIVE_WARN ? archive_failed(ex, e) : 0;
+}
+
 static int put_entry(struct export *ex, const char *path, int root, struct err *e)
 {
 	struct archive_entry *en = archive_entry_new(), *at = en, *spare = NULL;
@@ -101,8 +119,8 @@ static int put_entry(struct export *ex, const char *path, int root, struct err *
 		if (ret == 0 && ex->links)
 			archive_entry_linkify(ex->links, &at, &spare);
 	}
-	if (ret == 0 && archive_write_header(ex->a, at) < ARCHIVE_WARN)
-		ret = archive_failed(ex, e);
+	if (ret == 0)
+		ret = put_header(ex, at, path, e);
 	if (ret == 0 && fd >= 0 && !archive_entry_hardlink(at))
 		ret = put_contents(ex, fd, st.st_size, e);
 	archive_entry_free(en);
@@ -141,8 +159,10 @@ static int set_format(struct export *ex)
 {
 	struct archive *a = ex->a;
 
-	if (ex->x->format == WS_ZIP)
-		return archive_write_set_format_zip(a);
+	if (ex->x->format == WS_ZIP) {
+		ex->bytes = newlocale(LC_CTYPE_MASK, "C", (locale_t)0);
+		return ex->bytes ? archive_write_set_format_zip(a) : ARCHIVE_FATAL;
+	}
 	if (ex->x->format == WS_TAR_GZ && archive_write_add_filter_gzip(a) != ARCHIVE_OK)
 		return ARCHIVE_FATAL;
 	if (archive_write_set_format_pax_restricted(a) != ARCHIVE_OK)
@@ -211,6 +231,8 @@ int ws_export(const struct ws_layout *lay, const int *shared, const struct ws_ex
 		archive_write_fail(ex->a);
 	archive_write_free(ex->a);
 	archive_entry_linkresolver_free(ex->links);
+	if (ex->bytes)
+		freelocale(ex->bytes);
 	ws_stack_close(&stack);
 	return ret;
 }
