@@ -140,6 +140,16 @@ struct backend_ops {
 	int (*destroy)(struct backend *b, const char *id, struct err *e);
 
 	/*
+	 * Asks the image store; ref is not used by IMAGE_LIST. IMAGE_PULL goes on when its reader
+	 * has gone. ERR_REQUEST: a malformed reference, or pulls are not allowed; ERR_BUSY.
+	 */
+	int (*image)(struct backend *b, enum image_verb verb, const char *ref,
+		struct image_answer *out, struct err *e);
+
+	/* Fills out, whose facts the caller frees. May wait for the facts, but a bounded time. */
+	int (*system)(struct backend *b, struct system_info *out, struct err *e);
+
+	/*
 	 * One verb on a quiet session. ERR_NOTFOUND: no such session (errnum ENOENT), or no such mark
 	 * or path; ERR_BUSY with EWOULDBLOCK: the session is not quiet, or with EEXIST: the name is
 	 * taken (409); ERR_REQUEST, ERR_LIMIT. What it changes is decided by one rename: after any
@@ -156,16 +166,6 @@ struct backend_ops {
 	int (*export_begin)(struct backend *b, const char *id, const struct workspace_order *o,
 		int to, struct err *e);
 	int (*export_end)(int fd, struct err *e);
-
-	/*
-	 * Asks the image store; ref is not used by IMAGE_LIST. IMAGE_PULL goes on when its reader
-	 * has gone. ERR_REQUEST: a malformed reference, or pulls are not allowed; ERR_BUSY.
-	 */
-	int (*image)(struct backend *b, enum image_verb verb, const char *ref,
-		struct image_answer *out, struct err *e);
-
-	/* Fills out, whose facts the caller frees. May wait for the facts, but a bounded time. */
-	int (*system)(struct backend *b, struct system_info *out, struct err *e);
 };
 
 extern const struct backend_ops backend_isolate;

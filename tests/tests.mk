@@ -103,7 +103,9 @@ fuzz: fuzzers
 # tests/bench/*: one program or script a measurement; numbers on stdout.
 $B/bench-launch: $B/tests/bench/launch.o $(LM) $(LI)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
-bench: $(programs) $B/treectl $B/bench-launch
+$B/bench-fork: $B/tests/bench/fork.o $(LF) $(LM) $(LI)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
+bench: $(programs) $B/treectl $B/bench-launch $B/bench-fork
 	@echo "== starting true"; d=$$(mktemp -d) && $B/bench-launch $$d; r=$$?; rm -rf $$d; exit $$r
 	@for b in $(wildcard tests/bench/*.sh tests/bench/*.py); do \
 	  echo "== $$b"; CGIBOX_BUILD=$(abspath $B) $$b || exit 1; done
