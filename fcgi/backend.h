@@ -66,10 +66,10 @@ struct image_answer {
 
 /* What may be done with a quiet session's workspace: its files as they are between requests. */
 enum workspace_verb {
-	WORKSPACE_PATCH,     /* mark: since then, "" = since the baseline; fd: gets it */
-	WORKSPACE_COMMIT,    /* the baseline is what is there now; mark: also a snapshot, "" = none */
-	WORKSPACE_DISCARD,   /* what is there is the baseline */
-	WORKSPACE_FORK,      /* count children, each with the files of now; answer: their ids */
+	WORKSPACE_PATCH,   /* mark: since then, "" = since the baseline; fd: gets it */
+	WORKSPACE_COMMIT,  /* the baseline is what is there now; mark: also a snapshot, "" = none */
+	WORKSPACE_DISCARD, /* what is there is the baseline */
+	WORKSPACE_FORK,    /* count children, each with the files of now; answer: their ids */
 	WORKSPACE_SNAPSHOT,  /* mark: a name for the files of now, those of the root too */
 	WORKSPACE_RESTORE,   /* mark: the files are those of then */
 	WORKSPACE_FORGET,    /* mark: the name goes */

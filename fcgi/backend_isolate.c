@@ -327,8 +327,8 @@ static int isolate_system(struct backend *b, struct system_info *out, struct err
 	return facts < 0 ? 0 : read_facts(facts, out, e);
 }
 
-static int workspace_request(const struct workspace_order *o, const char *id,
-	struct keeper_request *rq, struct err *e)
+static int workspace_request(
+	const struct workspace_order *o, const char *id, struct keeper_request *rq, struct err *e)
 {
 	*rq = (struct keeper_request){.op = KEEPER_WORKSPACE,
 		.verb = o->verb,
@@ -358,8 +358,8 @@ static int isolate_workspace(struct backend *b, const char *id, const struct wor
 	return 0;
 }
 
-static int isolate_export_begin(struct backend *b, const char *id, const struct workspace_order *o,
-	int to, struct err *e)
+static int isolate_export_begin(
+	struct backend *b, const char *id, const struct workspace_order *o, int to, struct err *e)
 {
 	OWN_FD sock = keeper_connect(b->conf->state_dir, e);
 	OWN_FD end = to, path = -1;

@@ -19,9 +19,9 @@ struct dialect_call {
 	struct backend *backend;
 	struct http_request *rq;
 	struct http_response *rs;
-	const char *param; /* what "*" of the route stands for, or NULL */
+	const char *param;       /* what "*" of the route stands for, or NULL */
 	const char *const *star; /* all of them, in their order */
-	struct body *body; /* with a JSON object in .doc, or NULL when the route takes none */
+	struct body *body;       /* with a JSON object in .doc, or NULL when the route takes none */
 };
 
 /* A response with a JSON body that the caller has written to rs->body. */

@@ -64,12 +64,12 @@ struct http_response {
 	http_line_fn *line;       /* not NULL: stream is sent behind the body, as it comes */
 	int stream;               /* owned then, closed by the worker */
 	const void *line_arg;
-	bool line_ended; /* of line() alone */
+	bool line_ended;    /* of line() alone */
 	http_more_fn *more; /* not NULL: raw bytes behind the body; more_arg is its own */
 	void *more_arg;
-	int64_t more_bytes;          /* how many; -1: not known */
-	const char *disposition;     /* static string or NULL: Content-Disposition */
-	struct buf body; /* owned; set .max before use; freed by the caller of app_handle */
+	int64_t more_bytes;      /* how many; -1: not known */
+	const char *disposition; /* static string or NULL: Content-Disposition */
+	struct buf body;         /* owned; set .max before use; freed by the caller of app_handle */
 };
 
 struct app; /* the application of one worker: configuration, backend, tables */

@@ -53,7 +53,8 @@ static int make_dirs(const struct fork_work *f, const struct ws_layout *lay, int
 }
 
 /* Record and environment never change: the child's are the parent's. */
-static int make_files(const struct fork_work *f, const struct ws_layout *lay, int dir, struct err *e)
+static int make_files(
+	const struct fork_work *f, const struct ws_layout *lay, int dir, struct err *e)
 {
 	static const char *const empty[] = {"used", "check"};
 

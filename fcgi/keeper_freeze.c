@@ -78,8 +78,8 @@ int restack_move(
 	return 0;
 }
 
-static int move_ws(struct restack *r, const char *name, const unsigned char *id, const char *to,
-	struct err *e)
+static int move_ws(
+	struct restack *r, const char *name, const unsigned char *id, const char *to, struct err *e)
 {
 	char from[OWN_NAME_MAX + 8];
 
@@ -177,8 +177,8 @@ static int freeze_upper(struct keeper *k, struct restack *r, struct err *e)
 	return 1;
 }
 
-static int freeze_root(struct keeper *k, struct restack *r, const struct tree_result *wrote,
-	struct err *e)
+static int freeze_root(
+	struct keeper *k, struct restack *r, const struct tree_result *wrote, struct err *e)
 {
 	struct ws_layout *n = &r->next;
 	char upper[OWN_NAME_MAX], work[OWN_NAME_MAX];
@@ -272,8 +272,8 @@ static bool moves(const struct restack *r, const char *name)
 	return false;
 }
 
-static int drop_overlay(struct keeper *k, struct restack *r, const struct ws_layout *was,
-	struct err *e)
+static int drop_overlay(
+	struct keeper *k, struct restack *r, const struct ws_layout *was, struct err *e)
 {
 	char name[WS_NAME_MAX];
 
@@ -306,8 +306,7 @@ int restack_drop(struct keeper *k, struct restack *r, bool root, struct err *e)
 	return to_junk(k, r, root_name("work", was.root_top, name), e);
 }
 
-int restack_fresh(
-	struct keeper *k, struct restack *r, const char *top, bool root, struct err *e)
+int restack_fresh(struct keeper *k, struct restack *r, const char *top, bool root, struct err *e)
 {
 	struct ws_layout *n = &r->next;
 	char name[OWN_NAME_MAX];

@@ -36,12 +36,11 @@ int restack_drop(struct keeper *k, struct restack *r, bool root, struct err *e);
  * Fresh writable layers above next's shared ones; root: for the root too. top: where the topmost of
  * the workspace's lies until it is moved, NULL: where shared layers lie.
  */
-int restack_fresh(
-	struct keeper *k, struct restack *r, const char *top, bool root, struct err *e);
+int restack_fresh(struct keeper *k, struct restack *r, const char *top, bool root, struct err *e);
 
 /* Adds a move of one of the session's own names. */
-int restack_move(
-	struct restack *r, const char *from, const unsigned char *id, const char *to, struct err *e);
+int restack_move(struct restack *r, const char *from, const unsigned char *id, const char *to,
+	struct err *e);
 
 /* Makes next the layout of c's session: from here on it is so, also after a crash. */
 int restack_commit(struct keeper *k, struct call *c, struct restack *r, struct err *e);

@@ -250,7 +250,8 @@ void workspace_clear(struct call *c);
 void watch_end_commands(struct call *c); /* as "killed" */
 
 /* keeper_call.c */
-void call_answer(struct keeper *k, struct call *c, struct keeper_reply *rp, int fd); /* fd: -1 none */
+void call_answer(
+	struct keeper *k, struct call *c, struct keeper_reply *rp, int fd); /* fd: -1 none */
 void call_again(struct keeper *k, struct call *c); /* serves the message from its beginning */
 /* Starts a tree helper for c, whose end is told; or fails the call. */
 void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data);

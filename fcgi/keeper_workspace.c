@@ -94,8 +94,7 @@ static int open_marks(struct keeper *k, struct call *c, bool make, struct err *e
 	if (dir >= 0 && make && mkdirat(dir, "snapshots", 0700) < 0 && errno != EEXIST)
 		return err_set(e, ERR_SETUP, errno, "make the session's snapshots");
 	fd = dir < 0 ? -1
-		     : openat(dir, "snapshots",
-			       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		     : openat(dir, "snapshots", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return err_set(e, errno == ENOENT ? ERR_NOTFOUND : ERR_SETUP, 0,
 			"no snapshot or commit has this name");
@@ -132,11 +131,11 @@ static int check_mark(struct keeper *k, struct call *c, struct err *e)
 			return err_set(e, ERR_BUSY, EEXIST,
 				"a snapshot or commit of this name exists already");
 	}
-	return n < k->conf->snapshots_max
-		       ? 0
-		       : err_set(e, ERR_LIMIT, 0, "the session has %lld snapshots already "
-						  "(snapshots_max)",
-				 (long long)n);
+	return n < k->conf->snapshots_max ? 0
+					  : err_set(e, ERR_LIMIT, 0,
+						    "the session has %lld snapshots already "
+						    "(snapshots_max)",
+						    (long long)n);
 }
 
 static int save_mark(struct keeper *k, struct call *c, struct err *e)
@@ -449,8 +448,7 @@ static void start_export(struct keeper *k, struct call *c)
  * The stack that the baseline is. The archive of our own becomes a shared layer for that; own gets its
  * name, or "".
  */
-static int baseline(
-	struct keeper *k, struct restack *r, char own[OWN_NAME_MAX], struct err *e)
+static int baseline(struct keeper *k, struct restack *r, char own[OWN_NAME_MAX], struct err *e)
 {
 	const struct ws_layout was = r->next;
 	struct ws_layout *n = &r->next;
@@ -470,7 +468,8 @@ static int baseline(
 			       : restack_move(r, own, n->shared.id[0], "fs", e);
 	}
 	n->shared.n = n->base_at = was.base_kind == WS_BASE_ARCHIVE ? 1 : at;
-	memcpy(n->shared.id, was.shared.id + was.shared.n - at, n->shared.n * sizeof n->shared.id[0]);
+	memcpy(n->shared.id, was.shared.id + was.shared.n - at,
+		n->shared.n * sizeof n->shared.id[0]);
 	if (was.base_kind == WS_BASE_STATE) {
 		n->shared.bytes = n->commit_bytes = was.commit_bytes;
 		n->shared.inodes = n->commit_inodes = was.commit_inodes;
@@ -493,7 +492,8 @@ static int discard(struct keeper *k, struct call *c, struct restack *r, struct e
 	if (restack_drop(k, r, false, e) < 0)
 		return -1;
 	r->next = next;
-	return restack_fresh(k, r, *own ? own : NULL, false, e) < 0 ? -1 : restack_commit(k, c, r, e);
+	return restack_fresh(k, r, *own ? own : NULL, false, e) < 0 ? -1
+								    : restack_commit(k, c, r, e);
 }
 
 /* After the helper: tree/ is the baseline already. */
@@ -538,7 +538,7 @@ static void replace_files(struct keeper *k, struct call *c, const struct ws_layo
 	} else {
 		r->dir = -1;
 		r->has_junk = false;
-		ret = now                              ? discarded(k, c, now, r, &e)
+		ret = now                               ? discarded(k, c, now, r, &e)
 		      : c->rq.verb == WORKSPACE_DISCARD ? discard(k, c, r, &e)
 							: restore(k, c, r, &e);
 		restack_end(k, r);
@@ -552,9 +552,8 @@ static void replace_files(struct keeper *k, struct call *c, const struct ws_layo
 static void start_discard(struct keeper *k, struct call *c)
 {
 	const struct ws_layout *l = &c->layout;
-	bool layered = l->form == WS_OVERLAY &&
-		       (l->nlowers || l->base_kind == WS_BASE_ARCHIVE ||
-			       l->base_kind == WS_BASE_STATE);
+	bool layered = l->form == WS_OVERLAY && (l->nlowers || l->base_kind == WS_BASE_ARCHIVE ||
+							l->base_kind == WS_BASE_STATE);
 
 	if (layered)
 		replace_files(k, c, NULL);

@@ -59,8 +59,8 @@ int layout_save(int dir, const char *name, const struct ws_layout *lay,
 	put_all(&b, lay, moves, nmoves);
 	if (!buf_ok(&b))
 		return err_set(e, ERR_BUG, 0, "a layout of more than %d bytes", LAYOUT_MAX_BYTES);
-	fd = openat(dir, ".layout.new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-		0600);
+	fd = openat(
+		dir, ".layout.new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, b.p, b.len) != (ssize_t)b.len)
 		return err_set(e, ERR_SETUP, errno, "write the layout");
 	if (renameat(dir, ".layout.new", dir, name) < 0)
@@ -125,8 +125,8 @@ static bool parse_move(const char *value, struct layout_move *m)
 	       m->to[0] != '.' && (!strncmp(m->from, "ws/", 3) || !strncmp(m->from, "root/", 5));
 }
 
-static bool parse_line(
-	const char *key, const char *value, struct ws_layout *lay, struct layout_move *m, unsigned *nm)
+static bool parse_line(const char *key, const char *value, struct ws_layout *lay,
+	struct layout_move *m, unsigned *nm)
 {
 	uint32_t none;
 

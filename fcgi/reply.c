@@ -186,7 +186,8 @@ static int put_more(struct request *q, struct http_response *rs, struct err *e)
 		return err_set(e, ERR_SETUP, ENOMEM, "write the answer");
 	while ((n = rs->more(rs->more_arg, step, PIECE / 16, e)) > 0) {
 		sent += n;
-		if ((rs->more_bytes >= 0 && sent > rs->more_bytes) || put(q, step, (size_t)n, e) < 0)
+		if ((rs->more_bytes >= 0 && sent > rs->more_bytes) ||
+			put(q, step, (size_t)n, e) < 0)
 			return -1;
 	}
 	if (n == 0 && rs->more_bytes >= 0 && sent != rs->more_bytes)

@@ -30,8 +30,7 @@ static size_t prefix_length(const char *prefix, const struct url *url)
 	return n;
 }
 
-static bool path_matches(
-	const struct route *r, struct url *url, size_t from, const char **param)
+static bool path_matches(const struct route *r, struct url *url, size_t from, const char **param)
 {
 	const char *path = r->path, *at;
 	size_t i = from, len, stars = 0;

@@ -12,7 +12,7 @@ enum route_flag {
 	ROUTE_OPEN = 1,    /* no API key */
 	ROUTE_JSON = 2,    /* takes a JSON body */
 	ROUTE_ARCHIVE = 4, /* whose member "archive" is wanted */
-	ROUTE_EMPTY = 16, /* with ROUTE_JSON: no body at all is good, too */
+	ROUTE_EMPTY = 16,  /* with ROUTE_JSON: no body at all is good, too */
 	ROUTE_SLASH = 8, /* the trailing slash is part of the path: without it, another dialect's */
 };
 

@@ -26,7 +26,7 @@
 #include "isolate/err.h"
 
 struct session_dirs {
-	char *path;                      /* STATE, absolute */
+	char *path;                              /* STATE, absolute */
 	int state, sessions, layers, trash, tmp; /* directory descriptors */
 };
 

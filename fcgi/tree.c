@@ -130,8 +130,8 @@ static int measure(const struct tree_job *job, struct tree_result *r)
 	r->root_bytes = root.bytes;
 	r->root_inodes = root.inodes;
 	r->ws_bytes = use.bytes - root.bytes - job->layout.shared.bytes - job->layout.root.bytes;
-	r->ws_inodes =
-		use.inodes - root.inodes - job->layout.shared.inodes - job->layout.root.inodes;
+	r->ws_inodes = use.inodes - root.inodes - job->layout.shared.inodes -
+		       job->layout.root.inodes;
 	return ret;
 }
 
@@ -155,8 +155,7 @@ static int export(const struct tree_job *job, const int *layers, int data, struc
 	return ws_export(&job->layout, layers, &x, data, e);
 }
 
-static int job_work(
-	const struct tree_job *job, const int *layers, int data, struct tree_result *r)
+static int job_work(const struct tree_job *job, const int *layers, int data, struct tree_result *r)
 {
 	const int *mark = layers + job->layout.shared.n;
 	struct err *e = &r->err;

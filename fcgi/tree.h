@@ -34,12 +34,12 @@ struct tree_job {
 	struct ws_layout layout;
 	struct ws_limits limits;
 	uint64_t memory_max_bytes, time_max_s;
-	uint64_t stop_bytes, stop_inodes; /* MEASURE: over the limit is enough to know; 0 = none */
+	uint64_t stop_bytes, stop_inodes;  /* MEASURE: over the limit is enough to know; 0 = none */
 	struct ws_layers mark;             /* SINCE, JOIN */
 	unsigned char target[WS_LAYER_ID]; /* JOIN */
 	uint32_t format, uid, gid;         /* EXPORT */
 	char path[TREE_PATH_MAX + 1];      /* EXPORT */
-	uint32_t has_data, nlayers; /* tree_start()'s own: which descriptors came */
+	uint32_t has_data, nlayers;        /* tree_start()'s own: which descriptors came */
 };
 
 /* A layout's form when the helper could not say what it is: the one of before still holds. */

@@ -18,7 +18,8 @@ struct url {
 	const char *segment[URL_SEGMENTS_MAX];
 	size_t nsegments;
 	bool slash; /* the path ends with one */
-	const char *star[URL_STARS_MAX]; /* by route_find(): what each "*" of the route stands for */
+	const char
+		*star[URL_STARS_MAX]; /* by route_find(): what each "*" of the route stands for */
 };
 
 /*

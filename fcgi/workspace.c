@@ -46,8 +46,7 @@ static int tree_empty(struct err *e)
 
 struct ws_layout ws_layout_fresh(const struct ws_layout *lay)
 {
-	return (struct ws_layout){
-		.top = lay->top, .root = lay->root, .root_top = lay->root_top};
+	return (struct ws_layout){.top = lay->top, .root = lay->root, .root_top = lay->root_top};
 }
 
 /* The old tree goes aside only when the new stack stands. */
@@ -67,8 +66,8 @@ static int place_overlay(struct ws_layout *lay, const int *shared, bool fresh, s
 }
 
 /* Puts the unpacked archive in place. fresh: nothing of what was there stays. */
-static int place(struct ws_layout *lay, const int *shared, struct ws_intake *in, bool fresh,
-	struct err *e)
+static int place(
+	struct ws_layout *lay, const int *shared, struct ws_intake *in, bool fresh, struct err *e)
 {
 	if (!in->plain || (lay->form == WS_OVERLAY && !fresh))
 		return place_overlay(lay, shared, fresh, e);

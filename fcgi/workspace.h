@@ -28,10 +28,10 @@ enum {
  * counted from the lowest, which is 1.
  */
 enum ws_base {
-	WS_BASE_NONE,    /* no archive came: nothing was there */
+	WS_BASE_NONE, /* no archive came: nothing was there */
 	WS_BASE_ARCHIVE, /* the archive in that layer alone; "left.idx" beside it lists what lies below */
-	WS_BASE_INDEX,   /* that layer was a plain tree, with "base.idx" and "base.raw" beside it */
-	WS_BASE_STATE,   /* all layers up to that one: a commit */
+	WS_BASE_INDEX, /* that layer was a plain tree, with "base.idx" and "base.raw" beside it */
+	WS_BASE_STATE, /* all layers up to that one: a commit */
 	WS_BASE_MAX,
 };
 
@@ -41,7 +41,7 @@ enum ws_base {
  */
 struct ws_layers {
 	uint32_t n;
-	uint64_t bytes, inodes; /* what tenants wrote into them */
+	uint64_t bytes, inodes;                       /* what tenants wrote into them */
 	unsigned char id[WS_LAYERS_MAX][WS_LAYER_ID]; /* topmost first */
 };
 
@@ -57,7 +57,7 @@ struct ws_layout {
 	uint64_t base_bytes, base_inodes; /* on disk: what archives brought into tree/ */
 	/* Overlay: the layers below those of our own, and the baseline while we have none */
 	struct ws_layers shared;
-	uint32_t base_kind, base_at;        /* enum ws_base, and its place */
+	uint32_t base_kind, base_at;          /* enum ws_base, and its place */
 	uint64_t commit_bytes, commit_inodes; /* shared.bytes and inodes when it was set */
 	/* The writable layer of the root: what lies between it and the image, and its number */
 	struct ws_layers root;

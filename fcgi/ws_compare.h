@@ -24,7 +24,7 @@ void ws_compare_clear(struct ws_compare *c);
 int ws_compare_run(struct ws_compare *c, struct err *e);
 
 /* The baseline's side of one of its files; s->at is a place in c->raw. */
-int ws_compare_old(const struct ws_compare *c, const struct ws_entry *en, struct patch_side *s,
-	struct err *e);
+int ws_compare_old(
+	const struct ws_compare *c, const struct ws_entry *en, struct patch_side *s, struct err *e);
 
 #endif

@@ -111,8 +111,8 @@ static bool fd_is_opaque(int dirfd, const char *name)
  * Finds name on one side: the topmost layer that has it decides. down: of a directory, the layers
  * that have a part in it.
  */
-static int find_side(const struct part *p, const int *fd, const char *name, struct ws_diff_side *out,
-	struct part *down, struct stat *st, struct err *e)
+static int find_side(const struct part *p, const int *fd, const char *name,
+	struct ws_diff_side *out, struct part *down, struct stat *st, struct err *e)
 {
 	*out = (struct ws_diff_side){.layer = -1};
 	down->n = 0;

@@ -52,8 +52,7 @@ static int copy_range(int from, int64_t at, int to, uint64_t n)
 	return 0;
 }
 
-static int make_link(
-	const struct remaking *r, const struct ws_entry *en, int dir, const char *name)
+static int make_link(const struct remaking *r, const struct ws_entry *en, int dir, const char *name)
 {
 	char to[LINK_MAX_BYTES + 1];
 
@@ -74,8 +73,7 @@ static struct timespec time_of(int64_t ns)
 	return t;
 }
 
-static int make_file(
-	const struct remaking *r, const struct ws_entry *en, int dir, const char *name)
+static int make_file(const struct remaking *r, const struct ws_entry *en, int dir, const char *name)
 {
 	OWN_FD fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 

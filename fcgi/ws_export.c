@@ -17,7 +17,8 @@
 
 enum { READ_STEP = 1 << 16 };
 
-struct export {
+struct export
+{
 	const struct ws_export *x;
 	const struct ws_stack *stack;
 	struct archive *a;
@@ -52,8 +53,8 @@ static int put_contents(struct export *ex, int fd, int64_t size, struct err *e)
 	return 0;
 }
 
-static int fill_link(struct archive_entry *en, int root, const char *path, const struct stat *st,
-	struct err *e)
+static int fill_link(
+	struct archive_entry *en, int root, const char *path, const struct stat *st, struct err *e)
 {
 	const char *slash = strrchr(path, '/');
 	OWN_MEM char *dir = strndup(path, slash ? (size_t)(slash - path) : 0), *to = NULL;
@@ -66,8 +67,8 @@ static int fill_link(struct archive_entry *en, int root, const char *path, const
 	return 0;
 }
 
-static void fill(struct export *ex, struct archive_entry *en, const char *path,
-	const struct stat *st)
+static void fill(
+	struct export *ex, struct archive_entry *en, const char *path, const struct stat *st)
 {
 	archive_entry_copy_stat(en, st);
 	archive_entry_copy_pathname(en, path);

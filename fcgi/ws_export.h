@@ -7,9 +7,9 @@
 enum ws_format { WS_TAR, WS_TAR_GZ, WS_ZIP, WS_FORMAT_MAX };
 
 struct ws_export {
-	uint32_t format;  /* enum ws_format */
+	uint32_t format;   /* enum ws_format */
 	uint32_t uid, gid; /* put down as the owner of everything */
-	const char *path; /* the file or directory that is wanted, "" = all; names in the archive
+	const char *path;  /* the file or directory that is wanted, "" = all; names in the archive
 			   * begin at the workspace's root all the same */
 };
 

@@ -188,7 +188,8 @@ int ws_measure_growth(
 	use->inodes += lay->shared.inodes + lay->root.inodes;
 	root->stop_bytes = use->stop_bytes;
 	root->stop_inodes = use->stop_inodes;
-	snprintf(upper, sizeof upper, lay->root_top ? "root/upper-%u" : "root/upper", lay->root_top);
+	snprintf(
+		upper, sizeof upper, lay->root_top ? "root/upper-%u" : "root/upper", lay->root_top);
 	if (ws_measure_tree(upper, root, e) < 0)
 		return -1;
 	use->bytes += root->bytes;

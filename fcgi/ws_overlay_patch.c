@@ -237,8 +237,8 @@ static int open_side(
 	return fd < 0 ? err_set(e, ERR_SETUP, errno, "read the raw file") : fd;
 }
 
-static int write_patch(struct changes *c, int out_fd, const struct ws_limits *lim, uint64_t *bytes,
-	struct err *e)
+static int write_patch(
+	struct changes *c, int out_fd, const struct ws_limits *lim, uint64_t *bytes, struct err *e)
 {
 	const struct patch_source src = {open_side, c};
 	int ret;

@@ -108,8 +108,8 @@ static int body(struct dialect_call *c, struct asked *a, bool name, bool needs_n
 	};
 	struct json_object *none = c->body->doc ? NULL : json_object_new_object();
 	struct schema_value v[B_FIELDS] = {{.given = false}};
-	unsigned bad = schema_check(all, 1 + (name || count), c->body->doc ? c->body->doc : none, v,
-		c, &c->rs->body);
+	unsigned bad = schema_check(
+		all, 1 + (name || count), c->body->doc ? c->body->doc : none, v, c, &c->rs->body);
 
 	if (bad) {
 		json_object_put(none);

@@ -81,7 +81,8 @@ static double fork_once(struct service *s, const char *id, unsigned count)
 		return -1;
 	took = now_ms() - begin;
 	for (unsigned i = 0; i < count; i++) {
-		if (pread(a.fd, kid, sizeof kid - 1, (off_t)(i * (sizeof kid - 1))) < SESSION_ID_LEN)
+		if (pread(a.fd, kid, sizeof kid - 1, (off_t)(i * (sizeof kid - 1))) <
+			SESSION_ID_LEN)
 			return -1;
 		kid[SESSION_ID_LEN] = '\0';
 		ops->destroy(s->b, kid, &e);
@@ -92,7 +93,8 @@ static double fork_once(struct service *s, const char *id, unsigned count)
 
 int main(int argc, char **argv)
 {
-	static const char *const form[][2] = {{"plain_entries_max", "0"}, {"plain_entries_max", "10000000"}};
+	static const char *const form[][2] = {
+		{"plain_entries_max", "0"}, {"plain_entries_max", "10000000"}};
 	const char *extra[8][2] = {{"sessions_max", "20000"}, {"fork_max", "10000"},
 		{"session_lock_wait_ms", "60000"}};
 	struct service s = {.keeper = 0};

@@ -239,8 +239,8 @@ static int be_image(struct backend *b, enum image_verb verb, const char *ref,
 
 /* The symbol that app.c knows: the linker prefers it to the library's. */
 const struct backend_ops backend_isolate = {"test", be_new, be_free, be_health, be_create,
-	be_exists, be_open, be_exec, be_patch, be_close, be_destroy, be_image, be_system,
-	NULL, NULL, NULL};
+	be_exists, be_open, be_exec, be_patch, be_close, be_destroy, be_image, be_system, NULL,
+	NULL, NULL};
 
 /* A request from memory. */
 
