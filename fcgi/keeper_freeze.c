@@ -128,7 +128,8 @@ static int freeze_tree(struct keeper *k, struct restack *r, struct err *e)
 
 	if (!id || move_ws(r, "tree", id, "fs", e) < 0)
 		return -1;
-	if (indexed && (move_ws(r, "base.idx", id, "base.idx", e) < 0 ||
+	if (indexed && (move_ws(r, "rest.idx", id, "rest.idx", e) < 0 ||
+			       move_ws(r, "base.idx", id, "base.idx", e) < 0 ||
 			       move_ws(r, "base.raw", id, "base.raw", e) < 0))
 		return -1;
 	n->form = WS_OVERLAY;
@@ -295,8 +296,8 @@ int restack_drop(struct keeper *k, struct restack *r, bool root, struct err *e)
 	if (was.form == WS_OVERLAY) {
 		if (drop_overlay(k, r, &was, e) < 0)
 			return -1;
-	} else if (drop_ws(k, r, "tree", e) < 0 || drop_ws(k, r, "base.idx", e) < 0 ||
-		   drop_ws(k, r, "base.raw", e) < 0) {
+	} else if (drop_ws(k, r, "tree", e) < 0 || drop_ws(k, r, "rest.idx", e) < 0 ||
+		   drop_ws(k, r, "base.idx", e) < 0 || drop_ws(k, r, "base.raw", e) < 0) {
 		return -1;
 	}
 	if (!root)

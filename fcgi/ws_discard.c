@@ -22,7 +22,7 @@
 enum { COPY_STEP = 1 << 20, LINK_MAX_BYTES = 4096 };
 
 struct remaking {
-	struct ws_index index;
+	struct ws_index index, rest;
 	struct ws_intake in;
 	int raw, to;
 };
@@ -127,16 +127,43 @@ static int remake_dir(const struct remaking *r, const struct ws_entry *en, struc
 	return fd < 0 || fchmod(fd, en->mode & 07777) < 0 ? failed(en->path, e) : 0;
 }
 
+static int remake_files(struct remaking *r, const struct ws_index *x, struct err *e)
+{
+	for (size_t i = 0; i < x->n; i++)
+		if (!S_ISDIR(x->v[i].mode) && remake_entry(r, &x->v[i], e) < 0)
+			return -1;
+	return 0;
+}
+
+static int remake_dirs(const struct remaking *r, const struct ws_index *x, struct err *e)
+{
+	for (size_t i = 0; i < x->n; i++)
+		if (S_ISDIR(x->v[i].mode) && remake_dir(r, &x->v[i], e) < 0)
+			return -1;
+	return 0;
+}
+
 /* Directories last: their modes may forbid what makes their contents. */
 static int remake_all(struct remaking *r, struct err *e)
 {
-	for (size_t i = 0; i < r->index.n; i++)
-		if (!S_ISDIR(r->index.v[i].mode) && remake_entry(r, &r->index.v[i], e) < 0)
-			return -1;
-	for (size_t i = 0; i < r->index.n; i++)
-		if (S_ISDIR(r->index.v[i].mode) && remake_dir(r, &r->index.v[i], e) < 0)
-			return -1;
-	return 0;
+	if (remake_files(r, &r->rest, e) < 0 || remake_files(r, &r->index, e) < 0)
+		return -1;
+	return remake_dirs(r, &r->rest, e) < 0 ? -1 : remake_dirs(r, &r->index, e);
+}
+
+/* The lists of what the archive held. */
+static int read_lists(struct remaking *r, int dir, struct err *e)
+{
+	char *bytes = NULL;
+	size_t n = 0;
+
+	if (ws_file_read_at(dir, "base.idx", &bytes, &n, e) < 0 ||
+		ws_index_parse(&r->index, bytes, n, e) < 0)
+		return -1;
+	bytes = NULL;
+	if (ws_file_read_at(dir, "rest.idx", &bytes, &n, e) < 0)
+		return -1;
+	return ws_index_parse_rest(&r->rest, bytes, n, e);
 }
 
 /* The raw file of the new tree: the old one itself when it is ours, for it only grows. */
@@ -173,15 +200,11 @@ static int open_new(struct err *e)
 static int remake_tree(int dir, struct err *e)
 {
 	struct remaking r = {.raw = -1, .to = -1, .in = {.raw_fd = -1, .plain = true}};
-	char *bytes = NULL;
-	size_t n = 0;
 	int ret;
 
 	r.in.names = BUF_INIT(WS_INDEX_MAX_BYTES);
 	r.raw = ws_open(dir, "base.raw", O_RDONLY);
-	ret = r.raw < 0 ? failed("base.raw", e) : ws_file_read_at(dir, "base.idx", &bytes, &n, e);
-	if (ret == 0)
-		ret = ws_index_parse(&r.index, bytes, n, e);
+	ret = r.raw < 0 ? failed("base.raw", e) : read_lists(&r, dir, e);
 	r.to = ret < 0 ? -1 : open_new(e);
 	ret = r.to < 0 ? -1 : remake_all(&r, e);
 	if (ret == 0)
@@ -189,6 +212,7 @@ static int remake_tree(int dir, struct err *e)
 	if (ret == 0)
 		ret = ws_plain_take(&r.in, true, e);
 	ws_index_clear(&r.index);
+	ws_index_clear(&r.rest);
 	own_close(&r.to);
 	own_close(&r.raw);
 	ws_intake_clear(&r.in);

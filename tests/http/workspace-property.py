@@ -36,6 +36,10 @@ def tree_of(sid):
     return t
 
 
+def differ(want, got):
+    return "; ".join("%r: %.60r, not %.60r" % (p, got.get(p), want.get(p)) for p in set(want) | set(got) if want.get(p) != got.get(p))
+
+
 def patch(sid, since=None):
     a = request("GET", "/session/%s/patch%s" % (sid, "?since=" + since if since else ""))
     return b"" if a.status == 204 else a.body if a.status == 200 else repr(a).encode()
@@ -77,12 +81,12 @@ def case(n, judge):
         elif what == "discard":
             request("POST", "/session/%s/discard" % sid)
             if tree_of(sid) != marks[None]:
-                return "discard is not the baseline"
+                return "discard is not the baseline: " + differ(marks[None], tree_of(sid))
         elif what == "restore" and len(marks) > 1 and marks[None] is not None:
             name = r.choice([m for m in marks if m])
             request("POST", "/session/%s/snapshots/%s/restore" % (sid, name))
             if tree_of(sid) != marks[name]:
-                return "restore is not the mark"
+                return "restore is not the mark: " + differ(marks[name], tree_of(sid))
             marks.pop(None, None)                           # the baseline is that of then
             run(sid, EDIT % (SOURCE, r.randrange(1 << 30)))
         now = tree_of(sid)
