@@ -114,24 +114,6 @@ static void hang_up(struct keeper *k, struct call *c)
 	}
 }
 
-static void job_limits(const struct conf *conf, struct tree_job *j)
-{
-	j->time_max_s = (uint64_t)(j->op == TREE_EXPORT ? conf->export_time_max_s
-							: conf->archive_time_max_s);
-	j->uid = (uint32_t)conf->run_uid;
-	j->gid = (uint32_t)conf->run_gid;
-	j->memory_max_bytes = (uint64_t)conf->archive_memory_max_bytes;
-	j->limits = (struct ws_limits){
-		.archive_max_bytes = conf->archive_max_bytes,
-		.archive_unpacked_max_bytes = conf->archive_unpacked_max_bytes,
-		.archive_entries_max = conf->archive_entries_max,
-		.archive_ratio_max = conf->archive_ratio_max,
-		.plain_entries_max = conf->plain_entries_max,
-		.plain_max_bytes = conf->plain_max_bytes,
-		.patch_max_bytes = conf->patch_max_bytes,
-	};
-}
-
 static void created(struct keeper *k, struct call *c, const struct tree_result *r)
 {
 	struct keeper_reply rp = {.op = KEEPER_CREATE};
@@ -174,34 +156,11 @@ static void begin(struct keeper *k, struct call *c)
 	job_start(k, c, TREE_MEASURE, dir, -1);
 }
 
-/*
- * The layout that a helper leaves. It may have emptied the workspace, but which layers are shared is
- * none of its business.
- */
-static int take_layout(
-	struct keeper *k, struct call *c, const struct ws_layout *from, struct err *e)
-{
-	struct ws_layers before = c->layout.shared;
-	struct ws_layout next = *from;
-
-	if (next.shared.n != 0 && next.shared.n != before.n)
-		return err_set(e, ERR_BUG, 0, "a tree helper's layout has other layers");
-	memcpy(next.shared.id, before.id, sizeof before.id);
-	next.root = c->layout.root;
-	next.root_top = c->layout.root_top;
-	if (session_dir_save_layout(&k->dirs, c->held->id, &next, e) < 0)
-		return -1;
-	c->layout = next;
-	if (next.shared.n == 0)
-		layers_drop(k, &before);
-	return 0;
-}
-
 static void added(struct keeper *k, struct call *c, const struct tree_result *r)
 {
 	struct err e;
 
-	if (take_layout(k, c, &r->layout, &e) < 0)
+	if (job_take_layout(k, c, &r->layout, &e) < 0)
 		call_fail(k, c, &e);
 	else
 		begin(k, c);
@@ -236,14 +195,14 @@ static void job_done(struct keeper *k, struct source *s)
 		if (c->job_op == TREE_ADD && c->held && ws_layout_valid(&r.layout)) {
 			struct err worse;
 
-			if (take_layout(k, c, &r.layout, &worse) < 0)
+			if (job_take_layout(k, c, &r.layout, &worse) < 0)
 				log_err(LOG_ERROR, &worse, "session %s", c->held->id);
 		}
 		call_fail(k, c, &e);
 		return;
 	}
 	if (c->gone) {
-		if (c->job_op == TREE_ADD && take_layout(k, c, &r.layout, &e) < 0)
+		if (c->job_op == TREE_ADD && job_take_layout(k, c, &r.layout, &e) < 0)
 			log_err(LOG_ERROR, &e, "session %s", c->held->id);
 		drop_new(k, c);
 		finish(k, c);
@@ -259,45 +218,6 @@ static void job_done(struct keeper *k, struct source *s)
 		added(k, c, &r);
 	else
 		patched(c, &r);
-}
-
-/* With the layers that the job needs; its helper alone has them then. */
-static int start_layers(
-	struct keeper *k, const struct tree_job *j, int dir, int data, struct err *e)
-{
-	int fds[2 * WS_LAYERS_MAX], ret = -1;
-	unsigned n = j->layout.shared.n, marks = j->op == TREE_SINCE ? j->mark.n : 0;
-
-	if (layers_open(k, &j->layout.shared, fds, e) < 0)
-		return -1;
-	if (marks == 0 || layers_open(k, &j->mark, fds + n, e) == 0)
-		ret = tree_start_layers(k->tree, j, dir, data, fds, n + marks, e);
-	else
-		marks = 0;
-	for (unsigned i = 0; i < n + marks; i++)
-		own_close(&fds[i]);
-	return ret;
-}
-
-int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e)
-{
-	OWN_MEM struct tree_job *j = calloc(1, sizeof *j);
-
-	if (!j)
-		return err_set(e, ERR_SETUP, ENOMEM, "tree helper");
-	j->op = op;
-	j->ephemeral = c->record.ephemeral;
-	j->layout = c->layout;
-	job_limits(k->conf, j);
-	/* double: whether a session may still be opened is decided beyond its limit */
-	j->stop_bytes = 2 * c->disk.limit;
-	j->stop_inodes = 2 * c->disk.inode_limit;
-	if (c->work)
-		workspace_job(c, j);
-	return op == TREE_ADD || op == TREE_PATCH || op == TREE_DISCARD || op == TREE_EXPORT ||
-			       op == TREE_SINCE
-		       ? start_layers(k, j, dir, data, e)
-		       : tree_start(k->tree, j, dir, data, e);
 }
 
 void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)

@@ -255,6 +255,8 @@ void call_answer(
 void call_again(struct keeper *k, struct call *c); /* serves the message from its beginning */
 /* Starts a tree helper for c, whose end is told; or fails the call. */
 void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data);
+/* keeper_job.c */
+int job_take_layout(struct keeper *k, struct call *c, const struct ws_layout *from, struct err *e);
 int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e);
 
 /* keeper_pull.c */

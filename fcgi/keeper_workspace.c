@@ -13,6 +13,7 @@
 
 #include "fcgi/keeper_fork.h"
 #include "fcgi/keeper_freeze.h"
+#include "fcgi/keeper_marks.h"
 #include "fcgi/mark.h"
 #include "fcgi/ws_compact.h"
 #include "isolate/log.h"
@@ -84,125 +85,17 @@ bool workspace_request_ok(const struct keeper *k, const struct keeper_request *r
 	return rq->name[0] ? (may || must) && mark_name_good(rq->name) : !must;
 }
 
-/* --- marks --- */
-
-static int open_marks(struct keeper *k, struct call *c, bool make, struct err *e)
-{
-	OWN_FD dir = session_dir_open(&k->dirs, c->held->id, ".", O_RDONLY | O_DIRECTORY);
-	int fd;
-
-	if (dir >= 0 && make && mkdirat(dir, "snapshots", 0700) < 0 && errno != EEXIST)
-		return err_set(e, ERR_SETUP, errno, "make the session's snapshots");
-	fd = dir < 0 ? -1
-		     : openat(dir, "snapshots", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return err_set(e, errno == ENOENT ? ERR_NOTFOUND : ERR_SETUP, 0,
-			"no snapshot or commit has this name");
-	return fd;
-}
-
-static int load_mark(struct keeper *k, struct call *c, struct ws_layout *lay, struct err *e)
-{
-	OWN_FD marks = open_marks(k, c, false, e);
-
-	if (marks < 0)
-		return -1;
-	if (layout_load(marks, c->rq.name, lay, e) == 0)
-		return 0;
-	return e->kind == ERR_NOTFOUND
-		       ? err_set(e, ERR_NOTFOUND, 0, "no snapshot or commit has this name")
-		       : -1;
-}
-
-/* Whether a new mark may be made. */
-static int check_mark(struct keeper *k, struct call *c, struct err *e)
-{
-	OWN_FD marks = open_marks(k, c, true, e);
-	OWN_DIR d = marks < 0 ? NULL : fdopendir(marks);
-	struct dirent *de;
-	int64_t n = 0;
-
-	if (!d)
-		return marks < 0 ? -1 : err_set(e, ERR_SETUP, errno, "list the snapshots");
-	take_fd(&marks);
-	while ((de = readdir(d))) {
-		n += de->d_name[0] != '.';
-		if (!strcmp(de->d_name, c->rq.name))
-			return err_set(e, ERR_BUSY, EEXIST,
-				"a snapshot or commit of this name exists already");
-	}
-	return n < k->conf->snapshots_max ? 0
-					  : err_set(e, ERR_LIMIT, 0,
-						    "the session has %lld snapshots already "
-						    "(snapshots_max)",
-						    (long long)n);
-}
-
-static int save_mark(struct keeper *k, struct call *c, struct err *e)
-{
-	OWN_FD marks = open_marks(k, c, true, e);
-
-	if (marks < 0 || layers_hold(k, &c->layout.shared, e) < 0)
-		return -1;
-	if (layers_hold(k, &c->layout.root, e) == 0) {
-		if (layout_save(marks, c->rq.name, &c->layout, NULL, 0, e) == 0)
-			return 0;
-		layers_drop(k, &c->layout.root);
-	}
-	layers_drop(k, &c->layout.shared);
-	return -1;
-}
-
-static int forget_mark(struct keeper *k, struct call *c, struct err *e)
-{
-	OWN_MEM struct ws_layout *mark = malloc(sizeof *mark);
-	OWN_FD marks = -1;
-
-	if (!mark)
-		return err_set(e, ERR_SETUP, ENOMEM, "read the snapshot");
-	if (load_mark(k, c, mark, e) < 0)
-		return -1;
-	marks = open_marks(k, c, false, e);
-	if (marks < 0)
-		return -1;
-	if (unlinkat(marks, c->rq.name, 0) < 0)
-		return err_set(e, ERR_SETUP, errno, "remove the snapshot");
-	layers_drop(k, &mark->shared);
-	layers_drop(k, &mark->root);
-	return 0;
-}
-
-static int put_marks(int out, int marks, struct err *e)
-{
-	OWN_DIR d = fdopendir(marks);
-	struct dirent *de;
-	struct stat st;
-
-	if (!d) {
-		close(marks);
-		return err_set(e, ERR_SETUP, errno, "list the snapshots");
-	}
-	while ((de = readdir(d))) {
-		if (de->d_name[0] == '.' ||
-			fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		if (dprintf(out, "%lld %s\n", (long long)st.st_mtime, de->d_name) < 0)
-			return err_set(e, ERR_SETUP, errno, "list the snapshots");
-	}
-	return 0;
-}
-
 static void answer_marks(struct keeper *k, struct call *c)
 {
 	struct keeper_reply rp = {.op = KEEPER_WORKSPACE};
 	OWN_FD out = memfd_create("snapshots", MFD_CLOEXEC);
 	struct err e = {0};
-	int marks = open_marks(k, c, false, &e);
+	int marks = marks_open(k, c, false, &e);
 
 	if (out < 0)
 		err_set(&rp.err, ERR_SETUP, errno, "list the snapshots");
 	else if (marks >= 0)
-		put_marks(out, marks, &rp.err);
+		marks_list(out, marks, &rp.err);
 	else if (e.kind != ERR_NOTFOUND)
 		rp.err = e;
 	call_answer(k, c, &rp, rp.err.kind == ERR_NONE ? out : -1);
@@ -353,7 +246,7 @@ static void frozen(struct keeper *k, struct call *c)
 		return;
 	}
 	if (c->rq.name[0])
-		ret = save_mark(k, c, &e);
+		ret = marks_save(k, c, &e);
 	if (ret < 0)
 		call_fail(k, c, &e);
 	else
@@ -420,7 +313,7 @@ static void start_patch(struct keeper *k, struct call *c)
 	mark = malloc(sizeof *mark);
 	if (!mark)
 		err_set(&e, ERR_SETUP, ENOMEM, "read the snapshot");
-	if (!mark || load_mark(k, c, mark, &e) < 0) {
+	if (!mark || marks_load(k, c, mark, &e) < 0) {
 		call_fail(k, c, &e);
 		return;
 	}
@@ -517,7 +410,7 @@ static int restore(struct keeper *k, struct call *c, struct restack *r, struct e
 {
 	struct ws_layout mark;
 
-	if (load_mark(k, c, &mark, e) < 0 || restack_begin(k, c, r, e) < 0 ||
+	if (marks_load(k, c, &mark, e) < 0 || restack_begin(k, c, r, e) < 0 ||
 		restack_drop(k, r, true, e) < 0)
 		return -1;
 	mark.top = mark.top > c->layout.top ? mark.top : c->layout.top;
@@ -576,11 +469,11 @@ static int check_verb(struct keeper *k, struct call *c, struct err *e)
 	case WORKSPACE_FORK:
 		return check_fork(k, c, e);
 	case WORKSPACE_COMMIT:
-		return c->rq.name[0] ? check_mark(k, c, e) : 0;
+		return c->rq.name[0] ? marks_check(k, c, e) : 0;
 	case WORKSPACE_SNAPSHOT:
-		return check_mark(k, c, e);
+		return marks_check(k, c, e);
 	case WORKSPACE_FORGET:
-		return forget_mark(k, c, e);
+		return marks_forget(k, c, e);
 	default:
 		return 0;
 	}
