@@ -42,6 +42,7 @@ static void finish(struct keeper *k, struct call *c)
 	session_record_clear(&c->record);
 	if (c->stream)
 		k->nstreams--;
+	workspace_clear(c);
 	lock_release(k, c);
 }
 
@@ -62,6 +63,17 @@ void call_stopped(struct keeper *k, struct call *c)
 	call_next(k, c);
 }
 
+void call_done(struct keeper *k, struct call *c, struct keeper_reply *rp, int fd)
+{
+	if (c->gone) {
+		finish(k, c);
+		return;
+	}
+	call_answer(c, rp, &fd, fd >= 0);
+	workspace_clear(c); /* fd may be its own */
+	lock_release(k, c);
+}
+
 /* A session that was begun and has no name yet must not stay: nothing counts it. */
 static void drop_new(struct keeper *k, struct call *c)
 {
@@ -73,6 +85,7 @@ static void drop_new(struct keeper *k, struct call *c)
 void call_fail(struct keeper *k, struct call *c, const struct err *e)
 {
 	drop_new(k, c);
+	workspace_clear(c);
 	c->failure = *e;
 	if (!stop_sandbox(k, c))
 		call_stopped(k, c);
@@ -102,8 +115,6 @@ static void hang_up(struct keeper *k, struct call *c)
 		break;
 	}
 }
-
-static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data);
 
 static void created(struct keeper *k, struct call *c, const struct tree_result *r)
 {
@@ -151,8 +162,7 @@ static void added(struct keeper *k, struct call *c, const struct tree_result *r)
 {
 	struct err e;
 
-	c->layout = r->layout;
-	if (session_dir_save_layout(&k->dirs, c->held->id, &c->layout, &e) < 0)
+	if (job_take_layout(k, c, &r->layout, &e) < 0)
 		call_fail(k, c, &e);
 	else
 		begin(k, c);
@@ -187,20 +197,22 @@ static void job_done(struct keeper *k, struct source *s)
 		if (c->job_op == TREE_ADD && c->held && ws_layout_valid(&r.layout)) {
 			struct err worse;
 
-			if (session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &worse) < 0)
+			if (job_take_layout(k, c, &r.layout, &worse) < 0)
 				log_err(LOG_ERROR, &worse, "session %s", c->held->id);
 		}
 		call_fail(k, c, &e);
 		return;
 	}
 	if (c->gone) {
-		if (c->job_op == TREE_ADD)
-			session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &e);
+		if (c->job_op == TREE_ADD && job_take_layout(k, c, &r.layout, &e) < 0)
+			log_err(LOG_ERROR, &e, "session %s", c->held->id);
 		drop_new(k, c);
 		finish(k, c);
 		return;
 	}
-	if (files_op(&c->rq))
+	if (c->work)
+		workspace_job_done(k, c, &r);
+	else if (files_op(&c->rq))
 		files_job_done(k, c, &r);
 	else if (c->rq.op == KEEPER_CREATE)
 		created(k, c, &r);
@@ -226,8 +238,11 @@ void job_watch(struct keeper *k, struct call *c, enum tree_op op, int fd)
 
 int job_begin(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e)
 {
-	int fd = op == TREE_MEASURE ? job_measure(k, &c->layout, &c->disk, dir, e)
-				    : job_open(k, c, op, dir, data, e);
+	static const struct disk_limits none = {0, 0};
+	/* what a verb of the workspace counts it wants to know to its end */
+	int fd = op == TREE_MEASURE
+			 ? job_measure(k, &c->layout, c->work ? &none : &c->disk, dir, e)
+			 : job_open(k, c, op, dir, data, e);
 
 	if (fd < 0)
 		return -1;
@@ -235,7 +250,7 @@ int job_begin(struct keeper *k, struct call *c, enum tree_op op, int dir, int da
 	return 0;
 }
 
-static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
+void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
 {
 	struct err e = {0};
 
@@ -344,6 +359,10 @@ static void do_open(struct keeper *k, struct call *c)
 		call_fail(k, c, &e);
 		return;
 	}
+	if (workspace_make_room(k, c))
+		return; /* comes back */
+	if (workspace_make_room(k, c))
+		return; /* comes back */
 	ws = session_dir_open(&k->dirs, c->held->id, "ws", O_RDONLY | O_DIRECTORY);
 	if (ws < 0) {
 		err_set(&e, ERR_SETUP, errno, "open the workspace");
@@ -431,7 +450,7 @@ static void do_destroy(struct keeper *k, struct call *c)
 	if (c->held->box && box_finish(k, c->held->box, c))
 		return;
 
-	if (session_dir_discard(&k->dirs, c->held->id, &rp.err) == 0 && there && k->nsessions > 0)
+	if (layers_discard_session(k, c->held->id, &rp.err) == 0 && there && k->nsessions > 0)
 		k->nsessions--;
 	call_answer(c, &rp, NULL, 0);
 	lock_release(k, c);
@@ -516,9 +535,18 @@ static void call_next(struct keeper *k, struct call *c)
 	case KEEPER_SEED:
 		files_begin(k, c);
 		return;
+	case KEEPER_WORKSPACE:
+		workspace_start(k, c);
+		return;
 	case KEEPER_OP_MAX:
 		break;
 	}
+}
+
+void call_again(struct keeper *k, struct call *c)
+{
+	workspace_clear(c);
+	call_next(k, c);
 }
 
 void call_locked(struct keeper *k, struct call *c)
@@ -548,7 +576,9 @@ static void call_message(struct keeper *k, struct source *s)
 		return;
 	}
 	if (check_wants_lock(k, c)) {
-		int held = lock_take(k, c, c->rq.id, &e);
+		int held = c->rq.op == KEEPER_WORKSPACE && workspace_quiet(k, c, &e) < 0
+				   ? -1
+				   : lock_take(k, c, c->rq.id, &e);
 
 		if (held < 0)
 			call_fail(k, c, &e);
