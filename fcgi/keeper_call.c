@@ -116,27 +116,6 @@ static void hang_up(struct keeper *k, struct call *c)
 	}
 }
 
-static void created(struct keeper *k, struct call *c, const struct tree_result *r)
-{
-	struct keeper_reply rp = {.op = KEEPER_CREATE};
-	struct err e;
-
-	if (session_dir_commit(&k->dirs, c->new_id, &r->layout, &e) < 0) {
-		call_fail(k, c, &e);
-		return;
-	}
-	k->nsessions++;
-	memcpy(rp.id, c->new_id, sizeof rp.id);
-	c->new_id[0] = '\0';
-	if (c->rq.memory_bytes > 0 && !group_holds(k, CGROUP_MEMORY))
-		rp.approximate |= UNENFORCED_MEMORY;
-	if (c->rq.cpus >= 1 && !group_holds(k, CGROUP_CPU))
-		rp.approximate |= UNENFORCED_CPUS;
-	else if (c->rq.cpus > 0 && !group_holds(k, CGROUP_CPU))
-		rp.unenforced |= UNENFORCED_CPUS;
-	call_answer(c, &rp, NULL, 0);
-}
-
 /* Starts the sandbox, after a look at the disk where the last one left a reason for it. */
 static void begin(struct keeper *k, struct call *c)
 {
@@ -215,7 +194,7 @@ static void job_done(struct keeper *k, struct source *s)
 	else if (files_op(&c->rq))
 		files_job_done(k, c, &r);
 	else if (c->rq.op == KEEPER_CREATE)
-		created(k, c, &r);
+		create_done(k, c, &r);
 	else if (c->job_op == TREE_MEASURE)
 		measured(k, c, &r);
 	else if (c->rq.op == KEEPER_OPEN)
@@ -240,9 +219,8 @@ int job_begin(struct keeper *k, struct call *c, enum tree_op op, int dir, int da
 {
 	static const struct disk_limits none = {0, 0};
 	/* what a verb of the workspace counts it wants to know to its end */
-	int fd = op == TREE_MEASURE
-			 ? job_measure(k, &c->layout, c->work ? &none : &c->disk, dir, e)
-			 : job_open(k, c, op, dir, data, e);
+	int fd = op == TREE_MEASURE ? job_measure(k, &c->layout, c->work ? &none : &c->disk, dir, e)
+				    : job_open(k, c, op, dir, data, e);
 
 	if (fd < 0)
 		return -1;
@@ -260,64 +238,6 @@ void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int d
 
 /* --- the messages --- */
 
-static int check_limits(const struct keeper *k, const struct call *c, struct err *e)
-{
-	bool refuse = k->conf->unenforceable_limits == UNENFORCEABLE_REFUSE;
-	char pasta[PATH_MAX];
-
-	if (k->conf->memory_max_bytes && c->rq.memory_bytes > k->conf->memory_max_bytes)
-		return err_set(e, ERR_LIMIT, 0, "memory_bytes: at most %lld (memory_max_bytes)",
-			(long long)k->conf->memory_max_bytes);
-	if (c->rq.cpus > 0 && c->rq.cpus < 1 && refuse && !group_holds(k, CGROUP_CPU))
-		return err_set(e, ERR_LIMIT, 0,
-			"cpus: this host cannot hold a sandbox to less than "
-			"one processor (no delegated cgroup v2); ask for 1 or more, or set "
-			"unenforceable_limits = report");
-	if (c->rq.network && k->conf->network == NETWORK_NONE)
-		return err_set(e, ERR_LIMIT, 0,
-			"network_enabled: sandbox.conf does not allow it (network = none)");
-	if (c->rq.network && k->conf->network == NETWORK_PASTA &&
-		pasta_find(k->conf->pasta_program, pasta, e) < 0)
-		return err_in(e, "network_enabled");
-	if (k->nsessions >= (size_t)k->conf->sessions_max)
-		return err_set(e, ERR_BUSY, EUSERS, "%zu sessions exist already", k->nsessions);
-	return watch_disk_room(k, e);
-}
-
-static int make_session(struct keeper *k, struct call *c, const struct image *im, struct err *e)
-{
-	OWN_BUF env = BUF_INIT((size_t)k->conf->environment_max_bytes + 65536);
-	OWN_FD ws = -1;
-
-	if (make_environment(k, im, c, &env, e) < 0 || session_id_make(c->new_id, e) < 0)
-		return -1;
-	ws = session_dir_prepare(
-		&k->dirs, c->new_id, im, &c->rq, env.p, env.len, k->conf->run_home, e);
-	if (ws < 0)
-		return -1;
-	memset(&c->layout, 0, sizeof c->layout);
-	job_start(k, c, TREE_CREATE, ws, -1);
-	return 0;
-}
-
-static void do_create(struct keeper *k, struct call *c)
-{
-	struct image im = {0};
-	struct err e = {0};
-	int ret;
-
-	ret = check_limits(k, c, &e);
-	if (ret == 0)
-		ret = store_resolve(k->store, c->rq.image, &im, &e);
-	if (ret == 0)
-		ret = make_session(k, c, &im, &e);
-	else if (e.kind == ERR_NOTFOUND && k->conf->pull == PULL_MISSING && !c->pulled)
-		ret = pull_start(k, c, &e);
-	image_clear(&im);
-	if (ret < 0)
-		call_fail(k, c, &e);
-}
-
 void call_pulled(struct keeper *k, struct call *c, const struct err *e)
 {
 	c->pulled = true;
@@ -326,7 +246,7 @@ void call_pulled(struct keeper *k, struct call *c, const struct err *e)
 	else if (e->kind != ERR_NONE)
 		call_fail(k, c, e);
 	else
-		do_create(k, c);
+		create_begin(k, c);
 }
 
 static void do_exists(struct keeper *k, struct call *c)
@@ -487,7 +407,7 @@ static void call_next(struct keeper *k, struct call *c)
 		call_answer(c, &rp, NULL, 0);
 		return;
 	case KEEPER_CREATE:
-		do_create(k, c);
+		create_begin(k, c);
 		return;
 	case KEEPER_EXISTS:
 		do_exists(k, c);

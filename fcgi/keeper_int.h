@@ -1,12 +1,13 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_check.c (what a message may say), keeper_lock.c (who holds a session),
- * keeper_start.c (session to sandbox), keeper_box.c (the life of a sandbox), keeper_live.c and
- * keeper_run.c (calls and runs in live ones), keeper_list.c (what there is), keeper_job.c (helpers),
- * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
- * keeper_pull.c and keeper_image.c (images), keeper_files.c (file verbs), keeper_index.c (the
- * index), keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted),
- * keeper_pool.c (prepared ahead), keeper_plan.c (a session's mounts), keeper_layers.c (layers that
- * sessions share), keeper_workspace.c and keeper_fork.c (verbs of a session's workspace). */
+ * keeper_create.c (new sessions), keeper_start.c (session to sandbox), keeper_plan.c (a session's
+ * mounts), keeper_box.c (the life of a sandbox), keeper_live.c and keeper_run.c (calls and runs in
+ * live ones), keeper_list.c (what there is), keeper_job.c (helpers), keeper_net.c (its network),
+ * keeper_group.c (control groups), keeper_trash.c (expiry, removal), keeper_pull.c and keeper_image.c
+ * (images), keeper_files.c (file verbs), keeper_layers.c (layers that sessions share),
+ * keeper_workspace.c and keeper_fork.c (verbs of a session's workspace), keeper_index.c (the index),
+ * keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted),
+ * keeper_pool.c (prepared ahead), keeper_root.c (the root's writable layer). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -239,6 +240,11 @@ void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if
 void call_answer_image(struct keeper *k, struct call *c, int out, int code);
 int call_deadline(struct keeper *k); /* serves those that passed; ms to the next */
 
+/* keeper_create.c */
+void create_begin(struct keeper *k, struct call *c);
+void create_done(
+	struct keeper *k, struct call *c, const struct tree_result *r); /* its helper ended */
+
 /* keeper_check.c: whether a message may be served, with nfds descriptors in c->fd */
 bool check_request(const struct keeper *k, const struct call *c, unsigned nfds);
 /* Whether the message changes the session, or starts its sandbox. A run in a live one does neither. */
@@ -368,7 +374,7 @@ int job_begin(struct keeper *k, struct call *c, enum tree_op op, int dir, int da
 void job_watch(struct keeper *k, struct call *c, enum tree_op op, int fd);
 
 /* keeper_files.c */
-bool files_op(const struct keeper_request *rq); /* whether it is one of this file's */
+bool files_op(const struct keeper_request *rq);      /* whether it is one of this file's */
 unsigned files_fds(const struct keeper_request *rq); /* how many it comes with */
 bool files_request_ok(const struct keeper_request *rq);
 void files_begin(struct keeper *k, struct call *c); /* the session is held */
