@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """Verbs of a workspace beside what else a session can be: live, seeded, moved to /workspace/repo, its files used
 by file verbs."""
+import base64
+
 import client
 from client import b64, create, delete, eq, ok, request, run, tar
 
@@ -41,7 +43,7 @@ def fs(sid, op, **body):
 
 
 def live(archive):
-    sid = create(live=True)
+    sid = create(live=True, extract_patch=True)
     run(sid, "true", archive=b64(tar(archive)))
     eq(begin(sid, "echo one > f; echo root > /tmp/r; pwd")["stdout"], "/repo\n", "a live session")
     begin(sid, "touch up")
@@ -65,9 +67,10 @@ def live(archive):
     ok(a.status == 200 and b"+three" in a.body and b"-two" in a.body, "a patch of a live session", a)
     eq(verb(sid, "snapshots/s/restore").status, 204, "restore")
     eq(begin(sid, "cat f; ls up")["stdout"], "one\ntwo\nup\n", "is seen by the next sandbox")
-    a = run(sid, "echo four >> f", extract_patch=True)
-    a = run(sid, "true", archive=b64(tar(archive)))
-    eq(a.status, 200, "an archive after all that")
+    a = run(sid, "echo four > f", archive=b64(tar(archive)))
+    ok(a.status == 200 and b"-zero\n+four" in base64.b64decode(a.json["patch"] or ""),
+       "an archive on shared layers, and the patch of a call, whose sandbox lives on", a)
+    eq(begin(sid, "cat f; ls up")["stdout"], "four\nup\n", "what was there stays")
     delete(child), delete(sid)
 
 
