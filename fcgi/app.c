@@ -160,7 +160,8 @@ static void answer_json(struct app *a, const struct route *r, struct dialect_cal
 			c->rq->request_id);
 	else if (fault)
 		dialect_detail(c, 403, fault);
-	else if (c->body->form != BODY_OBJECT)
+	else if (c->body->form != BODY_OBJECT &&
+		 !(c->body->form == BODY_EMPTY && (r->flags & ROUTE_EMPTY)))
 		answer_form(c);
 	else
 		r->handle(c);

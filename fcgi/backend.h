@@ -70,6 +70,35 @@ struct image_answer {
 	int code; /* 0, or what the program ended with: sysexits(3); -1 when it died */
 };
 
+/* What may be done with a quiet session's workspace: its files as they are between requests. */
+enum workspace_verb {
+	WORKSPACE_PATCH,   /* mark: since then, "" = since the baseline; fd: gets it */
+	WORKSPACE_COMMIT,  /* the baseline is what is there now; mark: also a snapshot, "" = none */
+	WORKSPACE_DISCARD, /* what is there is the baseline */
+	WORKSPACE_FORK,    /* count children, each with the files of now; answer: their ids */
+	WORKSPACE_SNAPSHOT,  /* mark: a name for the files of now, those of the root too */
+	WORKSPACE_RESTORE,   /* mark: the files are those of then */
+	WORKSPACE_FORGET,    /* mark: the name goes */
+	WORKSPACE_SNAPSHOTS, /* answer: the names */
+	WORKSPACE_EXPORT,    /* path, format; by export_begin() only */
+	WORKSPACE_VERB_MAX
+};
+
+enum { WORKSPACE_MARK_MAX = 64, WORKSPACE_PATH_MAX = 4095 };
+
+struct workspace_order {
+	enum workspace_verb verb;
+	const char *mark, *path; /* NULL: "" */
+	unsigned count, format;  /* enum ws_format */
+	bool stop;               /* what runs in the session is ended first */
+	int fd;                  /* PATCH: gets it; borrowed. Others: -1 */
+};
+
+struct workspace_answer {
+	uint64_t patch_bytes; /* 0: nothing changed */
+	int fd; /* FORK: an id a line; SNAPSHOTS: "seconds name" lines. The caller's, or -1 */
+};
+
 struct backend;
 struct live_ops;
 struct session_call; /* one request's hold on one session: lock, sandbox, processes */
@@ -143,6 +172,23 @@ struct backend_ops {
 	/* Fills out, whose facts the caller frees. May wait for the facts, but a bounded time. */
 	int (*system)(struct backend *b, struct system_info *out, struct err *e);
 
+	/*
+	 * One verb on a quiet session. ERR_NOTFOUND: no such session (errnum ENOENT), or no such mark
+	 * or path; ERR_BUSY with EWOULDBLOCK: the session is not quiet, or with EEXIST: the name is
+	 * taken (409); ERR_REQUEST, ERR_LIMIT. What it changes is decided by one rename: after any
+	 * error or crash the files are either those of before or those of after.
+	 */
+	int (*workspace)(struct backend *b, const char *id, const struct workspace_order *o,
+		struct workspace_answer *out, struct err *e);
+
+	/*
+	 * WORKSPACE_EXPORT, whose archive comes while it is made: `to` (owned by the callee) is a pipe's end
+	 * for it. Returns a descriptor that becomes readable when that is over, for export_end(), which
+	 * takes it over: 0 the archive is whole, else what went wrong. Closing it ends the export.
+	 */
+	int (*export_begin)(struct backend *b, const char *id, const struct workspace_order *o,
+		int to, struct err *e);
+	int (*export_end)(int fd, struct err *e);
 	/* Runs and live sessions; backend_live.h. */
 	const struct live_ops *live;
 };

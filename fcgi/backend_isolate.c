@@ -49,6 +49,27 @@ static void isolate_free(struct backend *b)
 	free(b);
 }
 
+/* Sends one request, with n descriptors. */
+static int send_request(
+	int sock, struct keeper_request *rq, const int *fds, unsigned n, struct err *e)
+{
+	rq->magic = KEEPER_MAGIC;
+	return fdmsg_send(sock, rq, sizeof *rq, fds, n, 0) < 0
+		       ? err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting")
+		       : 0;
+}
+
+/* Whether n is a number of descriptors that such a request's answer brings. */
+static bool answer_fds_ok(const struct keeper_request *rq, unsigned n)
+{
+	bool lists = rq->op == KEEPER_WORKSPACE &&
+		     (rq->verb == WORKSPACE_FORK || rq->verb == WORKSPACE_SNAPSHOTS);
+
+	if (rq->op == KEEPER_SYSTEM)
+		return n <= 1;
+	return n == (rq->op == KEEPER_OPEN ? 2 : rq->op == KEEPER_IMAGE || lists ? 1 : 0);
+}
+
 /* Waits for the answer to a request that was sent; its descriptors go to out. */
 static int hear(int sock, const struct keeper_request *rq, struct keeper_reply *rp, int out[2],
 	struct err *e)
@@ -59,10 +80,7 @@ static int hear(int sock, const struct keeper_request *rq, struct keeper_reply *
 		return err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting");
 	rp->err.msg[sizeof rp->err.msg - 1] = '\0';
 	rp->id[SESSION_ID_LEN] = '\0';
-	if (rp->err.kind == ERR_NONE && (n == (rq->op == KEEPER_OPEN           ? 2
-						      : rq->op == KEEPER_IMAGE ? 1
-									       : 0) ||
-						(n == 1 && rq->op == KEEPER_SYSTEM)))
+	if (rp->err.kind == ERR_NONE && answer_fds_ok(rq, n))
 		return 0;
 	for (unsigned i = 0; i < n; i++)
 		own_close(&out[i]);
@@ -75,10 +93,7 @@ static int hear(int sock, const struct keeper_request *rq, struct keeper_reply *
 static int ask(int sock, struct keeper_request *rq, int fd, struct keeper_reply *rp, int out[2],
 	struct err *e)
 {
-	rq->magic = KEEPER_MAGIC;
-	if (fdmsg_send(sock, rq, sizeof *rq, &fd, fd >= 0, 0) < 0)
-		return err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting");
-	return hear(sock, rq, rp, out, e);
+	return send_request(sock, rq, &fd, fd >= 0, e) < 0 ? -1 : hear(sock, rq, rp, out, e);
 }
 
 /* One question on a connection of its own. */
@@ -335,12 +350,7 @@ static int ask_files(struct backend *b, struct keeper_request *rq, const int *fd
 	struct keeper_reply rp;
 	int none[2];
 
-	if (sock < 0)
-		return -1;
-	rq->magic = KEEPER_MAGIC;
-	if (fdmsg_send(sock, rq, sizeof *rq, fds, n, 0) < 0)
-		return err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting");
-	if (hear(sock, rq, &rp, none, e) < 0)
+	if (sock < 0 || send_request(sock, rq, fds, n, e) < 0 || hear(sock, rq, &rp, none, e) < 0)
 		return -1;
 	rp.files.text[sizeof rp.files.text - 1] = '\0';
 	if (!files_result_valid(&rp.files))
@@ -374,6 +384,69 @@ static int isolate_seed(struct backend *b, const char *id, int repo, int skills,
 	snprintf(rq.id, sizeof rq.id, "%s", id);
 	return ask_files(b, &rq, fds, (repo >= 0) + (skills >= 0), out, e);
 }
+static int workspace_request(
+	const struct workspace_order *o, const char *id, struct keeper_request *rq, struct err *e)
+{
+	*rq = (struct keeper_request){.op = KEEPER_WORKSPACE,
+		.verb = o->verb,
+		.count = o->count,
+		.format = o->format,
+		.stop = o->stop};
+	snprintf(rq->id, sizeof rq->id, "%s", id);
+	if (o->mark && strlen(o->mark) >= sizeof rq->name)
+		return err_set(e, ERR_REQUEST, 0, "name: longer than %d bytes", WORKSPACE_MARK_MAX);
+	if (o->mark)
+		strcpy(rq->name, o->mark);
+	return 0;
+}
+
+static int isolate_workspace(struct backend *b, const char *id, const struct workspace_order *o,
+	struct workspace_answer *out, struct err *e)
+{
+	OWN_FD sock = keeper_connect(b->conf->state_dir, e);
+	struct keeper_request rq;
+	struct keeper_reply rp;
+	int fds[2] = {-1, -1};
+
+	if (sock < 0 || workspace_request(o, id, &rq, e) < 0 ||
+		ask(sock, &rq, o->fd, &rp, fds, e) < 0)
+		return -1;
+	*out = (struct workspace_answer){rp.patch_bytes, fds[0]};
+	return 0;
+}
+
+static int isolate_export_begin(
+	struct backend *b, const char *id, const struct workspace_order *o, int to, struct err *e)
+{
+	OWN_FD sock = keeper_connect(b->conf->state_dir, e);
+	OWN_FD end = to, path = -1;
+	size_t n = o->path ? strlen(o->path) : 0;
+	struct keeper_request rq;
+	int fds[2] = {to, -1};
+
+	(void)end; /* closed on every way out: the keeper has a copy then */
+	if (sock < 0 || workspace_request(o, id, &rq, e) < 0)
+		return -1;
+	if (n > WORKSPACE_PATH_MAX)
+		return err_set(e, ERR_REQUEST, 0, "path: longer than %d bytes", WORKSPACE_PATH_MAX);
+	if (n) {
+		fds[1] = path = memfd_create("path", MFD_CLOEXEC);
+		if (path < 0 || write(path, o->path, n) != (ssize_t)n)
+			return err_set(e, ERR_SETUP, errno, "write a path");
+		rq.path_bytes = (uint32_t)n;
+	}
+	return send_request(sock, &rq, fds, n ? 2 : 1, e) < 0 ? -1 : take_fd(&sock);
+}
+
+static int isolate_export_end(int fd, struct err *e)
+{
+	const struct keeper_request rq = {.op = KEEPER_WORKSPACE, .verb = WORKSPACE_EXPORT};
+	OWN_FD sock = fd;
+	struct keeper_reply rp;
+	int none[2];
+
+	return hear(sock, &rq, &rp, none, e);
+}
 
 static int isolate_image(struct backend *b, enum image_verb verb, const char *ref,
 	struct image_answer *out, struct err *e)
@@ -404,6 +477,9 @@ const struct backend_ops backend_isolate = {
 	.patch = isolate_patch,
 	.close = isolate_close,
 	.destroy = isolate_destroy,
+	.workspace = isolate_workspace,
+	.export_begin = isolate_export_begin,
+	.export_end = isolate_export_end,
 	.image = isolate_image,
 	.files = isolate_files,
 	.seed = isolate_seed,

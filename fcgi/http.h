@@ -64,7 +64,8 @@ typedef void http_line_fn(struct http_response *rs, const char *line, struct buf
 
 /*
  * What comes next of a stream, appended to out, which is sent before the next call. 1: there may be
- * more, 0: that was all, -1: the client is gone. May wait, but not longer than a heartbeat.
+ * more, 0: that was all, -1: it cannot be completed, and the client is to see that, or is gone. Where
+ * nothing may come for long it says that it is there.
  */
 typedef int http_more_fn(struct http_response *rs, struct buf *out);
 

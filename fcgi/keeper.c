@@ -185,7 +185,8 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	k->tree = tree_server_start(e);
 	k->store = k->tree ? store_open(c->state_dir, e) : NULL;
 	if (!k->store || launcher_open(&k->launcher, e) < 0 ||
-		session_dirs_sweep(&k->dirs, e) < 0 || facts_watch(k, e) < 0)
+		session_dirs_sweep(&k->dirs, e) < 0 || layers_start(k, e) < 0 ||
+		facts_watch(k, e) < 0)
 		return -1;
 	prepare_host(k);
 	k->pool = pool_open(k, e);

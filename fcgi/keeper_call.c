@@ -42,6 +42,7 @@ static void finish(struct keeper *k, struct call *c)
 	session_record_clear(&c->record);
 	if (c->stream)
 		k->nstreams--;
+	workspace_clear(c);
 	lock_release(k, c);
 }
 
@@ -62,6 +63,17 @@ void call_stopped(struct keeper *k, struct call *c)
 	call_next(k, c);
 }
 
+void call_done(struct keeper *k, struct call *c, struct keeper_reply *rp, int fd)
+{
+	if (c->gone) {
+		finish(k, c);
+		return;
+	}
+	call_answer(c, rp, &fd, fd >= 0);
+	workspace_clear(c); /* fd may be its own */
+	lock_release(k, c);
+}
+
 /* A session that was begun and has no name yet must not stay: nothing counts it. */
 static void drop_new(struct keeper *k, struct call *c)
 {
@@ -73,6 +85,7 @@ static void drop_new(struct keeper *k, struct call *c)
 void call_fail(struct keeper *k, struct call *c, const struct err *e)
 {
 	drop_new(k, c);
+	workspace_clear(c);
 	c->failure = *e;
 	if (!stop_sandbox(k, c))
 		call_stopped(k, c);
@@ -103,29 +116,6 @@ static void hang_up(struct keeper *k, struct call *c)
 	}
 }
 
-static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data);
-
-static void created(struct keeper *k, struct call *c, const struct tree_result *r)
-{
-	struct keeper_reply rp = {.op = KEEPER_CREATE};
-	struct err e;
-
-	if (session_dir_commit(&k->dirs, c->new_id, &r->layout, &e) < 0) {
-		call_fail(k, c, &e);
-		return;
-	}
-	k->nsessions++;
-	memcpy(rp.id, c->new_id, sizeof rp.id);
-	c->new_id[0] = '\0';
-	if (c->rq.memory_bytes > 0 && !group_holds(k, CGROUP_MEMORY))
-		rp.approximate |= UNENFORCED_MEMORY;
-	if (c->rq.cpus >= 1 && !group_holds(k, CGROUP_CPU))
-		rp.approximate |= UNENFORCED_CPUS;
-	else if (c->rq.cpus > 0 && !group_holds(k, CGROUP_CPU))
-		rp.unenforced |= UNENFORCED_CPUS;
-	call_answer(c, &rp, NULL, 0);
-}
-
 /* Starts the sandbox, after a look at the disk where the last one left a reason for it. */
 static void begin(struct keeper *k, struct call *c)
 {
@@ -151,8 +141,7 @@ static void added(struct keeper *k, struct call *c, const struct tree_result *r)
 {
 	struct err e;
 
-	c->layout = r->layout;
-	if (session_dir_save_layout(&k->dirs, c->held->id, &c->layout, &e) < 0)
+	if (job_take_layout(k, c, &r->layout, &e) < 0)
 		call_fail(k, c, &e);
 	else
 		begin(k, c);
@@ -187,23 +176,25 @@ static void job_done(struct keeper *k, struct source *s)
 		if (c->job_op == TREE_ADD && c->held && ws_layout_valid(&r.layout)) {
 			struct err worse;
 
-			if (session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &worse) < 0)
+			if (job_take_layout(k, c, &r.layout, &worse) < 0)
 				log_err(LOG_ERROR, &worse, "session %s", c->held->id);
 		}
 		call_fail(k, c, &e);
 		return;
 	}
 	if (c->gone) {
-		if (c->job_op == TREE_ADD)
-			session_dir_save_layout(&k->dirs, c->held->id, &r.layout, &e);
+		if (c->job_op == TREE_ADD && job_take_layout(k, c, &r.layout, &e) < 0)
+			log_err(LOG_ERROR, &e, "session %s", c->held->id);
 		drop_new(k, c);
 		finish(k, c);
 		return;
 	}
-	if (files_op(&c->rq))
+	if (c->work)
+		workspace_job_done(k, c, &r);
+	else if (files_op(&c->rq))
 		files_job_done(k, c, &r);
 	else if (c->rq.op == KEEPER_CREATE)
-		created(k, c, &r);
+		create_done(k, c, &r);
 	else if (c->job_op == TREE_MEASURE)
 		measured(k, c, &r);
 	else if (c->rq.op == KEEPER_OPEN)
@@ -226,7 +217,9 @@ void job_watch(struct keeper *k, struct call *c, enum tree_op op, int fd)
 
 int job_begin(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e)
 {
-	int fd = op == TREE_MEASURE ? job_measure(k, &c->layout, &c->disk, dir, e)
+	static const struct disk_limits none = {0, 0};
+	/* what a verb of the workspace counts it wants to know to its end */
+	int fd = op == TREE_MEASURE ? job_measure(k, &c->layout, c->work ? &none : &c->disk, dir, e)
 				    : job_open(k, c, op, dir, data, e);
 
 	if (fd < 0)
@@ -235,7 +228,7 @@ int job_begin(struct keeper *k, struct call *c, enum tree_op op, int dir, int da
 	return 0;
 }
 
-static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
+void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data)
 {
 	struct err e = {0};
 
@@ -245,64 +238,6 @@ static void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir
 
 /* --- the messages --- */
 
-static int check_limits(const struct keeper *k, const struct call *c, struct err *e)
-{
-	bool refuse = k->conf->unenforceable_limits == UNENFORCEABLE_REFUSE;
-	char pasta[PATH_MAX];
-
-	if (k->conf->memory_max_bytes && c->rq.memory_bytes > k->conf->memory_max_bytes)
-		return err_set(e, ERR_LIMIT, 0, "memory_bytes: at most %lld (memory_max_bytes)",
-			(long long)k->conf->memory_max_bytes);
-	if (c->rq.cpus > 0 && c->rq.cpus < 1 && refuse && !group_holds(k, CGROUP_CPU))
-		return err_set(e, ERR_LIMIT, 0,
-			"cpus: this host cannot hold a sandbox to less than "
-			"one processor (no delegated cgroup v2); ask for 1 or more, or set "
-			"unenforceable_limits = report");
-	if (c->rq.network && k->conf->network == NETWORK_NONE)
-		return err_set(e, ERR_LIMIT, 0,
-			"network_enabled: sandbox.conf does not allow it (network = none)");
-	if (c->rq.network && k->conf->network == NETWORK_PASTA &&
-		pasta_find(k->conf->pasta_program, pasta, e) < 0)
-		return err_in(e, "network_enabled");
-	if (k->nsessions >= (size_t)k->conf->sessions_max)
-		return err_set(e, ERR_BUSY, EUSERS, "%zu sessions exist already", k->nsessions);
-	return watch_disk_room(k, e);
-}
-
-static int make_session(struct keeper *k, struct call *c, const struct image *im, struct err *e)
-{
-	OWN_BUF env = BUF_INIT((size_t)k->conf->environment_max_bytes + 65536);
-	OWN_FD ws = -1;
-
-	if (make_environment(k, im, c, &env, e) < 0 || session_id_make(c->new_id, e) < 0)
-		return -1;
-	ws = session_dir_prepare(
-		&k->dirs, c->new_id, im, &c->rq, env.p, env.len, k->conf->run_home, e);
-	if (ws < 0)
-		return -1;
-	memset(&c->layout, 0, sizeof c->layout);
-	job_start(k, c, TREE_CREATE, ws, -1);
-	return 0;
-}
-
-static void do_create(struct keeper *k, struct call *c)
-{
-	struct image im = {0};
-	struct err e = {0};
-	int ret;
-
-	ret = check_limits(k, c, &e);
-	if (ret == 0)
-		ret = store_resolve(k->store, c->rq.image, &im, &e);
-	if (ret == 0)
-		ret = make_session(k, c, &im, &e);
-	else if (e.kind == ERR_NOTFOUND && k->conf->pull == PULL_MISSING && !c->pulled)
-		ret = pull_start(k, c, &e);
-	image_clear(&im);
-	if (ret < 0)
-		call_fail(k, c, &e);
-}
-
 void call_pulled(struct keeper *k, struct call *c, const struct err *e)
 {
 	c->pulled = true;
@@ -311,7 +246,7 @@ void call_pulled(struct keeper *k, struct call *c, const struct err *e)
 	else if (e->kind != ERR_NONE)
 		call_fail(k, c, e);
 	else
-		do_create(k, c);
+		create_begin(k, c);
 }
 
 static void do_exists(struct keeper *k, struct call *c)
@@ -344,6 +279,10 @@ static void do_open(struct keeper *k, struct call *c)
 		call_fail(k, c, &e);
 		return;
 	}
+	if (workspace_make_room(k, c))
+		return; /* comes back */
+	if (workspace_make_room(k, c))
+		return; /* comes back */
 	ws = session_dir_open(&k->dirs, c->held->id, "ws", O_RDONLY | O_DIRECTORY);
 	if (ws < 0) {
 		err_set(&e, ERR_SETUP, errno, "open the workspace");
@@ -431,7 +370,7 @@ static void do_destroy(struct keeper *k, struct call *c)
 	if (c->held->box && box_finish(k, c->held->box, c))
 		return;
 
-	if (session_dir_discard(&k->dirs, c->held->id, &rp.err) == 0 && there && k->nsessions > 0)
+	if (layers_discard_session(k, c->held->id, &rp.err) == 0 && there && k->nsessions > 0)
 		k->nsessions--;
 	call_answer(c, &rp, NULL, 0);
 	lock_release(k, c);
@@ -468,7 +407,7 @@ static void call_next(struct keeper *k, struct call *c)
 		call_answer(c, &rp, NULL, 0);
 		return;
 	case KEEPER_CREATE:
-		do_create(k, c);
+		create_begin(k, c);
 		return;
 	case KEEPER_EXISTS:
 		do_exists(k, c);
@@ -516,9 +455,18 @@ static void call_next(struct keeper *k, struct call *c)
 	case KEEPER_SEED:
 		files_begin(k, c);
 		return;
+	case KEEPER_WORKSPACE:
+		workspace_start(k, c);
+		return;
 	case KEEPER_OP_MAX:
 		break;
 	}
+}
+
+void call_again(struct keeper *k, struct call *c)
+{
+	workspace_clear(c);
+	call_next(k, c);
 }
 
 void call_locked(struct keeper *k, struct call *c)
@@ -548,7 +496,9 @@ static void call_message(struct keeper *k, struct source *s)
 		return;
 	}
 	if (check_wants_lock(k, c)) {
-		int held = lock_take(k, c, c->rq.id, &e);
+		int held = c->rq.op == KEEPER_WORKSPACE && workspace_quiet(k, c, &e) < 0
+				   ? -1
+				   : lock_take(k, c, c->rq.id, &e);
 
 		if (held < 0)
 			call_fail(k, c, &e);

@@ -17,6 +17,8 @@ static unsigned fds_wanted(const struct keeper_request *rq)
 	case KEEPER_FILES:
 	case KEEPER_SEED:
 		return files_fds(rq);
+	case KEEPER_WORKSPACE:
+		return workspace_request_fds(rq);
 	default:
 		return 0;
 	}
@@ -52,7 +54,8 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 		nfds != fds_wanted(rq))
 		return false;
 	if ((names_session(rq->op) && !session_id_valid(rq->id)) || !run_ok(rq) ||
-		(files_op(rq) && !files_request_ok(rq)))
+		(files_op(rq) && !files_request_ok(rq)) ||
+		(rq->op == KEEPER_WORKSPACE && !workspace_request_ok(k, rq)))
 		return false;
 	if (rq->op == KEEPER_IMAGE &&
 		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
@@ -76,5 +79,5 @@ bool check_wants_lock(struct keeper *k, const struct call *c)
 	if (c->rq.op == KEEPER_RUN)
 		return !s || !box_usable(s->box);
 	return c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY || c->rq.op == KEEPER_STOP ||
-	       files_op(&c->rq);
+	       c->rq.op == KEEPER_WORKSPACE || files_op(&c->rq);
 }

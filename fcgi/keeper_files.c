@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "fcgi/files_view.h"
-#include "fcgi/keeper_int.h"
+#include "fcgi/keeper_plan.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -58,78 +58,24 @@ static bool await_quiet(struct keeper *k, struct call *c)
 	return b && (b->state != BOX_READY || moves) && box_finish(k, b, c);
 }
 
-/* All strings of one view, freed together. */
-struct strings {
-	char *p[2 * WS_LAYERS_MAX + 16];
-	size_t n;
-};
-
-static void strings_free(struct strings *s)
-{
-	while (s->n)
-		free(s->p[--s->n]);
-}
-#define OWN_STRINGS __attribute__((cleanup(strings_free))) struct strings
-
-static const char *path_of(struct strings *s, const struct keeper *k, const char *id,
-	const char *sub, const char *name)
-{
-	char *p = NULL;
-
-	if (s->n >= NELEM(s->p) ||
-		asprintf(&p, "%s/sessions/%s/%s%s", k->dirs.path, id, sub, name) < 0)
-		return NULL;
-	return s->p[s->n++] = p;
-}
-
-/* The workspace, where commands see it. */
-static int plan_workspace(struct keeper *k, const struct call *c, struct strings *s,
-	const char **lowers, struct launch_mount *m, struct err *e)
-{
-	const char *id = c->held->id;
-	OWN_MEM struct ws_mount *w = malloc(sizeof *w);
-
-	if (!w)
-		return err_set(e, ERR_SETUP, ENOMEM, "view of a session");
-	if (ws_mount_plan(&c->layout, w, e) < 0)
-		return -1;
-	*m = (struct launch_mount){.kind = w->overlay ? PLAN_OVERLAY : PLAN_BIND,
-		.flags = PLAN_WRITABLE,
-		.dst = session_dir_workspace(&k->dirs, id)};
-	if (!w->overlay)
-		return (m->src = path_of(s, k, id, "ws/", w->tree))
-			       ? 0
-			       : err_set(e, ERR_SETUP, ENOMEM, "view of a session");
-	for (unsigned i = 0; i < w->nlowers; i++)
-		if (!(lowers[i] = path_of(s, k, id, "ws/", w->lowers[i])))
-			return err_set(e, ERR_SETUP, ENOMEM, "view of a session");
-	m->lowers = lowers;
-	m->nlowers = w->nlowers;
-	m->upper = path_of(s, k, id, "ws/", w->upper);
-	m->work = path_of(s, k, id, "ws/", w->work);
-	return m->upper && m->work ? 0 : err_set(e, ERR_SETUP, ENOMEM, "view of a session");
-}
-
 /* Writes the plan of the session's view to a memfd. */
 static int plan_view(struct keeper *k, const struct call *c, uint32_t *bytes, struct err *e)
 {
-	OWN_STRINGS s = {.n = 0};
+	OWN_PLAN_STRINGS s = {.n = 0};
 	OWN_BUF b = BUF_INIT(FILES_VIEW_MAX);
 	OWN_MEM char *staging = NULL;
 	OWN_MEM struct launch_mount *m = calloc(c->record.nbinds + 1, sizeof *m);
 	OWN_FD fd = memfd_create("view", MFD_CLOEXEC);
-	const char *lowers[2 * WS_LAYERS_MAX], *id = c->held->id;
+	OWN_MEM const char **root_lowers = NULL;
+	const char *lowers[PLAN_WS_LOWERS_MAX];
 	struct jail_view v = {.live = -1, .mounts = m};
 
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "view of a session");
 	v.staging = staging;
-	v.root = (struct launch_mount){.kind = PLAN_OVERLAY,
-		.dst = "/",
-		.lowers = (const char *const *)c->record.lowers,
-		.nlowers = c->record.nlowers,
-		.upper = path_of(&s, k, id, "root/", "upper"),
-		.work = path_of(&s, k, id, "root/", "work")};
+	if (plan_root(k, c, &s, &root_lowers, &v.root, e) < 0)
+		return -1;
+	v.root.dst = "/";
 	for (size_t i = 0; i < c->record.nbinds; i++)
 		m[v.nmounts++] = (struct launch_mount){.kind = PLAN_BIND,
 			.flags = PLAN_RECURSIVE,
@@ -275,7 +221,7 @@ static int prepare(struct keeper *k, struct call *c, struct err *e)
 	if (session_dir_load(&k->dirs, id, &c->record, &c->layout, e) < 0)
 		return -1;
 	session_dir_touch(&k->dirs, id);
-	if (g5 && session_dir_move_workspace(&k->dirs, id, e) < 0)
+	if (g5 && session_dir_move_workspace(&k->dirs, id, c->layout.root_top, e) < 0)
 		return -1;
 	if ((c->rq.op == KEEPER_SEED || grows(c->rq.files.verb)) && watch_disk_room(k, e) < 0)
 		return -1;
@@ -298,6 +244,8 @@ void files_begin(struct keeper *k, struct call *c)
 		done(k, c, &seeded);
 		return;
 	}
+	if (c->rq.op == KEEPER_SEED && (c->rq.has_archive & 1) && workspace_make_room(k, c))
+		return; /* comes back */
 	watch_disk_limits(k, c);
 	if ((!c->disk.bytes && !c->disk.inodes) || !wants_measure(k, c)) {
 		work(k, c);
@@ -314,8 +262,7 @@ static void added(struct keeper *k, struct call *c, const struct tree_result *r,
 {
 	static const struct files_result fine = {.code = FILES_OK};
 
-	c->layout = r->layout;
-	if (session_dir_save_layout(&k->dirs, c->held->id, &c->layout, e) < 0 ||
+	if (job_take_layout(k, c, &r->layout, e) < 0 ||
 		(c->rq.has_archive == 3 && seed_skills(k, c, e) < 0)) {
 		call_fail(k, c, e);
 		return;

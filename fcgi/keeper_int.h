@@ -1,11 +1,13 @@
 /* Shared by the keeper's own files only: keeper.c (start, loop), keeper_call.c (one request's
  * states), keeper_check.c (what a message may say), keeper_lock.c (who holds a session),
- * keeper_start.c (session to sandbox), keeper_box.c (the life of a sandbox), keeper_live.c and
- * keeper_run.c (calls and runs in live ones), keeper_list.c (what there is), keeper_job.c (helpers),
- * keeper_net.c (its network), keeper_group.c (control groups), keeper_trash.c (expiry, removal),
- * keeper_pull.c and keeper_image.c (images), keeper_files.c (file verbs), keeper_index.c (the
- * index), keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted),
- * keeper_pool.c (prepared ahead). */
+ * keeper_create.c (new sessions), keeper_start.c (session to sandbox), keeper_plan.c (a session's
+ * mounts), keeper_box.c (the life of a sandbox), keeper_live.c and keeper_run.c (calls and runs in
+ * live ones), keeper_list.c (what there is), keeper_job.c (helpers), keeper_net.c (its network),
+ * keeper_group.c (control groups), keeper_trash.c (expiry, removal), keeper_pull.c and keeper_image.c
+ * (images), keeper_files.c (file verbs), keeper_layers.c (layers that sessions share),
+ * keeper_workspace.c and keeper_fork.c (verbs of a session's workspace), keeper_index.c (the index),
+ * keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted),
+ * keeper_pool.c (prepared ahead), keeper_root.c (the root's writable layer). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -40,6 +42,7 @@ struct source {
 	void (*ready)(struct keeper *k, struct source *s);
 	struct call *call; /* or */
 	struct box *box;
+	void *data; /* of ready() alone */
 };
 
 enum call_state {
@@ -134,8 +137,9 @@ struct call {
 	bool pulled;        /* one try a request */
 	uint32_t job_op;    /* enum tree_op of the job in progress */
 	struct disk_limits disk;
-	bool stream;  /* counted in keeper.nstreams */
-	int pull_out; /* what the puller says */
+	struct ws_work *work; /* of KEEPER_WORKSPACE, NULL: none */
+	bool stream;          /* counted in keeper.nstreams */
+	int pull_out;         /* what the puller says */
 	int pull_pid;
 };
 
@@ -183,9 +187,11 @@ struct index_service {
 	int pid;                    /* 0 = it does not run */
 	uint64_t again_ms;          /* when to listen again; 0 = not awaited */
 };
+struct layer_table;
 
 struct keeper {
 	const struct conf *conf;
+	struct layer_table *layers;
 	struct session_dirs dirs;
 	struct store *store;
 	struct tree_server *tree;
@@ -234,6 +240,11 @@ void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if
 void call_answer_image(struct keeper *k, struct call *c, int out, int code);
 int call_deadline(struct keeper *k); /* serves those that passed; ms to the next */
 
+/* keeper_create.c */
+void create_begin(struct keeper *k, struct call *c);
+void create_done(
+	struct keeper *k, struct call *c, const struct tree_result *r); /* its helper ended */
+
 /* keeper_check.c: whether a message may be served, with nfds descriptors in c->fd */
 bool check_request(const struct keeper *k, const struct call *c, unsigned nfds);
 /* Whether the message changes the session, or starts its sandbox. A run in a live one does neither. */
@@ -250,9 +261,8 @@ void lock_forget(struct session *s); /* frees it, unless it is held, wanted, or 
 /* keeper_root.c: the root's writable layer: on the disk, or a tmpfs (session_root). */
 bool root_in_memory(const struct keeper *k);
 int root_check(const struct keeper *k, struct err *e); /* ERR_CONF where a tmpfs cannot serve */
-/* Fills m. upper, work: the session's on disk; *lowers: NULL, or the caller's to free after m. */
-int root_plan(const struct keeper *k, const struct call *c, const char *upper, const char *work,
-	const char ***lowers, struct launch_mount *m, struct err *e);
+/* Makes m, that plan_root() made with lowers, the plan of a sandbox's root. */
+void root_settle(const struct keeper *k, const char **lowers, struct launch_mount *m);
 
 /* keeper_start.c: launches b for the session that c holds; c->client becomes pid 1's first client */
 int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e);
@@ -317,7 +327,42 @@ void watch_disk_limits(const struct keeper *k, struct call *c);
 uint64_t watch_memory_limit(const struct keeper *k, const struct box *b); /* bytes, 0 = none */
 double watch_cpus(const struct keeper *k, const struct box *b);           /* 0 = no limit */
 
+/*
+ * keeper_layers.c: who stands on which shared layer. The sessions' layouts are the truth; the table is
+ * counted from them at the start. A layer goes when nothing stands on it.
+ */
+int layers_start(struct keeper *k, struct err *e); /* counts; removes what a crash left */
+int layers_hold(struct keeper *k, const struct ws_layers *l, struct err *e);
+void layers_drop(struct keeper *k, const struct ws_layers *l);
+/* A new empty layer, its name in id: nobody's until it is held, and gone at the next start. */
+int layers_make(struct keeper *k, unsigned char *id, struct err *e);
+/* Descriptors of read-only mounts of them, for a tree helper; all or none. */
+int layers_open(struct keeper *k, const struct ws_layers *l, int *fds, struct err *e);
+/* Moves the session into the trash, and what it alone stood on. 0 also when it is absent. */
+int layers_discard_session(struct keeper *k, const char *id, struct err *e);
+
+/* keeper_workspace.c */
+/*
+ * Whether nothing uses the session's files but this call, which holds its lock or will, and a live
+ * sandbox without a run, which workspace_start() ends. stop: what uses them is told to end, and the
+ * call waits for the lock. ERR_BUSY with EWOULDBLOCK says who does.
+ */
+int workspace_quiet(struct keeper *k, const struct call *c, struct err *e);
+bool workspace_request_ok(const struct keeper *k, const struct keeper_request *rq);
+unsigned workspace_request_fds(const struct keeper_request *rq); /* that must come with it */
+void workspace_start(struct keeper *k, struct call *c);          /* it has the lock */
+/* For one more archive: true when that takes time; the message is served anew then. */
+bool workspace_make_room(struct keeper *k, struct call *c);
+void workspace_job(const struct call *c, struct tree_job *j); /* fills in what is its own */
+void workspace_job_done(struct keeper *k, struct call *c, const struct tree_result *r);
+void workspace_clear(struct call *c);
+
+/* keeper_watch.c */
+void watch_end_commands(struct box *b); /* as "killed" */
+
 /* keeper_job.c */
+/* Keeps the layout that a helper leaves as that of the session which c holds. */
+int job_take_layout(struct keeper *k, struct call *c, const struct ws_layout *from, struct err *e);
 int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int data, struct err *e);
 /* A helper that measures what a session wrote beyond its archives. */
 int job_measure(struct keeper *k, const struct ws_layout *lay, const struct disk_limits *limit,
@@ -329,7 +374,7 @@ int job_begin(struct keeper *k, struct call *c, enum tree_op op, int dir, int da
 void job_watch(struct keeper *k, struct call *c, enum tree_op op, int fd);
 
 /* keeper_files.c */
-bool files_op(const struct keeper_request *rq); /* whether it is one of this file's */
+bool files_op(const struct keeper_request *rq);      /* whether it is one of this file's */
 unsigned files_fds(const struct keeper_request *rq); /* how many it comes with */
 bool files_request_ok(const struct keeper_request *rq);
 void files_begin(struct keeper *k, struct call *c); /* the session is held */
@@ -364,6 +409,11 @@ void list_env(struct keeper *k, struct call *c);
 
 /* keeper_call.c */
 void call_answer(struct call *c, struct keeper_reply *rp, const int *fds, unsigned nfds);
+/* The last answer of a call that holds a session, and lets go of it. fd: borrowed, -1 none. */
+void call_done(struct keeper *k, struct call *c, struct keeper_reply *rp, int fd);
+void call_again(struct keeper *k, struct call *c); /* serves the message from its beginning */
+/* Starts a tree helper for c, whose end is told; or fails the call. */
+void job_start(struct keeper *k, struct call *c, enum tree_op op, int dir, int data);
 
 /* keeper_image.c */
 int image_start(struct keeper *k, struct call *c, struct err *e); /* call_answer_image() follows */

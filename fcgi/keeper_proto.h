@@ -39,6 +39,7 @@ enum keeper_op {
 	KEEPER_ENV,    /* id. Answer: fd its environment; row, limits */
 	KEEPER_FILES,  /* id, files; fds: texts, data. Answer: files */
 	KEEPER_SEED,   /* id, has_archive: 1 repo, 2 skills, 3 both; fds: they. Answer: files */
+	KEEPER_WORKSPACE, /* id, verb, name, count, format, stop; fds: output, path. Answer: fd text */
 	KEEPER_OP_MAX,
 };
 
@@ -69,6 +70,9 @@ struct keeper_request {
 	int64_t memory_bytes;
 	double cpus;
 	struct files_order files; /* of KEEPER_FILES */
+	/* of KEEPER_WORKSPACE, whose verb is an enum workspace_verb */
+	char name[WORKSPACE_MARK_MAX + 1];
+	uint32_t count, format, stop, path_bytes;
 };
 
 struct keeper_reply {

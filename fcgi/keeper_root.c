@@ -4,8 +4,6 @@
  * what the session was made with (home, /tmp, /repo) then lies below it.
  */
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/xattr.h>
 
@@ -29,28 +27,15 @@ int root_check(const struct keeper *k, struct err *e)
 		"session_root = tmpfs needs extended attributes in tmpfs (Linux 6.6)");
 }
 
-int root_plan(const struct keeper *k, const struct call *c, const char *upper, const char *work,
-	const char ***lowers, struct launch_mount *m, struct err *e)
+void root_settle(const struct keeper *k, const char **lowers, struct launch_mount *m)
 {
-	*m = (struct launch_mount){.kind = PLAN_OVERLAY,
-		.lowers = (const char *const *)c->record.lowers,
-		.nlowers = c->record.nlowers};
-	if (!upper || !work)
-		return err_set(e, ERR_SETUP, ENOMEM, "the root of a session");
-	if (!root_in_memory(k)) {
-		m->upper = upper;
-		m->work = work;
-		return 0;
-	}
-	*lowers = calloc(m->nlowers + 1, sizeof **lowers);
-	if (!*lowers)
-		return err_set(e, ERR_SETUP, ENOMEM, "the root of a session");
-	(*lowers)[0] = upper;
-	memcpy(*lowers + 1, m->lowers, m->nlowers * sizeof **lowers);
-	m->lowers = *lowers;
+	if (!root_in_memory(k))
+		return;
+	lowers[0] = m->upper;
+	m->lowers = lowers;
 	m->nlowers++;
+	m->upper = m->work = NULL;
 	m->flags = PLAN_TMPFS_UPPER;
 	m->bytes = (uint64_t)k->conf->tmpfs_max_bytes;
 	m->inodes = (uint64_t)k->conf->tmpfs_max_inodes;
-	return 0;
 }

@@ -10,6 +10,7 @@
 
 #include "fcgi/env_merge.h"
 #include "fcgi/keeper_int.h"
+#include "fcgi/keeper_plan.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
@@ -52,63 +53,6 @@ int make_environment(struct keeper *k, const struct image *im, const struct call
 		if (strncmp(im->env[i], "HOME=", 5) && env_put(out, im->env[i], e) < 0)
 			return err_in(e, "image");
 	return env_put_block(out, block, n, e);
-}
-
-/* All strings of one launch, freed together. */
-struct strings {
-	char *p[2 * WS_LAYERS_MAX + 16];
-	size_t n;
-};
-
-static void strings_free(struct strings *s)
-{
-	while (s->n)
-		free(s->p[--s->n]);
-}
-
-static const char *path_of(
-	struct strings *s, const struct keeper *k, const char *id, const char *rest)
-{
-	char *p = NULL;
-
-	if (s->n >= NELEM(s->p) || asprintf(&p, "%s/sessions/%s/%s", k->dirs.path, id, rest) < 0)
-		return NULL;
-	return s->p[s->n++] = p;
-}
-
-static const char *ws_path(
-	struct strings *s, const struct keeper *k, const char *id, const char *name)
-{
-	char rest[64];
-
-	snprintf(rest, sizeof rest, "ws/%s", name);
-	return path_of(s, k, id, rest);
-}
-
-/* The workspace, seen as /repo. */
-static int plan_workspace(const struct keeper *k, const struct call *c, struct strings *s,
-	const char **lowers, struct launch_mount *m, struct err *e)
-{
-	const char *id = c->held->id;
-	OWN_MEM struct ws_mount *w = malloc(sizeof *w);
-
-	if (!w)
-		return err_set(e, ERR_SETUP, ENOMEM, "workspace");
-	if (ws_mount_plan(&c->layout, w, e) < 0)
-		return -1;
-	*m = (struct launch_mount){.kind = w->overlay ? PLAN_OVERLAY : PLAN_BIND,
-		.flags = PLAN_WRITABLE,
-		.dst = session_dir_workspace(&k->dirs, id)};
-	if (!w->overlay)
-		return (m->src = ws_path(s, k, id, w->tree)) ? 0 : -1;
-	for (unsigned i = 0; i < w->nlowers; i++)
-		if (!(lowers[i] = ws_path(s, k, id, w->lowers[i])))
-			return err_set(e, ERR_SETUP, ENOMEM, "workspace");
-	m->lowers = lowers;
-	m->nlowers = w->nlowers;
-	m->upper = ws_path(s, k, id, w->upper);
-	m->work = ws_path(s, k, id, w->work);
-	return m->upper && m->work ? 0 : err_set(e, ERR_SETUP, ENOMEM, "workspace");
 }
 
 struct launch start_kind(const struct conf *conf)
@@ -154,10 +98,10 @@ static int plan_network(const struct keeper *k, const struct call *c, struct net
 	return netblock_collect(k->conf->network_blocked, *blocked, e);
 }
 
-static int launch(struct keeper *k, struct box *b, struct call *c, int client, struct strings *s,
-	struct err *e)
+int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e)
 {
-	const char *lowers[2 * WS_LAYERS_MAX], *id = c->held->id;
+	OWN_PLAN_STRINGS s = {.n = 0};
+	const char *lowers[PLAN_WS_LOWERS_MAX];
 	OWN_MEM struct launch_mount *m = NULL;
 	struct launch w = launch_base(k->conf, c, watch_cpus(k, b), client);
 	OWN_MEM struct netblock *blocked = NULL;
@@ -170,15 +114,15 @@ static int launch(struct keeper *k, struct box *b, struct call *c, int client, s
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
 	w.staging = staging;
-	if (root_plan(k, c, path_of(s, k, id, "root/upper"), path_of(s, k, id, "root/work"),
-		    &root_lowers, &w.root, e) < 0)
+	if (plan_root(k, c, &s, &root_lowers, &w.root, e) < 0)
 		return -1;
+	root_settle(k, root_lowers, &w.root);
 	for (size_t i = 0; i < c->record.nbinds; i++)
 		m[i] = (struct launch_mount){.kind = PLAN_BIND,
 			.flags = PLAN_RECURSIVE,
 			.src = c->record.binds[i],
 			.dst = c->record.binds[i]};
-	if (plan_workspace(k, c, s, lowers, &m[c->record.nbinds], e) < 0)
+	if (plan_workspace(k, c, &s, lowers, &m[c->record.nbinds], e) < 0)
 		return -1;
 	w.mounts = m;
 	w.nmounts = c->record.nbinds + 1;
@@ -189,13 +133,4 @@ static int launch(struct keeper *k, struct box *b, struct call *c, int client, s
 	if (pool_take(k, k->pool, &w, &b->sandbox))
 		return 0;
 	return sandbox_start(&k->launcher, &w, &b->sandbox, e);
-}
-
-int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e)
-{
-	struct strings s = {.n = 0};
-	int ret = launch(k, b, c, client, &s, e);
-
-	strings_free(&s);
-	return ret;
 }

@@ -101,7 +101,7 @@ static bool expire_one(void *arg, const char *id, time_t used)
 
 	if (used >= x->before || lock_find(x->k, id))
 		return true;
-	if (session_dir_discard(&x->k->dirs, id, &e) < 0) {
+	if (layers_discard_session(x->k, id, &e) < 0) {
 		log_err(LOG_WARN, &e, "session %s", id);
 		return true;
 	}

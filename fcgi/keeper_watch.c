@@ -74,6 +74,14 @@ static void end_sandbox(struct keeper *k, struct box *b, enum verdict verdict, u
 		log_line(LOG_ERROR, "pid 1 does not take an order: %s", strerror(errno));
 }
 
+void watch_end_commands(struct box *b)
+{
+	struct proto_request rq = {.op = PROTO_KILL, .verdict = VERDICT_KILLED};
+
+	if (b->ctl.fd >= 0 && send(b->ctl.fd, &rq, sizeof rq, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		log_line(LOG_ERROR, "pid 1 does not take an order: %s", strerror(errno));
+}
+
 static bool running(const struct box *b)
 {
 	return b->watch_id != 0 && !b->over;

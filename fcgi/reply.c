@@ -231,7 +231,9 @@ static int put_more(struct request *q, struct http_response *rs, struct err *e)
 		if (out.len > 0 && (put(q, out.p, out.len, e) < 0 || flush(q, e) < 0))
 			return -1;
 	}
-	return more < 0 ? err_set(e, ERR_REQUEST, 0, "the client has gone") : 0;
+	return more < 0
+		       ? err_set(e, ERR_REQUEST, 0, "the answer breaks off, or the client has gone")
+		       : 0;
 }
 
 int reply_send(struct request *q, struct http_response *rs, struct err *e)

@@ -12,6 +12,7 @@ enum route_flag {
 	ROUTE_OPEN = 1,     /* no API key */
 	ROUTE_JSON = 2,     /* takes a JSON body */
 	ROUTE_ARCHIVE = 4,  /* whose member "archive" is wanted */
+	ROUTE_EMPTY = 64,   /* with ROUTE_JSON: no body at all is good, too */
 	ROUTE_RAW = 32,     /* reads its body itself, to the end: dialect.h, body_drain() */
 	ROUTE_METRICS = 16, /* metrics_key and a Bearer token do, too, and perhaps loopback */
 	ROUTE_SLASH = 8, /* the trailing slash is part of the path: without it, another dialect's */

@@ -23,6 +23,7 @@ static const struct {
 	{native_image_routes, &native_nimage_routes, NULL},
 	{native_run_routes, &native_nrun_routes, NULL},
 	{native_file_routes, &native_nfile_routes, NULL},
+	{native_workspace_routes, &native_nworkspace_routes, NULL},
 	{native_metrics_routes, &native_nmetrics_routes, NULL},
 	{kweaver_routes, &kweaver_nroutes, kweaver_mode},
 };

@@ -11,6 +11,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "fcgi/layout_file.h"
 #include "images/rmtree.h"
 #include "isolate/buf.h"
 #include "isolate/cgfile.h"
@@ -35,13 +36,15 @@ int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err 
 {
 	OWN_FD mnt = -1;
 
-	*d = (struct session_dirs){.state = -1, .sessions = -1, .trash = -1, .tmp = -1};
+	*d = (struct session_dirs){
+		.state = -1, .sessions = -1, .layers = -1, .trash = -1, .tmp = -1};
 	d->path = strdup(state_dir);
 	if (!d->path || strchr(state_dir, '\n'))
 		return err_set(e, ERR_CONF, d->path ? 0 : ENOMEM, "state directory");
 	d->state = make_open(AT_FDCWD, state_dir, e);
 	d->sessions = d->state < 0 ? -1 : make_open(d->state, "sessions", e);
-	d->trash = d->sessions < 0 ? -1 : make_open(d->state, "trash", e);
+	d->layers = d->sessions < 0 ? -1 : make_open(d->state, "layers", e);
+	d->trash = d->layers < 0 ? -1 : make_open(d->state, "trash", e);
 	d->tmp = d->trash < 0 ? -1 : make_open(d->state, "tmp", e);
 	mnt = d->tmp < 0 ? -1 : make_open(d->state, "mnt", e);
 	if (mnt < 0) {
@@ -57,6 +60,7 @@ void session_dirs_close(struct session_dirs *d)
 	d->path = NULL;
 	own_close(&d->state);
 	own_close(&d->sessions);
+	own_close(&d->layers);
 	own_close(&d->trash);
 	own_close(&d->tmp);
 }
@@ -247,23 +251,6 @@ int session_dir_prepare(struct session_dirs *d, const char *id, const struct ima
 	return take_fd(&ws);
 }
 
-static int save_layout(int dir, const struct ws_layout *lay, struct err *e)
-{
-	OWN_BUF b = BUF_INIT(65536);
-
-	buf_addf(&b, "%u %u %u %llu %llu", lay->form, lay->top, lay->nlowers,
-		(unsigned long long)lay->entries, (unsigned long long)lay->bytes);
-	for (uint32_t i = 0; i < lay->nlowers; i++)
-		buf_addf(&b, " %d", lay->lower[i]);
-	buf_addf(&b, "\nbase %llu %llu\n", (unsigned long long)lay->base_bytes,
-		(unsigned long long)lay->base_inodes);
-	if (write_file(dir, "layout.new", b.p, b.len, e) < 0)
-		return -1;
-	if (renameat(dir, "layout.new", dir, "layout") < 0)
-		return err_set(e, ERR_SETUP, errno, "replace the layout");
-	return 0;
-}
-
 int session_dir_commit(
 	struct session_dirs *d, const char *id, const struct ws_layout *lay, struct err *e)
 {
@@ -274,7 +261,7 @@ int session_dir_commit(
 	dir = openat(d->sessions, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return err_set(e, ERR_SETUP, errno, "open the new session");
-	if (save_layout(dir, lay, e) < 0)
+	if (layout_save(dir, "layout", lay, NULL, 0, e) < 0)
 		return -1;
 	if (renameat(d->sessions, name, d->sessions, id) < 0)
 		return err_set(e, ERR_SETUP, errno, "name the new session");
@@ -376,36 +363,6 @@ static int parse_record(char *text, struct session_record *r, struct err *e)
 				  : err_set(e, ERR_SETUP, 0, "the session's record is incomplete");
 }
 
-static int parse_layout(const char *text, struct ws_layout *lay, struct err *e)
-{
-	unsigned long long entries, bytes;
-	int used = 0;
-
-	memset(lay, 0, sizeof *lay);
-	if (sscanf(text, "%u %u %u %llu %llu%n", &lay->form, &lay->top, &lay->nlowers, &entries,
-		    &bytes, &used) != 5 ||
-		lay->nlowers > 2 * WS_LAYERS_MAX)
-		return err_set(e, ERR_SETUP, 0, "the session's layout is damaged");
-	lay->entries = entries;
-	lay->bytes = bytes;
-	for (uint32_t i = 0; i < lay->nlowers; i++) {
-		int n = 0;
-
-		text += used;
-		if (sscanf(text, " %d%n", &lay->lower[i], &n) != 1)
-			return err_set(e, ERR_SETUP, 0, "the session's layout is damaged");
-		used = n;
-	}
-	text += used;
-	if (sscanf(text, " base %llu %llu", &entries, &bytes) != 2)
-		return err_set(e, ERR_SETUP, 0, "the session's layout is damaged");
-	lay->base_bytes = entries;
-	lay->base_inodes = bytes;
-	return ws_layout_valid(lay)
-		       ? 0
-		       : err_set(e, ERR_SETUP, 0, "the session's layout is inconsistent");
-}
-
 static int load_text(
 	struct session_dirs *d, const char *id, const char *name, struct buf *b, struct err *e)
 {
@@ -420,12 +377,14 @@ static int load_text(
 int session_dir_load(struct session_dirs *d, const char *id, struct session_record *r,
 	struct ws_layout *lay, struct err *e)
 {
-	OWN_BUF record = BUF_INIT(RECORD_MAX), layout = BUF_INIT(65536);
+	OWN_BUF record = BUF_INIT(RECORD_MAX);
+	OWN_FD dir = -1;
 
 	memset(r, 0, sizeof *r);
-	if (load_text(d, id, "spec", &record, e) < 0 ||
-		load_text(d, id, "layout", &layout, e) < 0 || parse_record(record.p, r, e) < 0 ||
-		parse_layout(layout.p, lay, e) < 0) {
+	if (load_text(d, id, "spec", &record, e) < 0)
+		return -1;
+	dir = session_dir_open(d, id, ".", O_RDONLY | O_DIRECTORY);
+	if (parse_record(record.p, r, e) < 0 || layout_settle(dir, d->layers, lay, e) < 0) {
 		session_record_clear(r);
 		return -1;
 	}
@@ -451,7 +410,7 @@ int session_dir_save_layout(
 
 	if (dir < 0)
 		return err_set(e, ERR_SETUP, errno, "open the session");
-	return save_layout(dir, lay, e);
+	return layout_save(dir, "layout", lay, NULL, 0, e);
 }
 
 bool session_dir_check(const struct session_dirs *d, const char *id)

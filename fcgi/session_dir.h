@@ -3,9 +3,10 @@
  *
  *	spec          what it was made with: "key value" lines; `image rm` reads "lower" there
  *	env           its environment, NAME=value, each with its NUL
- *	layout        struct ws_layout as numbers; replaced by rename
+ *	layout        struct ws_layout as text (layout_file.h); replaced by rename
+ *	snapshots/    one such text for each mark
  *	used          its mtime is the last use
- *	root/upper, root/work    the writable layer of the root
+ *	root/upper[-N], root/work[-N]   the writable layer of the root, N its number
  *	ws/           the workspace (workspace.h)
  *	runs/         run_dir.h
  *	check         there: to be measured before its next sandbox, it may be over its disk limit
@@ -28,8 +29,8 @@
 #include "isolate/err.h"
 
 struct session_dirs {
-	char *path;                      /* STATE, absolute */
-	int state, sessions, trash, tmp; /* directory descriptors */
+	char *path;                              /* STATE, absolute */
+	int state, sessions, layers, trash, tmp; /* directory descriptors */
 };
 
 /* The parts of a record. Strings and arrays are heap memory of the record. */
@@ -89,16 +90,21 @@ void session_dir_set_check(struct session_dirs *d, const char *id, bool check);
 
 /*
  * session_place.c: where commands see the workspace, "/repo" or "/workspace/repo". move brings it to the
- * latter for good, with /workspace/skills and /workspace/tmp beside it and /repo as a link; the session
- * must be quiet. ERR_REQUEST when something is in the way.
+ * latter, with /workspace/skills and /workspace/tmp beside it and /repo as a link; the session must be
+ * quiet. root_top: of its layout. ERR_REQUEST when something is in the way.
  */
 const char *session_dir_workspace(const struct session_dirs *d, const char *id);
 bool session_dir_moved(const struct session_dirs *d, const char *id); /* it is the latter */
-int session_dir_move_workspace(struct session_dirs *d, const char *id, struct err *e);
+int session_dir_move_workspace(
+	struct session_dirs *d, const char *id, uint32_t root_top, struct err *e);
 
 /* Whether the session has had the one seed that it may have; notes that. */
 bool session_dir_seeded(const struct session_dirs *d, const char *id);
 int session_dir_set_seeded(struct session_dirs *d, const char *id, struct err *e);
+
+/* Both as a struct ws_layout says them (enum ws_place), for the session's directory dir. */
+uint32_t session_place_get(int dir);
+int session_place_set(int dir, uint32_t place, struct err *e);
 
 /* Marks the session as used now. */
 void session_dir_touch(struct session_dirs *d, const char *id);

@@ -1,6 +1,7 @@
 /* Where a session's workspace is seen, and whether the session has had its seed. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,13 +21,46 @@ static bool has(const struct session_dirs *d, const char *id, const char *name)
 	return fd >= 0;
 }
 
+static int set_in(int dir, const char *name)
+{
+	OWN_FD fd = openat(dir, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -1 : 0;
+}
+
 static int set(struct session_dirs *d, const char *id, const char *name, struct err *e)
 {
 	OWN_FD dir = session_dir_open(d, id, ".", O_RDONLY | O_DIRECTORY);
-	OWN_FD fd = dir < 0 ? -1
-			    : openat(dir, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
-	return fd >= 0 ? 0 : err_set(e, ERR_SETUP, errno, "write %s of the session", name);
+	return dir >= 0 && set_in(dir, name) == 0
+		       ? 0
+		       : err_set(e, ERR_SETUP, errno, "write %s of the session", name);
+}
+
+static const struct {
+	const char *name;
+	uint32_t bit;
+} flags[] = {{MOVED, WS_PLACE_MOVED}, {SEEDED, WS_PLACE_SEEDED}};
+
+uint32_t session_place_get(int dir)
+{
+	uint32_t place = WS_PLACE_SAID;
+
+	for (size_t i = 0; i < NELEM(flags); i++)
+		if (faccessat(dir, flags[i].name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			place |= flags[i].bit;
+	return place;
+}
+
+int session_place_set(int dir, uint32_t place, struct err *e)
+{
+	for (size_t i = 0; i < NELEM(flags); i++) {
+		if (place & flags[i].bit ? set_in(dir, flags[i].name) < 0
+					 : unlinkat(dir, flags[i].name, 0) < 0 && errno != ENOENT)
+			return err_set(
+				e, ERR_SETUP, errno, "write %s of the session", flags[i].name);
+	}
+	return 0;
 }
 
 bool session_dir_moved(const struct session_dirs *d, const char *id)
@@ -68,13 +102,17 @@ static int link_repo(int upper, struct err *e)
 		       : in_the_way(e, "/repo");
 }
 
-int session_dir_move_workspace(struct session_dirs *d, const char *id, struct err *e)
+int session_dir_move_workspace(
+	struct session_dirs *d, const char *id, uint32_t root_top, struct err *e)
 {
+	char name[32] = "root/upper";
 	OWN_FD upper = -1;
 
 	if (has(d, id, MOVED))
 		return 0;
-	upper = session_dir_open(d, id, "root/upper", O_RDONLY | O_DIRECTORY);
+	if (root_top)
+		snprintf(name, sizeof name, "root/upper-%u", root_top);
+	upper = session_dir_open(d, id, name, O_RDONLY | O_DIRECTORY);
 	if (upper < 0)
 		return err_set(e, ERR_SETUP, errno, "open the session's root");
 	if (make(upper, TARGET, e) < 0 || make(upper, "workspace/skills", e) < 0 ||

@@ -22,6 +22,7 @@
 
 #include "isolate/fdmsg.h"
 #include "fcgi/files_view.h"
+#include "fcgi/ws_compact.h"
 #include "fcgi/ws_measure.h"
 #include "fcgi/ws_walk.h"
 #include "images/rmtree.h"
@@ -36,11 +37,11 @@ enum {
 	FD_DIR = 0,    /* places in a job's message */
 	FD_REPLY,
 	FD_DATA,
-	FDS_MAX,
+	FD_LAYERS,
+	FDS_MAX = FD_LAYERS + 2 * WS_LAYERS_MAX,
 	/* of a job of the file verbs; FD_DIR is its texts */
-	FD_VIEW = FDS_MAX,
+	FD_VIEW = FD_LAYERS,
 	FD_LIVE,
-	ALL_FDS_MAX,
 	FILE_SLACK_BYTES = 64 << 20, /* index and link targets beside an archive's contents */
 };
 
@@ -90,7 +91,8 @@ static int remove_all(struct err *e)
  * Takes the archive in, and notes what it added to tree/: a tenant's limit is on what comes beside
  * that. Layers of the overlay form are no tenant's, and need no note.
  */
-static int add_archive(const struct tree_job *job, int data, struct tree_result *r)
+static int add_archive(
+	const struct tree_job *job, const int *layers, int data, struct tree_result *r)
 {
 	struct ws_use before = {0}, after = {0};
 	struct ws_layout *lay = &r->layout;
@@ -98,7 +100,7 @@ static int add_archive(const struct tree_job *job, int data, struct tree_result 
 
 	if (!fresh && ws_measure_tree("tree", &before, &r->err) < 0)
 		return -1;
-	if (ws_add_archive(lay, data, job->ephemeral, &job->limits, &r->err) < 0)
+	if (ws_add_archive(lay, layers, data, job->ephemeral, &job->limits, &r->err) < 0)
 		return -1;
 	if (lay->form == WS_OVERLAY) {
 		lay->base_bytes = job->ephemeral ? 0 : job->layout.base_bytes;
@@ -124,15 +126,43 @@ static int add_archive(const struct tree_job *job, int data, struct tree_result 
 static int measure(const struct tree_job *job, struct tree_result *r)
 {
 	struct ws_use use = {.stop_bytes = job->stop_bytes, .stop_inodes = job->stop_inodes};
-	int ret = ws_measure_growth(&job->layout, &use, &r->err);
+	struct ws_use root = {0};
+	int ret = ws_measure_growth(&job->layout, &use, &root, &r->err);
 
 	r->bytes = use.bytes;
 	r->inodes = use.inodes;
+	r->root_bytes = root.bytes;
+	r->root_inodes = root.inodes;
+	r->ws_bytes = use.bytes - root.bytes - job->layout.shared.bytes - job->layout.root.bytes;
+	r->ws_inodes = use.inodes - root.inodes - job->layout.shared.inodes -
+		       job->layout.root.inodes;
 	return ret;
 }
 
-static int job_work(const struct tree_job *job, const int fds[ALL_FDS_MAX], struct tree_result *r)
+/* What came back is the archive's, none of it the tenant's. */
+static int discard(const int *layers, struct tree_result *r)
 {
+	struct ws_use use = {0};
+
+	if (ws_discard(&r->layout, layers, &r->err) < 0 ||
+		ws_measure_tree("tree", &use, &r->err) < 0)
+		return -1;
+	r->layout.base_bytes = use.bytes;
+	r->layout.base_inodes = use.inodes;
+	return 0;
+}
+
+static int export(const struct tree_job *job, const int *layers, int data, struct err *e)
+{
+	const struct ws_export x = {job->format, job->uid, job->gid, job->path};
+
+	return ws_export(&job->layout, layers, &x, data, e);
+}
+
+static int job_work(const struct tree_job *job, const int fds[FDS_MAX], struct tree_result *r)
+{
+	const int *layers = fds + FD_LAYERS;
+	const int *mark = layers + job->layout.shared.n;
 	struct err *e = &r->err;
 	int data = fds[FD_DATA];
 
@@ -141,40 +171,60 @@ static int job_work(const struct tree_job *job, const int fds[ALL_FDS_MAX], stru
 	case TREE_CREATE:
 		return ws_create(&r->layout, e);
 	case TREE_ADD:
-		return add_archive(job, data, r);
+		return add_archive(job, layers, data, r);
 	case TREE_PATCH:
-		return ws_patch(&r->layout, data, &job->limits, &r->patch_bytes, e);
+		return ws_patch(&r->layout, layers, data, &job->limits, &r->patch_bytes, e);
 	case TREE_MEASURE:
 		return measure(job, r);
 	case TREE_DELETE:
 		return remove_all(e);
 	case TREE_FILES:
 		return files_run(&job->order, &job->files, fds[FD_DIR], data, &r->files, e);
+	case TREE_SINCE:
+		return ws_patch_since(&r->layout, layers, &job->mark, mark, data, &job->limits,
+			&r->patch_bytes, e);
+	case TREE_DISCARD:
+		return discard(layers, r);
+	case TREE_EXPORT:
+		return export(job, layers, data, e);
+	case TREE_JOIN:
+		return ws_join(&job->mark, job->target, e);
 	default:
 		return err_set(e, ERR_BUG, 0, "tree job %u is unknown", job->op);
 	}
 }
 
 /* The view comes from the keeper, and is read before the jail closes it. */
-static int enter_view(const struct tree_job *job, const int fds[ALL_FDS_MAX], const int *keep,
+static int enter_view(const struct tree_job *job, const int fds[FDS_MAX],
 	const struct jail_limits *lim, struct err *e)
 {
+	const int keep[] = {REPLY_FD, fds[FD_DATA], fds[FD_DIR]};
 	struct files_view v = {.text = NULL};
 	int ret = files_view_take(&v, fds[FD_VIEW], job->view_bytes, e);
 
 	if (ret == 0 && job->live)
 		v.view.live = fds[FD_LIVE];
 	if (ret == 0)
-		ret = jail_enter_view(&v.view, keep, 3, lim, e);
+		ret = jail_enter_view(&v.view, keep, NELEM(keep), lim, e);
 	files_view_clear(&v);
 	return ret;
 }
 
-static int job_enter(const struct tree_job *job, const struct filter *filter,
-	const int fds[ALL_FDS_MAX], struct err *e)
+static int enter_dir(const struct tree_job *job, const int fds[FDS_MAX],
+	const struct jail_limits *lim, struct err *e)
 {
-	int dir = fds[FD_DIR], data = fds[FD_DATA];
-	const int keep[] = {REPLY_FD, data, dir};
+	int keep[FDS_MAX] = {REPLY_FD, fds[FD_DATA]};
+	unsigned n = fds[FD_DATA] < 0 ? 1 : 2;
+
+	for (unsigned i = 0; i < job->nlayers; i++)
+		keep[n++] = fds[FD_LAYERS + i];
+	return jail_enter(fds[FD_DIR], keep, n, lim, e);
+}
+
+/* fds: as they came, data -1 when there is none. */
+static int job_enter(const struct tree_job *job, const struct filter *filter,
+	const int fds[FDS_MAX], struct err *e)
+{
 	struct jail_limits lim = {
 		.address_space_bytes = job->memory_max_bytes,
 		.time_max_s = (unsigned)job->time_max_s,
@@ -193,8 +243,7 @@ static int job_enter(const struct tree_job *job, const struct filter *filter,
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG instead, which has a message */
 	signal(SIGPIPE, SIG_IGN);
-	ret = job->op == TREE_FILES ? enter_view(job, fds, keep, &lim, e)
-				    : jail_enter(dir, keep, data < 0 ? 1 : 2, &lim, e);
+	ret = job->op == TREE_FILES ? enter_view(job, fds, &lim, e) : enter_dir(job, fds, &lim, e);
 	if (ret < 0)
 		return -1;
 	/* Last: every change of credentials clears it. */
@@ -204,7 +253,7 @@ static int job_enter(const struct tree_job *job, const struct filter *filter,
 }
 
 static _Noreturn void job_run(
-	const struct tree_job *job, const struct filter *filter, const int fds[ALL_FDS_MAX])
+	const struct tree_job *job, const struct filter *filter, const int fds[FDS_MAX])
 {
 	struct tree_result r = {.layout = job->layout};
 
@@ -231,13 +280,45 @@ static bool job_valid(const struct tree_job *job)
 {
 	return job->op > 0 && job->op < TREE_OP_MAX && job->ephemeral <= 1 &&
 	       job->time_max_s <= 1000000 && ws_layout_valid(&job->layout) &&
-	       (job->op != TREE_FILES || (files_order_valid(&job->order) && job->live <= 1));
+	       job->mark.n <= WS_LAYERS_MAX && job->has_data <= 1 &&
+	       memchr(job->path, '\0', sizeof job->path) &&
+	       (job->op != TREE_FILES ||
+		       (files_order_valid(&job->order) && job->live <= 1 && job->has_data));
 }
 
-/* Descriptors that come with a job. */
-static unsigned job_fds(const struct tree_job *job)
+/* The descriptors that a job of its kind needs, no more and no fewer. */
+static bool job_layers_valid(const struct tree_job *job)
 {
-	return job->op != TREE_FILES ? FD_DATA : job->live ? ALL_FDS_MAX : FD_LIVE;
+	unsigned shared = job->layout.shared.n;
+
+	switch (job->op) {
+	case TREE_ADD:
+	case TREE_PATCH:
+	case TREE_DISCARD:
+	case TREE_EXPORT:
+		return job->nlayers == shared;
+	case TREE_SINCE:
+		return job->nlayers == shared + job->mark.n;
+	default:
+		return job->nlayers == 0;
+	}
+}
+
+/* Puts what came into the places that a job looks at. Whether the number is right. */
+static bool sort_fds(const struct tree_job *job, const int *got, unsigned n, int fds[FDS_MAX])
+{
+	unsigned more;
+
+	if (!job_valid(job) || !job_layers_valid(job))
+		return false;
+	more = job->op == TREE_FILES ? 1 + job->live : job->nlayers;
+	if (n != 2 + job->has_data + more)
+		return false;
+	fds[FD_DIR] = got[0];
+	fds[FD_REPLY] = got[1];
+	fds[FD_DATA] = job->has_data ? got[2] : -1;
+	memcpy(fds + FD_LAYERS, got + 2 + job->has_data, more * sizeof *fds);
+	return true;
 }
 
 static _Noreturn void server_run(void)
@@ -245,7 +326,7 @@ static _Noreturn void server_run(void)
 	struct filter filter = {0};
 	struct err e = {0};
 	struct tree_job job;
-	int fds[ALL_FDS_MAX];
+	int got[FDS_MAX], fds[FDS_MAX];
 	unsigned n;
 
 	/* A pax header's names are UTF-8: in the C locale libarchive could not turn them back. */
@@ -253,15 +334,14 @@ static _Noreturn void server_run(void)
 	if (git_libgit2_init() < 0 || filter_build(FILTER_JAIL, &filter, &e) < 0)
 		_exit(1);
 	for (;;) {
-		int r = fdmsg_receive(SERVER_FD, &job, sizeof job, fds, ALL_FDS_MAX, &n, 0);
+		int r = fdmsg_receive(SERVER_FD, &job, sizeof job, got, FDS_MAX, &n, 0);
 		pid_t pid;
 
 		if (r == 0 || (r < 0 && errno != EINTR && errno != EBADMSG))
 			_exit(0);
 		if (r < 0)
 			continue;
-		fds[FD_DATA] = n > FD_DATA ? fds[FD_DATA] : -1;
-		if (n >= FD_DATA && job_valid(&job) && n >= job_fds(&job)) {
+		if (sort_fds(&job, got, n, fds)) {
 			pid = fork();
 			if (pid == 0)
 				job_run(&job, &filter, fds);
@@ -269,7 +349,7 @@ static _Noreturn void server_run(void)
 				refuse(fds[FD_REPLY], errno);
 		}
 		for (unsigned i = 0; i < n; i++)
-			close(fds[i]);
+			close(got[i]);
 	}
 }
 
@@ -335,21 +415,18 @@ void tree_server_stop(struct tree_server *t)
 	free(t);
 }
 
-int tree_start(
-	struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd, struct err *e)
+/* fds[FD_REPLY] is set here. Returns where the answer comes. */
+static int send_job(
+	struct tree_server *t, const struct tree_job *job, int *fds, unsigned n, struct err *e)
 {
-	int pair[2], fds[FDS_MAX];
-	int ret;
+	int pair[2], ret;
 
-	if (!job_valid(job))
+	if (!job_valid(job) || !job_layers_valid(job))
 		return err_set(e, ERR_BUG, 0, "a tree job is out of range");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(e, ERR_SETUP, errno, "start a tree helper");
-	fds[FD_DIR] = dir_fd;
 	fds[FD_REPLY] = pair[1];
-	fds[FD_DATA] = data_fd;
-	ret = fdmsg_send(
-		t->sock, job, sizeof *job, fds, data_fd < 0 ? 2 : 3, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ret = fdmsg_send(t->sock, job, sizeof *job, fds, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (ret < 0) {
 		err_set(e, errno == EAGAIN ? ERR_BUSY : ERR_SETUP, errno, "start a tree helper");
 		close(pair[0]);
@@ -358,29 +435,43 @@ int tree_start(
 	return ret < 0 ? -1 : pair[0];
 }
 
+int tree_start(
+	struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd, struct err *e)
+{
+	return tree_start_layers(t, job, dir_fd, data_fd, NULL, 0, e);
+}
+
+int tree_start_layers(struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd,
+	const int *layers, unsigned n, struct err *e)
+{
+	OWN_MEM struct tree_job *j = malloc(sizeof *j);
+	int fds[FDS_MAX] = {dir_fd, -1};
+	unsigned nfds = 2;
+
+	if (!j)
+		return err_set(e, ERR_SETUP, ENOMEM, "start a tree helper");
+	if (n > 2 * WS_LAYERS_MAX)
+		return err_set(e, ERR_BUG, 0, "a tree job with %u layers", n);
+	*j = *job;
+	j->has_data = data_fd >= 0;
+	j->nlayers = n;
+	if (data_fd >= 0)
+		fds[nfds++] = data_fd;
+	for (unsigned i = 0; i < n; i++)
+		fds[nfds++] = layers[i];
+	return send_job(t, j, fds, nfds, e);
+}
+
 int tree_start_files(
 	struct tree_server *t, struct tree_job *job, const struct tree_files *f, struct err *e)
 {
-	int pair[2], fds[ALL_FDS_MAX], ret;
+	int fds[] = {f->texts, -1, f->data, f->view, f->live};
 
 	job->op = TREE_FILES;
 	job->live = f->live >= 0;
-	if (!job_valid(job))
-		return err_set(e, ERR_BUG, 0, "a tree job is out of range");
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return err_set(e, ERR_SETUP, errno, "start a tree helper");
-	fds[FD_DIR] = f->texts;
-	fds[FD_REPLY] = pair[1];
-	fds[FD_DATA] = f->data;
-	fds[FD_VIEW] = f->view;
-	fds[FD_LIVE] = f->live;
-	ret = fdmsg_send(t->sock, job, sizeof *job, fds, job_fds(job), MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (ret < 0) {
-		err_set(e, errno == EAGAIN ? ERR_BUSY : ERR_SETUP, errno, "start a tree helper");
-		close(pair[0]);
-	}
-	close(pair[1]);
-	return ret < 0 ? -1 : pair[0];
+	job->has_data = 1;
+	job->nlayers = 0;
+	return send_job(t, job, fds, NELEM(fds) - !job->live, e);
 }
 
 static bool result_valid(const struct tree_result *r)

@@ -11,6 +11,7 @@
 
 #include "fcgi/files.h"
 #include "fcgi/workspace.h"
+#include "fcgi/ws_export.h"
 #include "isolate/err.h"
 
 enum tree_op {
@@ -20,8 +21,14 @@ enum tree_op {
 	TREE_MEASURE,    /* ws_measure_growth; the directory is the session's own */
 	TREE_DELETE,     /* removes everything below the directory, whatever its modes */
 	TREE_FILES,      /* files_run in the session's view; started by tree_start_files() */
+	TREE_SINCE,      /* ws_patch_since: fds = output */
+	TREE_DISCARD,    /* ws_discard */
+	TREE_EXPORT,     /* ws_export: fds = output */
+	TREE_JOIN,       /* ws_join: mark into target; the directory is STATE/layers */
 	TREE_OP_MAX,
 };
+
+enum { TREE_PATH_MAX = 4095 };
 
 struct tree_job {
 	uint32_t op; /* enum tree_op */
@@ -33,8 +40,13 @@ struct tree_job {
 	/* FILES */
 	struct files_order order;
 	struct files_limits files;
-	uint32_t view_bytes; /* of the plan of the view (files_view.h) */
-	uint32_t live;       /* 1: the view is that of a running sandbox */
+	uint32_t view_bytes;               /* of the plan of the view (files_view.h) */
+	uint32_t live;                     /* 1: the view is that of a running sandbox */
+	struct ws_layers mark;             /* SINCE, JOIN */
+	unsigned char target[WS_LAYER_ID]; /* JOIN */
+	uint32_t format, uid, gid;         /* EXPORT */
+	char path[TREE_PATH_MAX + 1];      /* EXPORT */
+	uint32_t has_data, nlayers;        /* tree_start()'s own: which descriptors came */
 };
 
 /* A layout's form when the helper could not say what it is: the one of before still holds. */
@@ -44,7 +56,9 @@ struct tree_result {
 	struct err err;          /* kind ERR_NONE on success */
 	struct ws_layout layout; /* on error too, unless it is TREE_LAYOUT_UNKNOWN (not valid) */
 	uint64_t patch_bytes;
-	uint64_t bytes, inodes; /* MEASURE */
+	uint64_t bytes, inodes;           /* MEASURE: all together */
+	uint64_t ws_bytes, ws_inodes;     /* of these, in the workspace's own directories */
+	uint64_t root_bytes, root_inodes; /* and in the root's upper layer */
 	struct files_result files;
 };
 
@@ -71,6 +85,14 @@ int tree_start(
 /* The same for TREE_FILES. job->live is set from f. */
 int tree_start_files(
 	struct tree_server *t, struct tree_job *job, const struct tree_files *f, struct err *e);
+
+/*
+ * The same for a job on shared layers: descriptors, borrowed, of those of job->layout.shared and then
+ * (SINCE) of those of job->mark. The helper can do with them whatever they allow, also after it was
+ * taken over: they are to be read-only mounts (layers_open()).
+ */
+int tree_start_layers(struct tree_server *t, const struct tree_job *job, int dir_fd, int data_fd,
+	const int *layers, unsigned n, struct err *e);
 
 /*
  * Keeper: reads the result from such a descriptor and range-checks it. 0: out is filled, and

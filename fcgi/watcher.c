@@ -35,10 +35,12 @@ struct order {
 	struct watch_limits lim;
 };
 
+enum { ORDER_FDS_MAX = 4 };
+
 struct watcher {
 	struct watcher_conf conf;
 	struct watch_set *set;
-	int sysv[FDMSG_FDS_MAX];
+	int sysv[ORDER_FDS_MAX];
 	uint64_t bytes, inodes; /* most that was free since the last message */
 	uint64_t disk_at_us;
 	uint64_t disk_looked_us;
@@ -137,10 +139,10 @@ static void obey(struct watcher *w, const struct order *o, int *fds, unsigned n)
 
 static void receive(struct watcher *w)
 {
-	int fds[FDMSG_FDS_MAX];
+	int fds[ORDER_FDS_MAX] = {-1, -1, -1, -1};
 	struct order o;
 	unsigned n;
-	int got = fdmsg_receive(SOCK_FD, &o, sizeof o, fds, FDMSG_FDS_MAX, &n, MSG_DONTWAIT);
+	int got = fdmsg_receive(SOCK_FD, &o, sizeof o, fds, ORDER_FDS_MAX, &n, MSG_DONTWAIT);
 
 	if (got == 0)
 		_exit(0);

@@ -44,16 +44,21 @@ static int tree_empty(struct err *e)
 	return -1;
 }
 
+struct ws_layout ws_layout_fresh(const struct ws_layout *lay)
+{
+	return (struct ws_layout){.top = lay->top, .root = lay->root, .root_top = lay->root_top};
+}
+
 /* The old tree goes aside only when the new stack stands. */
-static int place_overlay(struct ws_layout *lay, bool fresh, struct err *e)
+static int place_overlay(struct ws_layout *lay, const int *shared, bool fresh, struct err *e)
 {
 	if (fresh)
-		*lay = (struct ws_layout){.top = lay->top}; /* no number is used again */
+		*lay = ws_layout_fresh(lay);
 	if (!fresh && lay->form != WS_OVERLAY) {
 		lay->nlowers = 1;
 		lay->lower[0] = 0; /* tree/ becomes the lowest */
 	}
-	if (ws_overlay_take(lay, e) < 0)
+	if (ws_overlay_take(lay, shared, e) < 0)
 		return -1;
 	if (fresh && ((rename("tree", "old") < 0 && errno != ENOENT) || mkdir("tree", 0755) < 0))
 		return err_set(e, ERR_SETUP, errno, "put the old tree aside");
@@ -61,17 +66,19 @@ static int place_overlay(struct ws_layout *lay, bool fresh, struct err *e)
 }
 
 /* Puts the unpacked archive in place. fresh: nothing of what was there stays. */
-static int place(struct ws_layout *lay, struct ws_intake *in, bool fresh, struct err *e)
+static int place(
+	struct ws_layout *lay, const int *shared, struct ws_intake *in, bool fresh, struct err *e)
 {
 	if (!in->plain || (lay->form == WS_OVERLAY && !fresh))
-		return place_overlay(lay, fresh, e);
+		return place_overlay(lay, shared, fresh, e);
 	if (ws_plain_take(in, fresh, e) < 0)
 		return -1;
-	*lay = (struct ws_layout){.form = WS_PLAIN, .top = lay->top};
+	*lay = ws_layout_fresh(lay);
+	lay->form = WS_PLAIN;
 	return 0;
 }
 
-int ws_add_archive(struct ws_layout *lay, int archive_fd, bool ephemeral,
+int ws_add_archive(struct ws_layout *lay, const int *shared, int archive_fd, bool ephemeral,
 	const struct ws_limits *lim, struct err *e)
 {
 	struct ws_layout next = *lay;
@@ -90,7 +97,7 @@ int ws_add_archive(struct ws_layout *lay, int archive_fd, bool ephemeral,
 	lay->has_baseline = 0;
 	if (rmtree_at(AT_FDCWD, "old", e) < 0 || ws_intake_run(&in, archive_fd, lim, e) < 0)
 		return -1;
-	ret = place(&next, &in, fresh, e);
+	ret = place(&next, shared, &in, fresh, e);
 	next.has_baseline = 1;
 	next.entries = in.entries;
 	next.bytes = in.bytes;
@@ -104,21 +111,21 @@ int ws_add_archive(struct ws_layout *lay, int archive_fd, bool ephemeral,
 	return ret < 0 ? -1 : rmtree_at(AT_FDCWD, "old", e);
 }
 
-int ws_patch(const struct ws_layout *lay, int out_fd, const struct ws_limits *lim, uint64_t *bytes,
-	struct err *e)
+int ws_patch(const struct ws_layout *lay, const int *shared, int out_fd,
+	const struct ws_limits *lim, uint64_t *bytes, struct err *e)
 {
 	*bytes = 0;
 	if (!ws_layout_valid(lay))
 		return err_set(e, ERR_BUG, 0, "the workspace's layout is out of range");
-	if (!lay->has_baseline)
-		return 0;
 	return lay->form == WS_PLAIN ? ws_plain_patch(out_fd, lim, bytes, e)
-				     : ws_overlay_patch(lay, out_fd, lim, bytes, e);
+				     : ws_overlay_patch(lay, shared, out_fd, lim, bytes, e);
 }
 
 static bool lowers_valid(const struct ws_layout *lay)
 {
-	if (lay->nlowers < 1 || lay->lower[0] != (int32_t)lay->top)
+	if (lay->nlowers == 0)
+		return lay->shared.n > 0;
+	if (lay->lower[0] != (int32_t)lay->top)
 		return false;
 	for (unsigned i = 1; i < lay->nlowers; i++) {
 		int64_t k = lay->lower[i], above = lay->lower[i - 1];
@@ -131,17 +138,26 @@ static bool lowers_valid(const struct ws_layout *lay)
 	return true;
 }
 
+static bool base_valid(const struct ws_layout *lay)
+{
+	if (lay->base_kind >= WS_BASE_MAX || lay->base_at > lay->shared.n ||
+		lay->place > WS_PLACE_ALL)
+		return false;
+	return (lay->base_kind == WS_BASE_NONE) == (lay->base_at == 0);
+}
+
 bool ws_layout_valid(const struct ws_layout *lay)
 {
 	enum { TOP_MAX = 1000000000 };
 
 	if (lay->form > WS_OVERLAY || lay->has_baseline > 1 || lay->top >= TOP_MAX ||
-		lay->nlowers > NELEM(lay->lower))
+		lay->nlowers > NELEM(lay->lower) || lay->root_top >= TOP_MAX ||
+		lay->shared.n > WS_LAYERS_MAX || lay->root.n > WS_LAYERS_MAX || !base_valid(lay))
 		return false;
 	if (lay->form == WS_EMPTY && lay->has_baseline)
 		return false;
 	if (lay->form != WS_OVERLAY)
-		return lay->nlowers == 0;
+		return lay->nlowers == 0 && lay->shared.n == 0;
 	return lay->top > 0 && lowers_valid(lay);
 }
 

@@ -32,7 +32,12 @@ int ws_file_replace(const char *name, const void *p, size_t n, struct err *e)
 
 int ws_file_read(const char *name, char **p, size_t *n, struct err *e)
 {
-	OWN_FD fd = ws_open(AT_FDCWD, name, O_RDONLY);
+	return ws_file_read_at(AT_FDCWD, name, p, n, e);
+}
+
+int ws_file_read_at(int dirfd, const char *name, char **p, size_t *n, struct err *e)
+{
+	OWN_FD fd = ws_open(dirfd, name, O_RDONLY);
 	OWN_MEM char *to = NULL;
 	struct stat st;
 	size_t done = 0;

@@ -12,4 +12,7 @@ int ws_file_replace(const char *name, const void *p, size_t n, struct err *e);
 /* Reads a whole file into heap memory of the caller. Tree helper. */
 int ws_file_read(const char *name, char **p, size_t *n, struct err *e);
 
+/* The same below dirfd, a directory of ours. */
+int ws_file_read_at(int dirfd, const char *name, char **p, size_t *n, struct err *e);
+
 #endif

@@ -202,7 +202,7 @@ static int build_tables(struct ws_index *x, struct err *e)
 }
 
 /* One record at p. Returns the bytes it takes, 0 when it is damaged. */
-static size_t parse_record(struct ws_entry *en, const char *p, size_t n)
+static size_t parse_record(struct ws_entry *en, const char *p, size_t n, bool rest)
 {
 	struct record r;
 
@@ -213,7 +213,7 @@ static size_t parse_record(struct ws_entry *en, const char *p, size_t n)
 	n -= sizeof r;
 	if (r.len > PATCH_PATH_MAX || n <= r.len || p[r.len] != '\0' || strlen(p) != r.len)
 		return 0;
-	if (patch_path_refused(p) && !(r.len == 0 && S_ISDIR(r.mode))) /* "" is the root */
+	if (!rest && patch_path_refused(p) && !(r.len == 0 && S_ISDIR(r.mode))) /* "" is the root */
 		return 0;
 	if ((!S_ISREG(r.mode) && !S_ISLNK(r.mode) && !S_ISDIR(r.mode)) || r.at < 0 ||
 		r.size > INT64_MAX)
@@ -246,7 +246,7 @@ static int parse_all(struct ws_index *x, size_t n, struct err *e)
 	if (!x->v)
 		return err_set(e, ERR_SETUP, ENOMEM, "read the index of the archive");
 	while (x->n < h.count) {
-		size_t used = parse_record(&x->v[x->n], x->bytes + at, n - at);
+		size_t used = parse_record(&x->v[x->n], x->bytes + at, n - at, x->rest);
 
 		if (!used)
 			return err_set(e, ERR_SETUP, 0, "the index of the archive is damaged");
@@ -256,15 +256,26 @@ static int parse_all(struct ws_index *x, size_t n, struct err *e)
 	return at == n ? 0 : err_set(e, ERR_SETUP, 0, "the index of the archive is damaged");
 }
 
-int ws_index_parse(struct ws_index *x, char *bytes, size_t n, struct err *e)
+static int parse(struct ws_index *x, char *bytes, size_t n, bool rest, struct err *e)
 {
 	memset(x, 0, sizeof *x);
 	x->bytes = bytes;
+	x->rest = rest;
 	if (parse_all(x, n, e) < 0 || build_tables(x, e) < 0) {
 		ws_index_clear(x);
 		return -1;
 	}
 	return 0;
+}
+
+int ws_index_parse(struct ws_index *x, char *bytes, size_t n, struct err *e)
+{
+	return parse(x, bytes, n, false, e);
+}
+
+int ws_index_parse_rest(struct ws_index *x, char *bytes, size_t n, struct err *e)
+{
+	return parse(x, bytes, n, true, e);
 }
 
 void ws_index_clear(struct ws_index *x)

@@ -45,6 +45,7 @@ struct ws_index {
 	struct ws_index_dir *dirs;  /* hash table of the directories that hold files */
 	size_t file_mask, dir_mask; /* slots - 1, which is a power of two - 1 */
 	uint64_t seed;
+	bool rest; /* its paths are such as git refuses */
 };
 
 /* Writing, in memory: begin, any number of entries, end. */
@@ -63,6 +64,8 @@ bool ws_entry_unchanged(const struct ws_index *x, const struct ws_entry *en, con
  * damaged one is ERR_SETUP. Pure; a fuzz target. Tree helper.
  */
 int ws_index_parse(struct ws_index *x, char *bytes, size_t n, struct err *e);
+/* The same for one that lists names which are never part of a patch: no patch may be made of it. */
+int ws_index_parse_rest(struct ws_index *x, char *bytes, size_t n, struct err *e);
 void ws_index_clear(struct ws_index *x);
 
 /* The entry of path (n bytes), or NULL. */

@@ -21,8 +21,10 @@ int ws_measure_tree(const char *path, struct ws_use *use, struct err *e);
 
 /*
  * Tree helper whose root is the session's directory: what the session wrote beyond its archives: the
- * root's upper layer, the workspace's uppers, and tree/ less what the layout says archives brought.
+ * root's upper layer (also alone in root), the workspace's uppers, tree/ less what the layout says
+ * archives brought, and what the layout says of layers that it shares.
  */
-int ws_measure_growth(const struct ws_layout *lay, struct ws_use *use, struct err *e);
+int ws_measure_growth(
+	const struct ws_layout *lay, struct ws_use *use, struct ws_use *root, struct err *e);
 
 #endif

@@ -43,14 +43,14 @@ static int note_leftover(void *arg, const struct ws_seen *v, struct err *e)
 	return ws_index_add(&l->out, &en, e);
 }
 
-static int list_leftovers(const struct ws_layout *lay, struct err *e)
+static int list_leftovers(const struct ws_layout *lay, const int *shared, struct err *e)
 {
 	struct leftovers l = {0};
 	struct ws_stack stack;
 	struct timespec now;
 	int ret;
 
-	if (ws_stack_open(&stack, lay, false, e) < 0)
+	if (ws_stack_open(&stack, lay, shared, false, e) < 0)
 		return -1;
 	l.stack = &stack;
 	ret = ws_index_begin(&l.out, e);
@@ -76,14 +76,19 @@ static int make_dir(const char *kind, uint32_t k, struct err *e)
 	return mkdir(name, 0755) < 0 ? err_set(e, ERR_SETUP, errno, "make \"%s\"", name) : 0;
 }
 
-int ws_overlay_take(struct ws_layout *lay, struct err *e)
+int ws_overlay_take(struct ws_layout *lay, const int *shared, struct err *e)
 {
 	struct ws_layout next = *lay, old = *lay;
 	char name[WS_NAME_MAX];
 	bool stacked = lay->form == WS_OVERLAY, full;
 
-	/* Two more: the new layer, and the upper of the call before, which becomes a lower. */
-	full = stacked && lay->nlowers + 2 > NELEM(lay->lower);
+	/*
+	 * Two more: the new layer, and the upper of the call before, which becomes a lower; and all of them
+	 * have room in struct ws_layers, together with the new upper.
+	 */
+	full = stacked && lay->nlowers + lay->shared.n + 4 > WS_LAYERS_MAX;
+	if (full && lay->shared.n) /* the keeper shares our own layers before there are so many */
+		return err_set(e, ERR_BUG, 0, "the workspace has too many layers");
 	if (full && ws_compact(&next, e) < 0)
 		return -1;
 	if (stacked && !full) {
@@ -96,13 +101,15 @@ int ws_overlay_take(struct ws_layout *lay, struct err *e)
 	next.lower[0] = (int32_t)next.top;
 	next.nlowers++;
 	next.form = WS_OVERLAY;
+	next.base_kind = next.base_at = 0; /* it is the archive now */
+	next.commit_bytes = next.commit_inodes = 0;
 	ws_stack_name((int32_t)next.top, name);
 	if (rmtree_at(AT_FDCWD, name, e) < 0 || make_dir("upper", next.top, e) < 0 ||
 		make_dir("work", next.top, e) < 0)
 		return -1;
 	if (rename("new", name) < 0)
 		return err_set(e, ERR_SETUP, errno, "put the archive in place");
-	if (list_leftovers(&next, e) < 0) {
+	if (list_leftovers(&next, shared, e) < 0) {
 		(void)rmtree_at(AT_FDCWD, name, NULL);
 		return -1;
 	}

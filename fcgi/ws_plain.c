@@ -18,8 +18,8 @@
 /* The baseline in the making. */
 struct record {
 	struct ws_intake *in;
-	struct buf out;
-	int tree, dir; /* dir: where the current entry lies */
+	struct buf out, rest; /* rest: what is never part of a patch, .git above all */
+	int tree, dir;        /* dir: where the current entry lies */
 	const char *dir_path;
 	size_t dir_len;
 	off_t raw_end;
@@ -66,8 +66,6 @@ static int record_entry(struct record *r, const struct ws_arrival *a, struct err
 	struct ws_entry en = {.path = path, .len = (uint32_t)strlen(path), .at = a->at};
 	struct stat st;
 
-	if (patch_path_refused(path))
-		return 0;
 	name = enter_dir(r, path);
 	if (!name || fstatat(r->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		/* A later entry of the same archive can have put a file where its directory was. */
@@ -83,7 +81,7 @@ static int record_entry(struct record *r, const struct ws_arrival *a, struct err
 	if (en.at < 0 && en.size)
 		return err_set(e, ERR_BUG, 0, "a file of the archive has no recorded contents");
 	en.at = en.size ? en.at : 0;
-	return ws_index_add(&r->out, &en, e);
+	return ws_index_add(patch_path_refused(path) ? &r->rest : &r->out, &en, e);
 }
 
 /* A tree that holds the archive alone: its directories can vouch for the names in them. */
@@ -93,12 +91,12 @@ static int record_dir(void *arg, const struct ws_visit *v, struct err *e)
 	struct ws_entry en = {.path = v->path, .len = (uint32_t)v->len};
 	struct stat st;
 
-	if (v->type != S_IFDIR || patch_name_refused(v->name, strlen(v->name)))
+	if (v->type != S_IFDIR)
 		return 0;
 	if (fstatat(v->dirfd, v->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_set(e, ERR_SETUP, errno, "record a directory of the archive");
 	ws_entry_set(&en, &st);
-	return ws_index_add(&r->out, &en, e) < 0 ? -1 : 1;
+	return ws_index_add(patch_path_refused(v->path) ? &r->rest : &r->out, &en, e) < 0 ? -1 : 1;
 }
 
 static int record_dirs(struct record *r, struct err *e)
@@ -139,17 +137,20 @@ static int64_t next_tick(void)
 
 static int record_all(struct record *r, struct err *e)
 {
+	int64_t now;
+
 	r->raw_end = lseek(r->in->raw_fd, 0, SEEK_END);
 	if (r->raw_end < 0)
 		return err_set(e, ERR_SETUP, errno, "measure the raw file");
-	if (ws_index_begin(&r->out, e) < 0)
+	if (ws_index_begin(&r->out, e) < 0 || ws_index_begin(&r->rest, e) < 0)
 		return -1;
 	for (size_t i = 0; i < r->in->n; i++)
 		if (record_entry(r, &r->in->v[i], e) < 0)
 			return -1;
 	if (r->fresh && record_dirs(r, e) < 0)
 		return -1;
-	return ws_index_end(&r->out, next_tick(), e);
+	now = next_tick();
+	return ws_index_end(&r->out, now, e) < 0 ? -1 : ws_index_end(&r->rest, now, e);
 }
 
 static int record_baseline(struct ws_intake *in, bool fresh, struct err *e)
@@ -163,10 +164,13 @@ static int record_baseline(struct ws_intake *in, bool fresh, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "open the workspace");
 	ret = record_all(&r, e);
 	if (ret == 0)
+		ret = ws_file_replace("rest.idx", r.rest.p, r.rest.len, e);
+	if (ret == 0)
 		ret = ws_file_replace("base.idx", r.out.p, r.out.len, e);
 	if (ret == 0 && rename("new.raw", "base.raw") < 0)
 		ret = err_set(e, ERR_SETUP, errno, "keep the raw file");
 	buf_clear(&r.out);
+	buf_clear(&r.rest);
 	own_close(&r.dir);
 	own_close(&r.tree);
 	return ret;

@@ -1,4 +1,4 @@
-#include "fcgi/ws_plain.h"
+#include "fcgi/ws_compare.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,28 +8,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "fcgi/ignore.h"
-#include "fcgi/patch.h"
 #include "fcgi/patch_name.h"
 #include "fcgi/ws_file.h"
-#include "fcgi/ws_index.h"
+#include "fcgi/ws_plain.h"
 #include "fcgi/ws_side.h"
 #include "fcgi/ws_walk.h"
 #include "isolate/own.h"
 
 enum { SCAN_THREAD_FROM = 2000 /* files: a thread costs as much as 50 looks */ };
 
-/* A patch in the making. */
-struct compare {
-	struct ws_index index;
-	struct ignore_set *ignore;
-	struct patch_list list;
-	int tree, raw;
-};
-
 static int read_ignore(void *arg, const char *dir, struct buf *out, struct err *e)
 {
-	const struct compare *c = arg;
+	const struct ws_compare *c = arg;
 	OWN_MEM char *path = NULL;
 
 	if (asprintf(&path, "%s%s.gitignore", dir, *dir ? "/" : "") < 0)
@@ -38,8 +28,8 @@ static int read_ignore(void *arg, const char *dir, struct buf *out, struct err *
 }
 
 /* The baseline's side of a change. */
-static int old_side(
-	const struct compare *c, const struct ws_entry *en, struct patch_side *s, struct err *e)
+int ws_compare_old(
+	const struct ws_compare *c, const struct ws_entry *en, struct patch_side *s, struct err *e)
 {
 	*s = (struct patch_side){.mode = en->mode, .size = en->size, .at = en->at};
 	if (!S_ISLNK(en->mode))
@@ -57,7 +47,7 @@ static int old_side(
 
 /* A file that the baseline has too, against it. */
 static int compare_known(
-	struct compare *c, struct ws_entry *en, int dirfd, const char *name, struct err *e)
+	struct ws_compare *c, struct ws_entry *en, int dirfd, const char *name, struct err *e)
 {
 	struct patch_side old, new;
 	struct stat st;
@@ -69,14 +59,14 @@ static int compare_known(
 		return 0;
 	if (ws_side_fill(&new, dirfd, name, &st, e) < 0)
 		return -1;
-	if (old_side(c, en, &old, e) < 0) {
+	if (ws_compare_old(c, en, &old, e) < 0) {
 		free(new.link);
 		return -1;
 	}
 	return patch_add(&c->list, en->path, &old, &new, e);
 }
 
-static int compare_file(struct compare *c, const struct ws_visit *v, struct err *e)
+static int compare_file(struct ws_compare *c, const struct ws_visit *v, struct err *e)
 {
 	struct ws_entry *en = ws_index_find(&c->index, v->path, v->len);
 	struct patch_side old = {0}, new;
@@ -97,7 +87,7 @@ static int compare_file(struct compare *c, const struct ws_visit *v, struct err 
 
 static int compare_entry(void *arg, const struct ws_visit *v, struct err *e)
 {
-	struct compare *c = arg;
+	struct ws_compare *c = arg;
 	const struct ws_entry *en;
 	int ignored;
 
@@ -133,7 +123,7 @@ static bool same_dir(const struct ws_entry *a, const struct ws_entry *b)
 
 /* A part of the baseline for one thread: whole directories, so that no entry is shared. */
 struct scan {
-	struct compare *c;
+	struct ws_compare *c;
 	size_t from, to;
 	int result;
 	struct err err;
@@ -191,7 +181,7 @@ static size_t scan_middle(const struct ws_index *x)
 }
 
 /* One look at each file is what a patch of a large tree costs, so two processors share it. */
-static int scan_all(struct compare *c, struct err *e)
+static int scan_all(struct ws_compare *c, struct err *e)
 {
 	size_t middle = scan_middle(&c->index);
 	struct scan first = {.c = c, .from = 0, .to = middle};
@@ -214,7 +204,7 @@ static int scan_all(struct compare *c, struct err *e)
  * The baseline's files in directories that hold the same names as then: those need no reading,
  * only a look at each file. What the scan found changed is compared here.
  */
-static int compare_quiet_dirs(struct compare *c, struct err *e)
+static int compare_quiet_dirs(struct ws_compare *c, struct err *e)
 {
 	if (scan_all(c, e) < 0)
 		return -1;
@@ -241,7 +231,7 @@ static int compare_quiet_dirs(struct compare *c, struct err *e)
 }
 
 /* All other directories of the baseline are read, and what is new in them. */
-static int compare_other_dirs(struct compare *c, struct err *e)
+static int compare_other_dirs(struct ws_compare *c, struct err *e)
 {
 	for (size_t i = 0; i < c->index.n; i++) {
 		const struct ws_entry *en = &c->index.v[i];
@@ -256,7 +246,7 @@ static int compare_other_dirs(struct compare *c, struct err *e)
 	return 0;
 }
 
-static int note_deleted(struct compare *c, struct err *e)
+static int note_deleted(struct ws_compare *c, struct err *e)
 {
 	for (size_t i = 0; i < c->index.n; i++) {
 		const struct ws_entry *en = &c->index.v[i];
@@ -264,14 +254,14 @@ static int note_deleted(struct compare *c, struct err *e)
 
 		if (en->seen || S_ISDIR(en->mode))
 			continue;
-		if (old_side(c, en, &old, e) < 0 ||
+		if (ws_compare_old(c, en, &old, e) < 0 ||
 			patch_add(&c->list, en->path, &old, &new, e) < 0)
 			return -1;
 	}
 	return 0;
 }
 
-static int compare_all(struct compare *c, struct err *e)
+int ws_compare_run(struct ws_compare *c, struct err *e)
 {
 	const struct ws_entry *root = ws_index_find(&c->index, "", 0);
 	int ret;
@@ -288,7 +278,7 @@ static int compare_all(struct compare *c, struct err *e)
 static int open_side(
 	void *arg, const struct patch_change *ch, bool newer, off_t *offset, struct err *e)
 {
-	const struct compare *c = arg;
+	const struct ws_compare *c = arg;
 	int fd;
 
 	if (newer)
@@ -298,37 +288,43 @@ static int open_side(
 	return fd < 0 ? err_set(e, ERR_SETUP, errno, "read the raw file") : fd;
 }
 
-static int compare_open(struct compare *c, struct err *e)
+int ws_compare_open(struct ws_compare *c, int dir, const char *tree, struct err *e)
 {
 	char *bytes = NULL;
 	size_t n = 0;
 
-	c->tree = ws_open(AT_FDCWD, "tree", O_RDONLY | O_DIRECTORY);
-	c->raw = ws_open(AT_FDCWD, "base.raw", O_RDONLY);
+	*c = (struct ws_compare){.tree = -1, .raw = -1};
+	c->tree = ws_open(dir, tree, O_RDONLY | O_DIRECTORY);
+	c->raw = ws_open(dir, "base.raw", O_RDONLY);
 	if (c->tree < 0 || c->raw < 0)
 		return err_set(e, ERR_SETUP, errno, "open the workspace");
-	c->ignore = ignore_new(read_ignore, c);
-	if (!c->ignore)
-		return err_set(e, ERR_SETUP, ENOMEM, "make the patch");
-	if (ws_file_read("base.idx", &bytes, &n, e) < 0)
+	if (ws_file_read_at(dir, "base.idx", &bytes, &n, e) < 0)
 		return -1;
 	return ws_index_parse(&c->index, bytes, n, e);
 }
 
+void ws_compare_clear(struct ws_compare *c)
+{
+	patch_list_clear(&c->list);
+	ws_index_clear(&c->index);
+	own_close(&c->raw);
+	own_close(&c->tree);
+}
+
 int ws_plain_patch(int out_fd, const struct ws_limits *lim, uint64_t *bytes, struct err *e)
 {
-	struct compare c = {.tree = -1, .raw = -1};
+	struct ws_compare c;
 	const struct patch_source src = {open_side, &c};
-	int ret = compare_open(&c, e);
+	int ret = ws_compare_open(&c, AT_FDCWD, "tree", e);
 
+	c.ignore = ret < 0 ? NULL : ignore_new(read_ignore, &c);
+	if (ret == 0 && !c.ignore)
+		ret = err_set(e, ERR_SETUP, ENOMEM, "make the patch");
 	if (ret == 0)
-		ret = compare_all(&c, e);
+		ret = ws_compare_run(&c, e);
 	if (ret == 0)
 		ret = patch_write(&c.list, &src, out_fd, lim->patch_max_bytes, bytes, e);
-	patch_list_clear(&c.list);
-	ws_index_clear(&c.index);
 	ignore_free(c.ignore);
-	own_close(&c.raw);
-	own_close(&c.tree);
+	ws_compare_clear(&c);
 	return ret;
 }

@@ -36,6 +36,7 @@ struct stack_walk {
 	const struct ws_stack *stack;
 	ws_seen_fn *fn;
 	void *arg;
+	bool all; /* whiteouts too */
 	struct joint **todo;
 	size_t n, cap;
 };
@@ -51,24 +52,42 @@ const char *ws_stack_name(int32_t k, char out[WS_NAME_MAX])
 	return out;
 }
 
-int ws_stack_open(struct ws_stack *s, const struct ws_layout *lay, bool with_upper, struct err *e)
+static int add_named(struct ws_stack *s, int at, const char *name, struct err *e)
 {
+	int fd = s->n < WS_STACK_MAX ? ws_open(at, name, O_RDONLY | O_DIRECTORY) : -1;
+
+	if (fd < 0) {
+		err_set(e, ERR_SETUP, errno, "open \"%s\" of the workspace", name);
+		ws_stack_close(s);
+		return -1;
+	}
+	s->fd[s->n++] = fd;
+	return 0;
+}
+
+int ws_stack_add(struct ws_stack *s, const int *shared, unsigned n, struct err *e)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (add_named(s, shared[i], "fs", e) < 0)
+			return -1;
+	return 0;
+}
+
+int ws_stack_open(struct ws_stack *s, const struct ws_layout *lay, const int *shared,
+	bool with_upper, struct err *e)
+{
+	bool upper = with_upper && lay->form == WS_OVERLAY;
 	char name[WS_NAME_MAX];
 
 	s->n = 0;
-	for (unsigned i = 0; i < lay->nlowers + with_upper; i++) {
-		int32_t k = with_upper ? (i ? lay->lower[i - 1] : -(int32_t)lay->top)
-				       : lay->lower[i];
-
-		s->fd[i] = ws_open(AT_FDCWD, ws_stack_name(k, name), O_RDONLY | O_DIRECTORY);
-		if (s->fd[i] < 0) {
-			err_set(e, ERR_SETUP, errno, "open \"%s\" of the workspace", name);
-			ws_stack_close(s);
+	if (upper && add_named(s, AT_FDCWD, ws_stack_name(-(int32_t)lay->top, name), e) < 0)
+		return -1;
+	for (unsigned i = 0; i < lay->nlowers; i++)
+		if (add_named(s, AT_FDCWD, ws_stack_name(lay->lower[i], name), e) < 0)
 			return -1;
-		}
-		s->n = i + 1;
-	}
-	return 0;
+	if (lay->form != WS_OVERLAY)
+		return add_named(s, AT_FDCWD, ws_stack_name(0, name), e);
+	return ws_stack_add(s, shared, lay->shared.n, e);
 }
 
 void ws_stack_close(struct ws_stack *s)
@@ -214,16 +233,19 @@ static int push(struct stack_walk *w, const char *path, const unsigned char *lay
 }
 
 /* The layers of the directory path among the finds of its name, down to an opaque one. */
-static unsigned join_layers(const struct ws_stack *s, const char *path, const struct found *f,
-	size_t n, unsigned char *layer)
+static unsigned join_layers(const struct stack_walk *w, const char *path, const struct found *f,
+	size_t n, unsigned char *layer, bool *opaque)
 {
 	unsigned k = 0;
 
-	for (size_t i = 0; i < n && f[i].type == S_IFDIR; i++) {
+	*opaque = false;
+	for (size_t i = 0; i < n && f[i].type == S_IFDIR && !*opaque; i++) {
 		layer[k++] = (unsigned char)f[i].layer;
-		if (i + 1 < n && ws_is_opaque(s->fd[f[i].layer], path) == 1)
-			break;
+		if (w->all || i + 1 < n)
+			*opaque = ws_is_opaque(w->stack->fd[f[i].layer], path) == 1;
 	}
+	/* what is no directory hides those below it as well */
+	*opaque = *opaque || (k > 0 && k < n);
 	return k;
 }
 
@@ -237,12 +259,12 @@ static int visit_name(
 	unsigned k = 0;
 	int ret;
 
-	if (f->type == 0 || strlen(dir) + 1 + strlen(f->name) > WS_PATH_MAX)
+	if ((f->type == 0 && !w->all) || strlen(dir) + 1 + strlen(f->name) > WS_PATH_MAX)
 		return 0;
 	if (asprintf(&path, "%s%s%s", dir, *dir ? "/" : "", f->name) < 0)
 		return no_memory(e);
 	if (f->type == S_IFDIR)
-		k = join_layers(w->stack, path, f, n, layer);
+		k = join_layers(w, path, f, n, layer, &v.opaque);
 	v.path = path;
 	v.shared = k > 1 || v.layer > 0;
 	ret = w->fn(w->arg, &v, e);
@@ -276,9 +298,10 @@ static int read_joint(struct stack_walk *w, const struct joint *j, struct err *e
 	return ret;
 }
 
-int ws_stack_walk(const struct ws_stack *s, ws_seen_fn *fn, void *arg, struct err *e)
+static int walk_stack(
+	const struct ws_stack *s, bool whiteouts, ws_seen_fn *fn, void *arg, struct err *e)
 {
-	struct stack_walk w = {.stack = s, .fn = fn, .arg = arg};
+	struct stack_walk w = {.stack = s, .fn = fn, .arg = arg, .all = whiteouts};
 	unsigned char all[WS_STACK_MAX];
 	int ret;
 
@@ -295,4 +318,14 @@ int ws_stack_walk(const struct ws_stack *s, ws_seen_fn *fn, void *arg, struct er
 	}
 	free(w.todo);
 	return ret;
+}
+
+int ws_stack_walk(const struct ws_stack *s, ws_seen_fn *fn, void *arg, struct err *e)
+{
+	return walk_stack(s, false, fn, arg, e);
+}
+
+int ws_stack_walk_all(const struct ws_stack *s, ws_seen_fn *fn, void *arg, struct err *e)
+{
+	return walk_stack(s, true, fn, arg, e);
 }

@@ -11,7 +11,7 @@
 
 #include "fcgi/workspace.h"
 
-enum { WS_STACK_MAX = 2 * WS_LAYERS_MAX + 1, WS_NAME_MAX = 32 };
+enum { WS_STACK_MAX = 3 * WS_LAYERS_MAX + 1, WS_NAME_MAX = 32 };
 
 struct ws_stack {
 	int fd[WS_STACK_MAX]; /* directories, top first; owned */
@@ -21,8 +21,14 @@ struct ws_stack {
 /* The name of lower number k of a layout, relative to ws/. */
 const char *ws_stack_name(int32_t k, char out[WS_NAME_MAX]);
 
-/* Opens the upper (if wanted) and all lowers of an overlay layout. Tree helper. */
-int ws_stack_open(struct ws_stack *s, const struct ws_layout *lay, bool with_upper, struct err *e);
+/*
+ * Opens the upper (if wanted) and all lowers of an overlay layout, or tree/ of another; shared:
+ * descriptors of lay->shared, in its order, borrowed. Tree helper.
+ */
+int ws_stack_open(struct ws_stack *s, const struct ws_layout *lay, const int *shared,
+	bool with_upper, struct err *e);
+/* Adds the files of n shared layers to s. On error s is closed. Tree helper. */
+int ws_stack_add(struct ws_stack *s, const int *shared, unsigned n, struct err *e);
 void ws_stack_close(struct ws_stack *s);
 
 bool ws_is_whiteout(const struct stat *st);
@@ -47,10 +53,14 @@ struct ws_seen {
 	uint32_t type; /* S_IFMT bits */
 	unsigned layer;
 	bool shared;
+	bool opaque; /* of ws_stack_walk_all(): a directory that hides what lies below the stack */
 };
 typedef int ws_seen_fn(void *arg, const struct ws_seen *v, struct err *e);
 
 /* Visits all that is visible, directories before what they hold. Tree helper. */
 int ws_stack_walk(const struct ws_stack *s, ws_seen_fn *fn, void *arg, struct err *e);
+
+/* The same for a stack that stands on others: whiteouts are reported too, with type 0. */
+int ws_stack_walk_all(const struct ws_stack *s, ws_seen_fn *fn, void *arg, struct err *e);
 
 #endif

@@ -100,6 +100,10 @@ static const struct key keys[] = {
 		"sandboxes prepared ahead at most, 0 = none; fewer where fewer are missed"),
 	INT(prepared_idle_s, 1, 86400, "300",
 		"prepared sandboxes are given up after this long without work"),
+	INT(fork_max, 1, 10000, "100", "forks of a session in one request"),
+	INT(snapshots_max, 1, 10000, "100", "snapshots and named commits of one session"),
+	INT(export_time_max_s, 1, 86400, "3600",
+		"seconds that an export may take, which keeps its session busy"),
 
 	INT(commands_max, 1, 10000, "256", "commands in one request"),
 	INT(command_max_bytes, 1, 131071, "131071", "one command: the kernel's MAX_ARG_STRLEN"),

@@ -57,6 +57,7 @@ struct conf {
 	int64_t run_spool_max_bytes, runs_kept_max, runs_kept_max_bytes;
 	int64_t stream_heartbeat_s;
 	int64_t prepared_max, prepared_idle_s;
+	int64_t fork_max, snapshots_max, export_time_max_s;
 
 	/* commands */
 	int64_t commands_max, command_max_bytes, environment_max_bytes;

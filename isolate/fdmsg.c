@@ -13,15 +13,12 @@ union control {
 
 int fdmsg_send(int sock, const void *p, size_t n, const int *fds, unsigned nfds, int flags)
 {
-	union {
-		char buf[CMSG_SPACE(FDMSG_SEND_MAX * sizeof(int))];
-		struct cmsghdr align;
-	} ctl = {{0}};
+	union control ctl = {{0}};
 	struct iovec iov = {(void *)(uintptr_t)p, n};
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t sent;
 
-	if (nfds > FDMSG_SEND_MAX) {
+	if (nfds > FDMSG_FDS_MAX) {
 		errno = EINVAL;
 		return -1;
 	}

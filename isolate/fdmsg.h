@@ -4,10 +4,9 @@
 
 #include <stddef.h>
 
-enum { FDMSG_FDS_MAX = 6, FDMSG_SEND_MAX = 12 };
+enum { FDMSG_FDS_MAX = 160 };
 
-/* Sends n bytes and nfds descriptors (borrowed), at most FDMSG_SEND_MAX; fdmsg_receive() takes
- * FDMSG_FDS_MAX of them. 0, or -1 with errno. */
+/* Sends n bytes and nfds descriptors (borrowed), at most FDMSG_FDS_MAX. 0, or -1 with errno. */
 int fdmsg_send(int sock, const void *p, size_t n, const int *fds, unsigned nfds, int flags);
 
 /*

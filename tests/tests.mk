@@ -150,6 +150,13 @@ bench: bench-programs
 bench-pull: all
 	CGIBOX_BUILD=$(abspath $B) tests/bench/pull.py
 .PHONY: bench bench-programs bench-pull
+# What forks of a session cost, without HTTP.
+$B/libexec/bench-fork: $B/tests/bench/fork.o $(LF) $(LM) $(LI)
+	@mkdir -p $(@D)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
+bench-fork: all $B/libexec/bench-fork
+	CGIBOX_BUILD=$(abspath $B) tests/bench/fork.py
+.PHONY: bench-fork
 
 lint_c  := $(wildcard isolate/*.[ch] images/*.[ch] fcgi/*.[ch] fcgi/dialects/*.[ch] \
              tests/unit/*.[ch] tests/fuzz/*.c tests/attacks/*.[ch] tests/bench/*.[ch])

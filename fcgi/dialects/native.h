@@ -15,6 +15,8 @@ extern const struct route native_file_routes[]; /* native_files.c */
 extern const size_t native_nfile_routes;
 extern const struct route native_metrics_routes[]; /* native_metrics.c */
 extern const size_t native_nmetrics_routes;
+extern const struct route native_workspace_routes[]; /* native_workspace.c */
+extern const size_t native_nworkspace_routes;
 
 /*
  * Appends text as a JSON string, with the state directory's path shown as STATE: clients learn

@@ -100,7 +100,8 @@ static void test_paths(void)
 
 /* Keys that bound something and are no limit on a tenant: the service's own shape. */
 static const char *const not_tenants[] = {"workers_max", "pending_max", "params_max_bytes",
-	"plain_entries_max", "plain_max_bytes", "prepared_max"};
+	"plain_entries_max", "plain_max_bytes", "prepared_max", "fork_max", "snapshots_max",
+	"export_time_max_s"};
 
 static bool listed(const char *name)
 {

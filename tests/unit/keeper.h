@@ -71,12 +71,11 @@ static inline void start(struct service *s)
 }
 
 /* extra: further keys and values of sandbox.conf, the last key NULL. */
-static inline bool open_service_keys(struct service *s, const char *const (*extra)[2])
+static inline bool open_service_in(struct service *s, const char *const (*extra)[2])
 {
 	struct err e = {0};
 
-	strcpy(s->dir, "/tmp/cgibox-test-XXXXXX");
-	if (!mkdtemp(s->dir) || pipe2(s->lifeline, O_CLOEXEC) < 0)
+	if (pipe2(s->lifeline, O_CLOEXEC) < 0)
 		return false;
 	if (geteuid() == 0 && (chown(s->dir, TEST_UID, TEST_UID) < 0 || setgroups(0, NULL) < 0 ||
 				      setgid(TEST_UID) < 0 || setuid(TEST_UID) < 0))
@@ -94,6 +93,20 @@ static inline bool open_service_keys(struct service *s, const char *const (*extr
 	s->b = ops->new (&s->conf, &e);
 	start(s);
 	return s->b != NULL;
+}
+
+static inline bool open_service_keys(struct service *s, const char *const (*extra)[2])
+{
+	strcpy(s->dir, "/tmp/cgibox-test-XXXXXX");
+	return mkdtemp(s->dir) && open_service_in(s, extra);
+}
+
+/* In the directory dir, which is made. */
+static inline bool open_service_at(
+	struct service *s, const char *dir, const char *const (*extra)[2])
+{
+	snprintf(s->dir, sizeof s->dir, "%s", dir);
+	return mkdir(dir, 0755) == 0 && open_service_in(s, extra);
 }
 
 /* key (may be NULL): a setting of sandbox.conf beside those that all tests have. */
