@@ -96,7 +96,8 @@ enum files_result_flag {
 struct files_result {
 	uint32_t code, flags; /* enum files_code, files_result_flag */
 	uint32_t mode;        /* type and permission bits, as of stat(2) */
-	uint32_t records;
+	uint32_t records;     /* LIST, GLOB, GREP; UNPACK: of the archive; else, of what makes
+				 directories: how many at most */
 	int64_t size, mtime_ns, ctime_ns;
 	uint64_t ino;
 	int64_t bytes; /* in the data */

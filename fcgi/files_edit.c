@@ -161,6 +161,15 @@ static int replace(struct edit *d, const struct place *p, struct err *e)
 	return files_replace(d->j, p, &a, false, e);
 }
 
+/* Many short matches and one long text would multiply into more than any disk has. */
+static bool grows_too_large(const struct edit *d)
+{
+	int64_t more = (int64_t)d->new.len - (int64_t)d->old.len;
+
+	/* count <= 2^28 and more <= 2^26, by the limits' own ranges */
+	return more > 0 && (int64_t)d->n + d->count * more > d->j->lim->edit_max_bytes;
+}
+
 static int edit(struct edit *d, const struct place *p, struct err *e)
 {
 	if (!utf8_valid(d->text, d->n))
@@ -174,6 +183,10 @@ static int edit(struct edit *d, const struct place *p, struct err *e)
 	}
 	if (d->count > 1 && !(d->j->o->flags & FILES_REPLACE_ALL))
 		return files_code(d->j, FILES_AMBIGUOUS);
+	if (grows_too_large(d))
+		return files_code_why(d->j, FILES_TOO_LARGE,
+			"File would become larger than %lld bytes (files_edit_max_bytes)",
+			(long long)d->j->lim->edit_max_bytes);
 	return replace(d, p, e);
 }
 

@@ -58,11 +58,13 @@ static int put_file(struct pack *k, const struct files_visit *v)
 		k->j->r->n[0]++;
 		return 0;
 	}
-	k->j->scanned += st.st_size + 1024;
-	if (k->j->scanned > k->j->lim->transfer_max_bytes) {
+	k->j->scanned += 1024;
+	/* by subtraction: a sparse file may be as long as the type goes */
+	if (st.st_size > k->j->lim->transfer_max_bytes - k->j->scanned) {
 		k->full = true;
 		return 0;
 	}
+	k->j->scanned += st.st_size;
 	if (put_header(k, v->path, &st, NULL) < 0)
 		return -1;
 	for (left = st.st_size; left > 0;) {

@@ -156,6 +156,15 @@ static int follow(const struct place *p, char path[PATH_MAX])
 	return 0;
 }
 
+static uint32_t slashes(const char *path)
+{
+	uint32_t n = 0;
+
+	for (; *path; path++)
+		n += *path == '/';
+	return n;
+}
+
 int files_place(struct files_job *j, const char *path, enum place_how how, bool make,
 	struct place *p, struct err *e)
 {
@@ -171,6 +180,8 @@ int files_place(struct files_job *j, const char *path, enum place_how how, bool 
 	for (int links = 0;; links++) {
 		if (links > LINKS_MAX)
 			return files_code(j, FILES_BAD_PATH);
+		if (make)
+			j->r->records += slashes(at);
 		if (find(root, at, make, p) < 0)
 			return files_errno(j, errno, "find a path", e);
 		if (!p->there || !S_ISLNK(p->st.st_mode) || how == PLACE_ITSELF)

@@ -171,6 +171,7 @@ static void job_done(struct keeper *k, struct source *s)
 	if (tree_finish(s->fd, &r, &e) == 0)
 		e = r.err;
 	keeper_unwatch(k, s);
+	files_note_growth(k, c, &r.files);
 	if (e.kind != ERR_NONE) {
 		/* a failed archive may have changed the workspace; the helper says to what */
 		if (c->job_op == TREE_ADD && c->held && ws_layout_valid(&r.layout)) {

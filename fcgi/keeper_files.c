@@ -17,8 +17,11 @@
 
 #define SKILLS "/workspace/skills"
 
-/* From here on a write is measured against the session's disk limit before it is done, not after. */
-enum { MEASURE_FROM_BYTES = 1 << 20 };
+/*
+ * From here on a write is measured against the session's disk limit before it is done, not after; and
+ * so is what follows when little ones add up to it.
+ */
+enum { MEASURE_FROM_BYTES = 1 << 20, BLOCK_BYTES = 4096 };
 
 bool files_op(const struct keeper_request *rq)
 {
@@ -92,8 +95,16 @@ static int plan_view(struct keeper *k, const struct call *c, uint32_t *bytes, st
 	return take_fd(&fd);
 }
 
-static void limits_of(const struct conf *conf, struct files_limits *l)
+static int64_t lesser(int64_t limit, uint64_t of_session)
 {
+	return of_session && of_session < (uint64_t)limit ? (int64_t)of_session : limit;
+}
+
+/* An archive that a session cannot hold is not begun; that of a seed is the client's own matter. */
+static void limits_of(const struct conf *conf, const struct call *c, struct files_limits *l)
+{
+	const struct disk_limits *disk = &c->disk;
+
 	*l = (struct files_limits){
 		.read_max_bytes = conf->files_read_max_bytes,
 		.scan_max_bytes = conf->files_scan_max_bytes,
@@ -106,6 +117,10 @@ static void limits_of(const struct conf *conf, struct files_limits *l)
 		.unpacked_entries_max = conf->archive_entries_max,
 		.ratio_max = conf->archive_ratio_max,
 	};
+	if (c->rq.op != KEEPER_FILES)
+		return;
+	l->unpacked_max_bytes = lesser(l->unpacked_max_bytes, disk->bytes);
+	l->unpacked_entries_max = lesser(l->unpacked_entries_max, disk->inodes);
 }
 
 /* Whether the verb may make the session larger. */
@@ -122,7 +137,7 @@ static bool moves_contents(uint32_t verb)
 	       verb == FILES_WRITE || verb == FILES_APPEND;
 }
 
-/* Whether it is worth a look at the disk; what little things add up to the watchdog sees. */
+/* Whether what comes after it is to be measured whatever came of it. */
 static bool is_large(const struct files_order *o, int data)
 {
 	return o->verb == FILES_UNPACK || (grows(o->verb) && !(o->flags & FILES_PROBE) &&
@@ -146,7 +161,7 @@ static int start(struct keeper *k, struct call *c, const struct files_order *o, 
 	f.view = view;
 	j->order = *o;
 	j->layout = c->layout;
-	limits_of(k->conf, &j->files);
+	limits_of(k->conf, c, &j->files);
 	j->memory_max_bytes = (uint64_t)k->conf->archive_memory_max_bytes;
 	j->time_max_s = (uint64_t)(moves_contents(o->verb) ? k->conf->archive_time_max_s
 							   : k->conf->files_time_max_s);
@@ -159,10 +174,12 @@ static int start(struct keeper *k, struct call *c, const struct files_order *o, 
 	return 0;
 }
 
-/* A write that is not small, and the session has been written to since it was measured. */
+/* It grows, and has grown since it was measured by what is worth a look. */
 static bool wants_measure(struct keeper *k, const struct call *c)
 {
-	if (c->rq.op == KEEPER_FILES && !is_large(&c->rq.files, c->fd[1]))
+	const struct files_order *o = &c->rq.files;
+
+	if (c->rq.op == KEEPER_FILES && (!grows(o->verb) || (o->flags & FILES_PROBE)))
 		return false;
 	return session_dir_check(&k->dirs, c->held->id);
 }
@@ -203,6 +220,18 @@ static void work(struct keeper *k, struct call *c)
 		call_fail(k, c, &e);
 }
 
+/* What comes is larger than the room that used bytes leave. */
+static bool no_room(const struct call *c, uint64_t used)
+{
+	uint32_t verb = c->rq.files.verb;
+	off_t n = c->rq.op == KEEPER_FILES && (verb == FILES_WRITE || verb == FILES_APPEND)
+			  ? lseek(c->fd[1], 0, SEEK_END)
+			  : 0;
+
+	return c->disk.bytes &&
+	       (used > c->disk.bytes || (n > 0 && (uint64_t)n > c->disk.bytes - used));
+}
+
 static void done(struct keeper *k, struct call *c, const struct files_result *r)
 {
 	struct keeper_reply rp = {.files = *r};
@@ -230,7 +259,7 @@ static int prepare(struct keeper *k, struct call *c, struct err *e)
 
 void files_begin(struct keeper *k, struct call *c)
 {
-	const struct files_result seeded = {.code = FILES_EXISTS};
+	const struct files_result seeded = {.code = FILES_EXISTS}, full = {.code = FILES_NO_SPACE};
 	struct err e = {0};
 	OWN_FD dir = -1;
 
@@ -247,6 +276,10 @@ void files_begin(struct keeper *k, struct call *c)
 	if (c->rq.op == KEEPER_SEED && (c->rq.has_archive & 1) && workspace_make_room(k, c))
 		return; /* comes back */
 	watch_disk_limits(k, c);
+	if (no_room(c, 0)) {
+		done(k, c, &full);
+		return;
+	}
 	if ((!c->disk.bytes && !c->disk.inodes) || !wants_measure(k, c)) {
 		work(k, c);
 		return;
@@ -256,6 +289,24 @@ void files_begin(struct keeper *k, struct call *c)
 		err_set(&e, ERR_SETUP, errno, "open the session");
 	if (dir < 0 || job_begin(k, c, TREE_MEASURE, dir, -1, &e) < 0)
 		call_fail(k, c, &e);
+}
+
+/*
+ * Nothing else watches what is written while no sandbox runs. The disk's own unit is the block, of which a
+ * file and each new directory take one more than their bytes.
+ */
+void files_note_growth(struct keeper *k, const struct call *c, const struct files_result *r)
+{
+	const struct files_order *o = &c->rq.files;
+	off_t bytes = o->verb == FILES_EDIT ? (off_t)r->size : lseek(c->fd[1], 0, SEEK_END);
+
+	if (c->rq.op != KEEPER_FILES || c->job_op != TREE_FILES || !c->held)
+		return;
+	if (!grows(o->verb) || o->verb == FILES_UNPACK || (o->flags & FILES_PROBE))
+		return;
+	session_dir_grew(&k->dirs, c->held->id,
+		(uint64_t)(bytes < 0 ? 0 : bytes) / BLOCK_BYTES + 2 + r->records,
+		MEASURE_FROM_BYTES / BLOCK_BYTES);
 }
 
 static void added(struct keeper *k, struct call *c, const struct tree_result *r, struct err *e)
@@ -281,8 +332,7 @@ void files_job_done(struct keeper *k, struct call *c, const struct tree_result *
 	struct err e = {0};
 
 	if (c->job_op == TREE_MEASURE) {
-		if ((c->disk.bytes && r->bytes > c->disk.bytes) ||
-			(c->disk.inodes && r->inodes > c->disk.inodes)) {
+		if (no_room(c, r->bytes) || (c->disk.inodes && r->inodes > c->disk.inodes)) {
 			done(k, c, &full);
 			return;
 		}

@@ -379,6 +379,8 @@ unsigned files_fds(const struct keeper_request *rq); /* how many it comes with *
 bool files_request_ok(const struct keeper_request *rq);
 void files_begin(struct keeper *k, struct call *c); /* the session is held */
 void files_job_done(struct keeper *k, struct call *c, const struct tree_result *r);
+/* A job has ended, whatever came of it: what a file verb may have added counts. */
+void files_note_growth(struct keeper *k, const struct call *c, const struct files_result *r);
 
 /* keeper_pull.c */
 int pull_start(struct keeper *k, struct call *c, struct err *e);

@@ -433,6 +433,22 @@ void session_dir_set_check(struct session_dirs *d, const char *id, bool check)
 		log_err(LOG_ERROR, &e, "session %s", id);
 }
 
+void session_dir_grew(struct session_dirs *d, const char *id, uint64_t blocks, uint64_t max)
+{
+	OWN_FD fd = session_dir_open(d, id, "used", O_WRONLY);
+	struct stat st;
+	bool over;
+
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		session_dir_set_check(d, id, true);
+		return;
+	}
+	over = blocks >= max || (uint64_t)st.st_size >= max - blocks;
+	/* only a number: the file has no blocks itself */
+	if (ftruncate(fd, over ? 0 : st.st_size + (off_t)blocks) < 0 || over)
+		session_dir_set_check(d, id, true);
+}
+
 void session_dir_touch(struct session_dirs *d, const char *id)
 {
 	OWN_FD fd = session_dir_open(d, id, "used", O_WRONLY);

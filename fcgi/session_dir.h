@@ -5,7 +5,8 @@
  *	env           its environment, NAME=value, each with its NUL
  *	layout        struct ws_layout as text (layout_file.h); replaced by rename
  *	snapshots/    one such text for each mark
- *	used          its mtime is the last use
+ *	used          its mtime is the last use; its size is how many blocks file verbs may have
+ *	              added since the session was measured, or was noted to be measured
  *	root/upper[-N], root/work[-N]   the writable layer of the root, N its number
  *	ws/           the workspace (workspace.h)
  *	runs/         run_dir.h
@@ -87,6 +88,9 @@ int session_dir_open(const struct session_dirs *d, const char *id, const char *n
 /* Whether the session is to be measured before its next sandbox; sets or clears that. */
 bool session_dir_check(const struct session_dirs *d, const char *id);
 void session_dir_set_check(struct session_dirs *d, const char *id, bool check);
+
+/* Notes that the session may have grown by so many blocks; at max of them it is to be measured. */
+void session_dir_grew(struct session_dirs *d, const char *id, uint64_t blocks, uint64_t max);
 
 /*
  * session_place.c: where commands see the workspace, "/repo" or "/workspace/repo". move brings it to the

@@ -2,12 +2,14 @@
 #include "fcgi/dialects/kweaver.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "fcgi/json_out.h"
+#include "fcgi/json_scan.h"
 #include "fcgi/schema.h"
 #include "fcgi/query.h"
 #include "images/own_json.h"
@@ -15,6 +17,8 @@
 
 /* The version that the original's health route tells, whatever its own is. */
 #define HEALTH_VERSION "2.1.0"
+
+enum { TEXT_MAX = 4096 };
 
 void kw_now(char out[KW_TIME_LEN])
 {
@@ -28,18 +32,25 @@ void kw_now(char out[KW_TIME_LEN])
 	snprintf(out + n, KW_TIME_LEN - n, ".%06ld", t.tv_nsec / 1000);
 }
 
+/* "what: id"; what alone when the client's own text is too long to be repeated. */
+static const char *name_it(struct buf *text, const char *what, const char *id)
+{
+	buf_addf(text, "%s: %s", what, id);
+	return buf_ok(text) ? text->p : what;
+}
+
 static void answer_three(
 	struct dialect_call *c, int status, const char *error, const char *what, const char *id)
 {
-	OWN_BUF text = BUF_INIT(4096);
+	OWN_BUF text = BUF_INIT(TEXT_MAX);
 	struct buf *b = &c->rs->body;
+	const char *shown = name_it(&text, what, id);
 
-	buf_addf(&text, "%s: %s", what, id);
 	buf_clear(b);
 	buf_addf(b, "{\"error\":\"%s\",\"message\":", error);
-	json_out_text(b, text.p);
+	json_out_text(b, shown);
 	buf_adds(b, ",\"detail\":");
-	json_out_text(b, text.p);
+	json_out_text(b, shown);
 	buf_addc(b, '}');
 	dialect_status(c, status);
 }
@@ -56,10 +67,9 @@ void kw_conflict(struct dialect_call *c, const char *what, const char *id)
 
 void kw_refuse(struct dialect_call *c, int status, const char *what, const char *id)
 {
-	OWN_BUF text = BUF_INIT(4096);
+	OWN_BUF text = BUF_INIT(TEXT_MAX);
 
-	buf_addf(&text, "%s: %s", what, id);
-	dialect_detail(c, status, text.p);
+	dialect_detail(c, status, name_it(&text, what, id));
 }
 
 void kw_answer(struct dialect_call *c, int status, struct json_object *o)
@@ -124,6 +134,20 @@ struct index_question kw_question(enum index_op op, const char *kind, const char
 	return q;
 }
 
+/* What a body may hold at its deepest lies some levels deeper in a document, and in a list of them. */
+static struct json_object *parse(const char *text)
+{
+	struct json_tokener *tok = json_tokener_new_ex(JSON_DEPTH_MAX + 8);
+	struct json_object *o = NULL;
+	size_t n = strlen(text);
+
+	if (tok && n <= INT_MAX)
+		o = json_tokener_parse_ex(tok, text, (int)n);
+	if (tok)
+		json_tokener_free(tok);
+	return o;
+}
+
 int kw_ask(struct dialect_call *c, struct index_question *q, struct json_object *doc,
 	struct index_answer *a, struct json_object **out, struct err *e)
 {
@@ -138,7 +162,7 @@ int kw_ask(struct dialect_call *c, struct index_question *q, struct json_object 
 	}
 	if (!out)
 		return 0;
-	*out = text ? json_tokener_parse(text) : NULL;
+	*out = text ? parse(text) : NULL;
 	if (*out)
 		return 0;
 	err_set(e, ERR_BUG, 0, "a document of the index is no JSON");

@@ -145,6 +145,20 @@ a = delete("/sessions/" + s["id"])
 eq((a.status, a.json["message"]), (404, "Session not found: " + s["id"]), "once")
 eq(post("/sessions/none/terminate").status, 404, "terminate none")
 
+# --- what is longer or deeper than an answer, or a document, would be
+long = "x" * 4070
+eq((get("/sessions/" + long).status, get("/sessions/" + long).json["message"][:17]), (404, "Session not found"), "no session of a very long name")
+eq(get("/templates/" + long).status, 404, "no template of such a one")
+for field in ("memory", "disk"):
+    eq(post("/sessions", {"template_id": "t1", field: long * 2}).status, 400, "a very long " + field)
+    eq(post("/sessions", {"template_id": "t1", "resources": {field: long * 2}}).status, 400, "in resources, too")
+deep = 1
+for _ in range(62):
+    deep = [deep]
+eq(post("/sessions", {"template_id": "t1", "id": "deep", "event": deep}).status, 201, "an event as deep as a body may be")
+eq((get("/sessions/deep").status, get("/sessions").status), (200, 200), "can be read again")
+eq(delete("/sessions/deep").status, 204, "and deleted")
+
 # --- two requests for one id: one session
 answers = []
 threads = [threading.Thread(target=lambda: answers.append(post("/sessions", {"template_id": "t1", "id": "race"}).status)) for _ in range(8)]

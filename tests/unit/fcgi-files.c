@@ -159,6 +159,26 @@ static void test_list(void)
 		"a pattern that would take for ever");
 }
 
+/* To 16 MiB, the default of files_edit_max_bytes, and one byte more. */
+static void test_edit_grows(void)
+{
+	static char many[4097], longer[4098];
+	struct files_result r;
+	struct ask a = {.verb = FILES_EDIT,
+		.flags = FILES_REPLACE_ALL,
+		.text = {"/repo/many", "a", longer}};
+
+	memset(many, 'a', sizeof many - 1);
+	memset(longer, 'b', sizeof longer - 1);
+	ok(write_file("/repo/many", many) == FILES_OK && files(a, &r) == FILES_TOO_LARGE &&
+			fetch("/repo/many") == FILES_OK && !strcmp(back, many),
+		"an edit that would multiply the file over the limit changes nothing");
+	longer[sizeof longer - 2] = '\0';
+	ok(files(a, &r) == FILES_OK && r.size == 16 << 20, "up to the limit it is done");
+	ok(files((struct ask){.verb = FILES_DELETE, .text = {"/repo/many"}}, &r) == FILES_OK,
+		"and deleted");
+}
+
 static void test_change(void)
 {
 	struct files_result r;
@@ -183,6 +203,7 @@ static void test_change(void)
 				&r) == FILES_OK &&
 			fetch("/repo/crlf") == FILES_OK && !strcmp(back, "c\r\na\r\n"),
 		"line ends are the file's");
+	test_edit_grows();
 	ok(files((struct ask){.verb = FILES_MKDIR, .text = {"/repo/n/m"}}, &r) == FILES_OK,
 		"mkdir with parents");
 	ok(write_file("/repo/n/m/x", "1") == FILES_OK &&
@@ -310,7 +331,7 @@ static void test_seed(void)
 		"both names lead there");
 }
 
-/* A session that is over its limit takes no more large writes; small ones, to tidy up, it does. */
+/* No file verb makes a session larger than its limit, and each may make room. */
 static void test_disk(void)
 {
 	struct session_spec spec = {.extract_patch = false};
@@ -322,13 +343,42 @@ static void test_disk(void)
 	memset(big, 'x', sizeof big);
 	if (!ok(create(&s, &spec, id), "a session with a limit of 2 MiB"))
 		return;
-	ok(files(a, &r) == FILES_OK, "is passed once");
+	ok(files(a, &r) == FILES_NO_SPACE, "a file over the limit");
+	a.data_bytes = sizeof big / 2;
+	ok(files(a, &r) == FILES_OK, "one below it");
 	a.text[0] = "/tmp/2";
-	ok(files(a, &r) == FILES_NO_SPACE, "then it is full");
+	ok(files(a, &r) == FILES_NO_SPACE, "no second one: together they are over it");
 	ok(fetch("/tmp/2") == FILES_NOT_FOUND, "and nothing was written");
-	ok(write_file("/repo/1", "small") == FILES_OK,
-		"a small file takes the place of the large one");
-	ok(files(a, &r) == FILES_OK, "and there is room again");
+	ok(files((struct ask){.verb = FILES_DELETE, .text = {"/repo/1"}}, &r) == FILES_OK &&
+			files(a, &r) == FILES_OK,
+		"when the first has gone there is room again");
+	ok(files((struct ask){.verb = FILES_DELETE, .text = {"/tmp/2"}}, &r) == FILES_OK, "empty");
+}
+
+/* What is too small to be looked at each time adds up. */
+static void test_disk_little(const char *what, struct ask a, bool make_live, int most)
+{
+	struct session_spec spec = {.extract_patch = false, .live = make_live};
+	char path[64], out[64];
+	struct files_result r;
+	int code = FILES_OK, n = 0;
+
+	if (!ok(create(&s, &spec, id), "a session for %s", what))
+		return;
+	if (make_live)
+		ok(shell("echo live", out, sizeof out) == 0, "it lives");
+	for (; code == FILES_OK && n < 3 * most; n++) {
+		snprintf(path, sizeof path, "/opt/little/%d/a", n);
+		a.text[0] = path;
+		code = files(a, &r);
+	}
+	ok(code == FILES_NO_SPACE && n <= most, "%s until it is full: %d", what, n);
+	ok(files(
+		   (struct ask){
+			   .verb = FILES_DELETE, .flags = FILES_RECURSIVE, .text = {"/opt/little"}},
+		   &r) == FILES_OK &&
+			files(a, &r) == FILES_OK,
+		"and again when they have gone");
 }
 
 int main(void)
@@ -347,8 +397,18 @@ int main(void)
 		test_seed();
 	}
 	close_service(&s);
-	if (ok(open_service_with(&s, "session_disk_max_bytes", "2097152"), "another keeper"))
+	if (ok(open_service_with(&s, "session_disk_max_bytes", "2097152"), "another keeper")) {
+		static char some[100 << 10];
+		struct ask a = {.verb = FILES_WRITE, .data = some, .data_bytes = sizeof some};
+
 		test_disk();
+		/* the limit, and what may come before it is looked at: 3 MiB */
+		test_disk_little("little files", a, false, 31);
+		test_disk_little("little files beside a sandbox", a, true, 31);
+	}
+	close_service(&s);
+	if (ok(open_service_with(&s, "session_disk_max_inodes", "400"), "one more"))
+		test_disk_little("directories", (struct ask){.verb = FILES_MKDIR}, false, 330);
 	close_service(&s);
 	return done();
 }
