@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <git2.h>
 #include <locale.h>
 #include <signal.h>
@@ -32,6 +33,7 @@
 #include "isolate/sys.h"
 
 enum {
+	SEND_PATIENCE_MS = 5000,
 	SERVER_FD = 3, /* in the server: its socket */
 	REPLY_FD = 3,  /* in a job: where the result goes; fixed, for the signal handler */
 	FD_DIR = 0,    /* places in a job's message */
@@ -272,7 +274,7 @@ static void refuse(int reply, int errnum)
 {
 	struct tree_result r = {.layout = {.form = TREE_LAYOUT_UNKNOWN}};
 
-	err_set(&r.err, ERR_BUSY, errnum, "start a tree helper");
+	err_set(&r.err, ERR_BUSY, errnum == EAGAIN ? EBUSY : errnum, "start a tree helper");
 	(void)!send(reply, &r, sizeof r, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -415,6 +417,20 @@ void tree_server_stop(struct tree_server *t)
 	free(t);
 }
 
+/*
+ * A burst of jobs fills the socket's buffer. The server does nothing but fork, so there is room in a
+ * moment; without processes or memory there is none for long.
+ */
+static int send_patiently(int sock, const struct tree_job *job, const int *fds, unsigned n)
+{
+	struct pollfd p = {.fd = sock, .events = POLLOUT};
+
+	while (fdmsg_send(sock, job, sizeof *job, fds, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		if ((errno != EAGAIN && errno != EINTR) || poll(&p, 1, SEND_PATIENCE_MS) == 0)
+			return -1;
+	return 0;
+}
+
 /* fds[FD_REPLY] is set here. Returns where the answer comes. */
 static int send_job(
 	struct tree_server *t, const struct tree_job *job, int *fds, unsigned n, struct err *e)
@@ -426,9 +442,11 @@ static int send_job(
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(e, ERR_SETUP, errno, "start a tree helper");
 	fds[FD_REPLY] = pair[1];
-	ret = fdmsg_send(t->sock, job, sizeof *job, fds, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ret = send_patiently(t->sock, job, fds, n);
 	if (ret < 0) {
-		err_set(e, errno == EAGAIN ? ERR_BUSY : ERR_SETUP, errno, "start a tree helper");
+		/* not EAGAIN, which is also "the session is locked" */
+		err_set(e, errno == EAGAIN ? ERR_BUSY : ERR_SETUP, errno == EAGAIN ? EBUSY : errno,
+			"start a tree helper");
 		close(pair[0]);
 	}
 	close(pair[1]);
