@@ -1,6 +1,7 @@
 /*
- * The walk keeps one descriptor and climbs by "..": the tree is quiet, so ".." is where we came
- * from. A directory is left only when it is empty, so every return reads what is left of it.
+ * The walk keeps one descriptor and climbs by "..", and goes on only when that is where it came from: beside
+ * a sandbox that runs, a directory may be moved while we are in it. A directory is left only when it is
+ * empty, so every return reads what is left of it.
  */
 #include "images/rmtree.h"
 
@@ -8,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -70,24 +72,76 @@ static int empty_directory(int fd, char child[256])
 	return errno ? -1 : 0;
 }
 
+struct step {
+	dev_t dev;
+	ino_t ino;
+};
+
+/* The directories above the one in hand. */
+struct trail {
+	struct step *v;
+	size_t n, cap;
+};
+
+static void trail_clear(struct trail *t)
+{
+	free(t->v);
+}
+
+static int trail_push(struct trail *t, int fd)
+{
+	struct stat st;
+
+	if (t->n == t->cap) {
+		size_t cap = t->cap ? 2 * t->cap : 32;
+		struct step *v = reallocarray(t->v, cap, sizeof *v);
+
+		if (!v)
+			return -1;
+		t->v = v;
+		t->cap = cap;
+	}
+	if (fstat(fd, &st) < 0)
+		return -1;
+	t->v[t->n++] = (struct step){st.st_dev, st.st_ino};
+	return 0;
+}
+
+/* Opens the directory above fd when it is the last of the trail, and takes that off. */
+static int climb(struct trail *t, int fd)
+{
+	const struct step *s = &t->v[--t->n];
+	OWN_FD up = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat st;
+
+	if (up < 0 || fstat(up, &st) < 0)
+		return -1;
+	if (st.st_dev != s->dev || st.st_ino != s->ino) {
+		errno = ESTALE;
+		return -1;
+	}
+	return take_fd(&up);
+}
+
 static int remove_below(int top, struct err *e)
 {
 	OWN_FD cur = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	__attribute__((cleanup(trail_clear))) struct trail t = {.v = NULL};
 	char child[256];
-	unsigned long depth = 0;
 	int next, r;
 
 	while (cur >= 0) {
 		r = empty_directory(cur, child);
 		if (r < 0)
 			return err_set(e, ERR_SETUP, errno, "remove what a directory holds");
-		if (r == 0 && depth-- == 0)
+		if (r == 0 && t.n == 0)
 			return 0;
-		next = open_directory(cur, r == 0 ? ".." : child);
+		if (r == 1 && trail_push(&t, cur) < 0)
+			return err_set(e, ERR_SETUP, errno, "remember a directory");
+		next = r == 0 ? climb(&t, cur) : open_directory(cur, child);
 		if (next < 0)
 			return err_set(e, ERR_SETUP, errno, "open directory \"%s\" to remove it",
 				r == 0 ? ".." : child);
-		depth += r == 1;
 		own_close(&cur);
 		cur = next;
 	}
