@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 
 #include "fcgi/keeper_int.h"
-#include "isolate/client.h"
 #include "isolate/fdmsg.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -51,10 +50,21 @@ static struct box *box_new(struct keeper *k, struct call *c)
 	return b;
 }
 
+/* Who works in it learns of its end from pid 1's socket, and may not reach for it here any more. */
+static void let_go(struct keeper *k, const struct box *b)
+{
+	struct call *c;
+
+	LIST_FOREACH(c, &k->calls, link)
+	if (c->box == b && c->state != CALL_STOP)
+		c->box = NULL;
+}
+
 /* No process of it is left, or none was ever made. */
 static void box_end(struct keeper *k, struct box *b)
 {
 	struct session *s = b->session;
+	bool pinned = s->pinned; /* by the end of another one, which goes on after this */
 	struct call *c;
 
 	if (b->sandbox.pid > 0) {
@@ -64,6 +74,7 @@ static void box_end(struct keeper *k, struct box *b)
 	group_drop(k, b);
 	run_box_gone(k, b);
 	b->over = true;
+	let_go(k, b);
 	s->box = NULL;
 	s->pinned = true; /* what comes next may let go of it */
 	while ((c = TAILQ_FIRST(&b->enders))) {
@@ -71,7 +82,7 @@ static void box_end(struct keeper *k, struct box *b)
 		c->box = NULL;
 		call_stopped(k, c);
 	}
-	s->pinned = false;
+	s->pinned = pinned;
 	lock_forget(s);
 }
 
@@ -151,10 +162,10 @@ bool stop_sandbox(struct keeper *k, struct call *c)
 
 bool box_finish(struct keeper *k, struct box *b, struct call *c)
 {
-	struct err e;
+	const struct proto_request rq = {.op = PROTO_FINISH};
 
 	if (b->state == BOX_READY && b->nruns > 0 &&
-		client_send(b->ctl.fd, PROTO_FINISH, &e) == 0) {
+		fdmsg_send(b->ctl.fd, &rq, sizeof rq, NULL, 0, MSG_DONTWAIT) == 0) {
 		b->state = BOX_ENDING;
 		b->ending_by_ms = keeper_now_ms() + ENDING_MS;
 	}
@@ -198,8 +209,10 @@ int box_deadline(struct keeper *k)
 	return (int)(next - now) + 1;
 }
 
+/* The loop waits for no pid 1: one that is busy, or was stopped, has a full socket one day. */
 int box_attach(struct box *b, struct err *e)
 {
+	const struct proto_request rq = {.op = PROTO_ATTACH};
 	OWN_FD ours = -1, theirs = -1;
 	int pair[2];
 
@@ -207,7 +220,11 @@ int box_attach(struct box *b, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "make a socket for a sandbox");
 	ours = pair[0];
 	theirs = pair[1];
-	return client_attach(b->ctl.fd, theirs, e) < 0 ? -1 : take_fd(&ours);
+	if (fdmsg_send(b->ctl.fd, &rq, sizeof rq, &theirs, 1, MSG_DONTWAIT) == 0)
+		return take_fd(&ours);
+	if (errno == EPIPE || errno == ECONNRESET)
+		return err_set(e, ERR_BUSY, EPIPE, "the sandbox ended");
+	return err_set(e, ERR_BUSY, EUSERS, "the sandbox does not answer now");
 }
 
 int box_join(struct keeper *k, struct box *b, struct call *c, struct err *e)

@@ -71,7 +71,7 @@ static int begin(struct keeper *k, struct call *c, struct box *b, struct box_run
 {
 	const struct conf *f = k->conf;
 	const char *id = b->session->id;
-	OWN_FD spool = -1;
+	OWN_FD spool = -1, reader = -1;
 
 	run_dir_prune(&k->dirs, id, (size_t)f->runs_kept_max - 1, (uint64_t)f->runs_kept_max_bytes,
 		active, b);
@@ -81,9 +81,12 @@ static int begin(struct keeper *k, struct call *c, struct box *b, struct box_run
 		(uint64_t)f->run_spool_max_bytes, e);
 	if (spool < 0)
 		return -1;
-	*sock = box_attach(b, e);
-	if (*sock >= 0 && send_exec(c, *sock, r->number, spool, e) == 0)
-		return run_dir_open(&k->dirs, id, r->id, "spool", O_RDONLY);
+	/* All that can fail comes before the command: one that nobody counts would never end. */
+	reader = run_dir_open(&k->dirs, id, r->id, "spool", O_RDONLY);
+	if (reader < 0)
+		err_set(e, ERR_SETUP, errno, "open a spool");
+	else if ((*sock = box_attach(b, e)) >= 0 && send_exec(c, *sock, r->number, spool, e) == 0)
+		return take_fd(&reader);
 	run_dir_remove(&k->dirs, id, r->id, &(struct err){0});
 	return -1;
 }
@@ -106,8 +109,8 @@ void run_start(struct keeper *k, struct call *c)
 		streams_full(k, c, &e);
 	if (r)
 		r->number = PROTO_RUN_KEPT + ++b->last_number % PROTO_RUN_KEPT;
-	if (e.kind == ERR_NONE && (spool = begin(k, c, b, r, &sock, &e)) < 0 && e.kind == ERR_NONE)
-		err_set(&e, ERR_SETUP, errno, "open a spool");
+	if (e.kind == ERR_NONE)
+		spool = begin(k, c, b, r, &sock, &e);
 	if (e.kind != ERR_NONE) {
 		call_fail(k, c, &e);
 		return;
@@ -201,7 +204,8 @@ void run_open(struct keeper *k, struct call *c)
 
 	if (r && r->forget)
 		err_set(&e, ERR_NOTFOUND, ENOENT, "the run is being removed");
-	if (e.kind == ERR_NONE && r && box_usable(b) && (sock = box_attach(b, &e)) < 0) {
+	if (e.kind == ERR_NONE && r && box_usable(b) && (sock = box_attach(b, &e)) < 0 &&
+		e.errnum == EPIPE) {
 		e.kind = ERR_NONE; /* pid 1 is gone, and how is known in a moment */
 		box_kill(k, b);
 		s = lock_find(k, c->rq.id);

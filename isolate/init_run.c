@@ -17,7 +17,7 @@
 
 enum {
 	PUMP_BYTES = 65536,
-	REAP_MAX = 256,    /* children in one round of the loop */
+	REAP_MAX = 256, /* children in one round of the loop */
 };
 
 static struct init_run *free_slot(struct init_state *s)
@@ -71,22 +71,33 @@ static void run_answer(struct init_state *s, struct init_run *r, uint32_t op, co
 			init_reply(s, r->peer, &rp);
 		rp.op = PROTO_DONE;
 		r->peer = -2;
+	} else if (r->flags & PROTO_KEPT) {
+		/* Without a spool the keeper counts it all the same. */
+		init_reply(s, r->peer, &rp);
+		rp.op = PROTO_DONE;
+		r->peer = -2;
 	}
 	init_reply(s, r->peer, &rp);
 }
 
-/* The caller's descriptors, but no directory: by /proc/self/fd/N/.. it leads out of the root. */
-static int take_stdio(struct start *st, const int *fds)
+/* A caller's descriptor, but no directory: by /proc/self/fd/N/.. it leads out of the root. */
+static int take_stream(struct start *st, int i, int fd)
 {
 	struct stat sb;
 
-	for (int i = 0; i < 3; i++) {
-		if (fstat(fds[i], &sb) < 0)
-			return err_set(&st->err, ERR_SETUP, errno, "look at descriptor %d", i);
-		if (S_ISDIR(sb.st_mode))
-			return err_set(&st->err, ERR_REQUEST, EISDIR, "descriptor %d", i);
-		st->fd[i] = fds[i];
-	}
+	if (fstat(fd, &sb) < 0)
+		return err_set(&st->err, ERR_SETUP, errno, "look at descriptor %d", i);
+	if (S_ISDIR(sb.st_mode))
+		return err_set(&st->err, ERR_REQUEST, EISDIR, "descriptor %d", i);
+	st->fd[i] = fd;
+	return 0;
+}
+
+static int take_stdio(struct start *st, const int *fds)
+{
+	for (int i = 0; i < 3; i++)
+		if (take_stream(st, i, fds[i]) < 0)
+			return -1;
 	return 0;
 }
 
@@ -137,8 +148,8 @@ static int open_kept(
 		return -1;
 	if (hold[0] >= 0)
 		st->fd[0] = hold[0];
-	else if (file)
-		st->fd[0] = fds[2];
+	else if (file && take_stream(st, 0, fds[2]) < 0)
+		return -1;
 	st->fd[1] = hold[1];
 	st->fd[2] = rq->flags & PROTO_MERGE ? hold[1] : hold[2];
 	return 0;
