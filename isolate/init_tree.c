@@ -127,30 +127,38 @@ static bool kill_marked(struct table *t, const struct table *before)
 	return more;
 }
 
-void init_tree_end(struct init_state *s, struct init_run *r, uint32_t verdict)
+/* False: there were more than we can look at, or ever new ones. */
+static bool kill_tree(int proc, int leader)
 {
 	static struct table tables[2];
+
+	tables[1].n = 0;
+	for (int i = 0; i < ROUNDS_MAX; i++) {
+		read_table(proc, &tables[i & 1]);
+		if (tables[i & 1].n == PROCESSES_MAX)
+			return false;
+		mark(&tables[i & 1], leader);
+		if (!kill_marked(&tables[i & 1], &tables[!(i & 1)]))
+			return true;
+	}
+	return false;
+}
+
+void init_tree_end(struct init_state *s, struct init_run *r, uint32_t verdict)
+{
 	/* A mount point of ours, in whose place no link can come. */
 	OWN_FD proc = open("/proc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	/* A tenant that took the search permission off its root loses all. */
-	if (proc < 0) {
-		init_run_kill_all(s, verdict, r);
-		return;
-	}
 	if (!r->forced) {
 		r->forced = true;
 		r->verdict = verdict;
 	}
 	r->deadline_us = 0;
-	/* The leader last: as long as it is not reaped its number, and the session's, are its own. Who
-	 * is killed forks no more, so a round that meets nobody new was the last one. */
-	tables[1].n = 0;
-	for (int i = 0; i < ROUNDS_MAX; i++) {
-		read_table(proc, &tables[i & 1]);
-		mark(&tables[i & 1], r->pid);
-		if (!kill_marked(&tables[i & 1], &tables[!(i & 1)]))
-			break;
-	}
-	kill(r->pid, SIGKILL);
+	/* As long as the leader is not reaped its number, and the session's, are its own. Who is killed
+	 * forks no more, so a round that meets nobody new was the last one. A tenant that took the search
+	 * permission off its root, or has more processes than a table holds, loses all. */
+	if (proc < 0 || !kill_tree(proc, r->pid))
+		init_run_kill_all(s, verdict, r);
+	else
+		kill(r->pid, SIGKILL);
 }
