@@ -282,8 +282,12 @@ static int live_wait(struct backend *b, struct run_view *v, uint64_t offset, int
 			return 0;
 		if (got > 0)
 			v->asking = false;
+		else if (v->peer >= 0 && e->errnum != EPIPE)
+			return -1; /* refused: who asks again at once is refused again */
 		else if (v->peer >= 0 && e->kind == ERR_REQUEST)
 			return -1;
+		else if (spool_look(&v->spool, &st), st.ended)
+			return 1; /* it was told before pid 1 went; the session may be gone, too */
 		else if (ask_open(v, false, e) < 0) /* pid 1 is gone: the keeper knows more */
 			return -1;
 	}
