@@ -14,7 +14,9 @@ enum { STEP = 16384 };
 int native_feed(
 	const struct dialect_call *c, int fd, const char *p, size_t n, size_t *done, struct err *e)
 {
-	struct pollfd f = {.fd = fd, .events = POLLOUT};
+	/* Our connection is shut down when the request's time is over: a command that takes a byte now
+	 * and then must not keep us longer. */
+	struct pollfd f[2] = {{.fd = fd, .events = POLLOUT}, {.fd = c->rq->conn}};
 
 	while (n > 0) {
 		ssize_t w = write(fd, p, n);
@@ -24,7 +26,11 @@ int native_feed(
 			n -= (size_t)w;
 			*done += (size_t)w;
 		} else if (w < 0 && errno == EAGAIN) {
-			if (poll(&f, 1, (int)c->conf->receive_timeout_ms) == 0)
+			int ready = poll(f, 2, (int)c->conf->receive_timeout_ms);
+
+			if (ready > 0 && f[1].revents & (POLLHUP | POLLERR))
+				return err_set(e, ERR_NOTFOUND, EPIPE, "the client is gone");
+			if (ready == 0)
 				return err_set(e, ERR_NOTFOUND, EAGAIN,
 					"the command does not read its input");
 		} else if (errno != EINTR) {

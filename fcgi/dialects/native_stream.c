@@ -17,7 +17,8 @@ struct stream {
 	const struct live_ops *live;
 	struct backend *backend;
 	struct run_view view;
-	uint64_t at; /* the client has all before it */
+	uint64_t at;    /* the client has all before it */
+	uint64_t until; /* without wait: what was there at first; a fast writer would have no end */
 	bool sse, wait, begun;
 	int conn;
 	char part[PART];
@@ -148,6 +149,8 @@ static int next(struct http_response *rs, struct buf *out)
 		return 1;
 	}
 	ended = spool_result(&s->view.spool, &r, &why);
+	if (!ended && !s->wait && s->at >= s->until)
+		return 0;
 	n = gather(s, &stream, &first, &more);
 	if (n < 0 && errno == ERANGE) {
 		put_expired(s, out, first);
@@ -206,6 +209,7 @@ void native_stream(struct dialect_call *c, struct run_view *v, uint64_t from, bo
 	s->backend = c->backend;
 	s->view = *v;
 	s->at = from;
+	s->until = st.written;
 	s->wait = wait;
 	s->conn = c->rq->conn;
 	s->sse = c->rq->accept && strstr(c->rq->accept, "text/event-stream");
