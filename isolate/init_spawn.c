@@ -227,19 +227,28 @@ static int child_main(void *arg)
 }
 
 /*
- * Waits until the child has executed, failed, or ended; its copy of the pipe tells. Where it shares
- * our memory it has let go of it by then. A tenant's process may stop the child before that (no mask holds SIGSTOP),
+ * Waits until the child has executed, failed, or ended: for the end of its copy of the pipe, not for what it
+ * says. Where it shares our memory it has let go of it by then; one that has just said why it failed is still on
+ * the stack that the next one gets. A tenant's process may stop the child before that (no mask holds SIGSTOP),
  * again and again: then the command ends by SIGKILL without having run.
  */
 static void wait_exec(struct start *s, int pid, int pipe)
 {
 	struct pollfd p = {.fd = pipe, .events = POLLIN};
 	struct err why;
+	ssize_t n;
 
-	for (int i = 0; poll(&p, 1, START_STEP_MS) <= 0; i++)
-		kill(pid, i < START_STEPS ? SIGCONT : SIGKILL);
-	if (read(pipe, &why, sizeof why) == (ssize_t)sizeof why)
-		s->err = why;
+	for (int i = 0;; i++) {
+		if (poll(&p, 1, START_STEP_MS) <= 0) {
+			kill(pid, i < START_STEPS ? SIGCONT : SIGKILL);
+			continue;
+		}
+		n = read(pipe, &why, sizeof why);
+		if (n == (ssize_t)sizeof why)
+			s->err = why;
+		if (n <= 0)
+			return;
+	}
 }
 
 /*

@@ -243,6 +243,43 @@ static void directories(struct service *s, const char *id)
 	}
 }
 
+/* A command that cannot be executed leaves pid 1's memory before the next one begins. */
+static void failures_beside(struct service *s, const char *id)
+{
+	enum { WORKERS = 4, RUNS = 300 };
+	static const char *const none[] = {"/nonexistent", NULL};
+	int bad = 0, status;
+
+	for (int w = 0; w < WORKERS; w++) {
+		if (fork() > 0)
+			continue;
+		for (int i = 0; i < RUNS; i++) {
+			struct run_spec r = {.argv = none,
+				.timeout_ms = 20000,
+				.stdin_fd = -1,
+				.about = "{}",
+				.about_bytes = 2};
+			struct run_view v;
+			struct err e = {0};
+			struct result res;
+
+			r.shell = (w + i) % 2 ? "echo hi" : NULL;
+			if (LIVE->start(s->b, id, &r, &v, &e) < 0)
+				_exit(1);
+			res = finish(s, &v);
+			LIVE->close(&v);
+			if (res.exit_code != (r.shell ? 0 : 127) ||
+				(r.shell && res.output_bytes != 3))
+				_exit(1);
+		}
+		_exit(0);
+	}
+	for (int w = 0; w < WORKERS; w++)
+		bad += wait(&status) < 0 || status != 0;
+	ok(bad == 0, "commands that are executed, and others that cannot be, at the same time (%d)",
+		bad);
+}
+
 int main(void)
 {
 	static const char *const keys[][2] = {{"sandbox_idle_s", "60"}, {"prepared_max", "0"},
@@ -257,6 +294,7 @@ int main(void)
 	directories(&s, id);
 	guest_of_the_dead(&s, id);
 	start_fails(&s, id);
+	failures_beside(&s, id);
 	stopped(&s, id);
 	close_service(&s);
 	return done();
