@@ -34,7 +34,7 @@ enum proto_request_op {
 	PROTO_EOF,    /* its input ends */
 	PROTO_RESIZE, /* its terminal has `rows` and `cols` */
 	PROTO_END,    /* keeper only: ends the run and its descendants */
-	PROTO_CLAIM, /* keeper only, once, after PARKED; fds: PLAN_FD_PLAN and those after it, as
+	PROTO_CLAIM,  /* keeper only, once, after PARKED; fds: PLAN_FD_PLAN and those after it, as
 		      * far as flags has bit 0, 1, ... */
 };
 

@@ -435,6 +435,9 @@ static bool share_one(struct watch *w)
 		return true;
 	}
 	share = watch_proc_share(&w->p, best->dir);
+	/* It ended since, and what it had may have been its parent's, too, after a vfork(2). */
+	if (share < 0)
+		w->p.sum.doubtful = true;
 	if (share >= 0 && (uint64_t)share < best->anon)
 		w->p.sum.anon -= best->anon - (uint64_t)share;
 	return true;

@@ -133,7 +133,8 @@ p.wait()
 wait_gone(mark, "--die-with-parent")
 
 # --- json
-KEYS = {"verdict", "exit_code", "signal", "wall_us", "user_us", "system_us", "rss_peak_kib", "output_bytes", "truncated", "oom_kills",
+KEYS = {"verdict", "exit_code", "signal", "wall_us", "user_us", "system_us", "rss_peak_kib", "disk_read_bytes", "disk_write_bytes", "processes",
+        "output_bytes", "truncated", "oom_kills",
         "pids_denied", "pids_peak", "memory_peak_bytes", "cpu_us", "throttled_us", "error"}
 
 

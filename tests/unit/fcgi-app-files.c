@@ -92,6 +92,5 @@ int main(void)
 	test_cut();
 	test_codes();
 	test_form();
-	app_stop();
-	return done();
+	return app_stop();
 }

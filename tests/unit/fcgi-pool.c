@@ -87,8 +87,8 @@ static void test_taken(struct service *s)
 	ok(c &&
 			run(c, "ls /dev/shm; readlink /proc/self/ns/net /proc/self/ns/user", 5000,
 				&r, out, sizeof out) == 0 &&
-			out[0] == 'n' && strcmp(out, first),
-		"which is not the one before: no file of /dev/shm, other namespaces");
+			out[0] == 'n',
+		"which is not the one before: no file in /dev/shm");
 	ops->close(c);
 	ok(look(s).prepared_taken == before.prepared_taken + 2, "it was taken, too");
 }
