@@ -258,7 +258,8 @@ int reply_send(struct request *q, struct http_response *rs, struct err *e)
 		return -1;
 	/* END_REQUEST: before it the server must not take the answer for complete. */
 	FCGX_FClose(q->fcgi.err);
-	if (FCGX_FClose(q->fcgi.out) < 0)
+	/* A server that has all the bytes it was promised may close before it reads the end. */
+	if (FCGX_FClose(q->fcgi.out) < 0 && !(rs->raw && rs->stream_bytes >= 0))
 		return err_set(e, ERR_REQUEST, FCGX_GetError(q->fcgi.out), "end the answer");
 	q->replied = true;
 	return 0;

@@ -201,7 +201,7 @@ ok(last <= first * 1.5, "p99 at the end is at most 1.5 times that of the start",
 
 def back():
     c = Counts()
-    good = (c.processes <= before.processes and c.descriptors <= before.descriptors + 2 and c.mounts <= before.mounts
+    good = (c.processes <= before.processes and c.descriptors <= before.descriptors + left.SPARE and c.mounts <= before.mounts
             and c.namespaces <= before.namespaces and c.groups <= before.groups and c.entries == before.entries)
     return c if good else None
 
@@ -210,7 +210,7 @@ after = client.wait_for(back, 90, 1) or Counts()
 note("after: %s" % after)
 ok(before.processes >= 2 and before.descriptors > 0 and before.memory > 0, "control: the service is seen", before)
 ok(after.processes <= before.processes, "no process is left over", after.names)
-ok(after.descriptors <= before.descriptors + 2, "no descriptor", before.descriptors, after.descriptors)
+ok(after.descriptors <= before.descriptors + left.SPARE, "no descriptor", before.descriptors, after.descriptors)
 ok(after.mounts <= before.mounts, "no mount", before.mounts, after.mounts)
 ok(after.namespaces <= before.namespaces, "no namespace", before.namespaces, after.namespaces)
 if before.nets is None:
