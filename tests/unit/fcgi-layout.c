@@ -81,7 +81,7 @@ static void test_files(int dir)
 		"what is saved is loaded");
 	ok(layout_load(dir, "absent", &back, &e) < 0 && e.kind == ERR_NOTFOUND,
 		"none is told apart");
-	ok(mkdirat(dir, "ws", 0700) == 0 && mkdirat(dir, "ws/upper-3", 0) == 0 &&
+	ok(mkdirat(dir, "ws", 0700) == 0 && mkdirat(dir, "ws/upper-3", 0700) == 0 &&
 			mkdirat(dir, "layers", 0700) == 0 &&
 			mkdirat(dir, "layers/01020300000000000000000000000000", 0700) == 0,
 		"a layer that is to move");
