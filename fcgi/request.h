@@ -32,9 +32,9 @@ struct request {
 	bool replied; /* a complete answer was written (reply.h) */
 	int fd;       /* borrowed */
 	struct gate gate;
-	size_t left, padding; /* bytes of the record of the body that is being read */
-	int64_t got;          /* bytes of the body so far */
-	int64_t sent;         /* bytes of the answer's body (reply.h) */
+	size_t left, padding;       /* bytes of the record of the body that is being read */
+	int64_t got;                /* bytes of the body so far */
+	int64_t sent;               /* bytes of the answer's body (reply.h) */
 	bool body_ended;            /* read to its end, or failed: no more reads */
 	bool cut;                   /* the body was broken off */
 	bool at_end;                /* the stream's own end was seen: the peer sends no more */

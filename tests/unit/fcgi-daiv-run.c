@@ -6,7 +6,8 @@
 #define U(user, system, peak, of, bytes)                                                           \
 	",\"usage\":{\"wall_ms\":12,\"user_ms\":" user ",\"system_ms\":" system                    \
 	",\"memory_peak_bytes\":" peak ",\"memory_peak_of\":\"" of                                 \
-	"\",\"disk_read_bytes\":512,\"disk_write_bytes\":1024,\"processes\":3,\"output_bytes\":" bytes
+	"\",\"disk_read_bytes\":512,\"disk_write_bytes\":1024,\"processes\":3,\"output_"           \
+	"bytes\":" bytes
 #define R(command, output, code, verdict, cut, bytes)                                              \
 	"{\"command\":\"" command "\",\"output\":\"" output "\",\"exit_code\":" code               \
 	",\"verdict\":\"" verdict                                                                  \
