@@ -18,6 +18,7 @@ from client import STATE, b64, create, delete, eq, note, ok, request, run, skip,
 CYCLES = int(os.environ.get("CGIBOX_TEST_CYCLES", "300"))
 SOAK_S = float(os.environ.get("CGIBOX_TEST_SOAK_S", "20"))
 CLIENTS = int(os.environ.get("CGIBOX_TEST_CLIENTS", "64"))
+LONG_S = 300
 MIB = 1 << 20
 AT = urllib.parse.urlsplit(client.URL)
 
@@ -196,7 +197,10 @@ note("mixed load, %d clients, %g s: %s" % (CLIENTS, SOAK_S, sorted(done.items())
 eq(wrong[:3], [], "a mixed load of %d clients for %g s" % (CLIENTS, SOAK_S))
 first, last = slower(times)
 note("p99 of a session with two commands: %.3f s at the start, %.3f s at the end" % (first, last))
-ok(last <= first * 1.5, "p99 at the end is at most 1.5 times that of the start", first, last)
+if SOAK_S >= LONG_S:
+    ok(last <= first * 1.5, "p99 at the end is at most 1.5 times that of the start", first, last)
+else:
+    note("not judged: under %d s a p99 is the time of one or two sessions (scripts/test --all)" % LONG_S)
 
 
 def back():
