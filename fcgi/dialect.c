@@ -23,13 +23,8 @@ void dialect_detail(struct dialect_call *c, int status, const char *text)
 
 void dialect_header(struct dialect_call *c, const char *name, const char *value)
 {
-	struct buf *b = &c->rs->headers;
-
-	for (const char *p = value; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			return;
-	b->max = HTTP_HEADERS_MAX;
-	buf_addf(b, "%s: %s\r\n", name, value);
+	c->rs->headers.max = HTTP_HEADERS_MAX;
+	http_put_header(&c->rs->headers, name, value);
 }
 
 void dialect_stream(struct dialect_call *c, int status, const char *content_type, int fd, int64_t n)

@@ -183,7 +183,7 @@ static int search_at(struct grep *g, int dirfd, const char *name, struct err *e)
 	return search(g, fd, e);
 }
 
-static int visit(void *arg, const struct files_visit *v, struct err *e)
+static int visit(void *arg, const struct ws_visit *v, struct err *e)
 {
 	struct grep *g = arg;
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "fcgi/files.h"
+#include "fcgi/ws_walk.h"
 #include "isolate/own.h"
 
 struct files_job {
@@ -71,13 +72,7 @@ int files_emit_record(struct files_job *j, struct files_record rec, const char *
 	const char *text, struct err *e);
 
 /* files_walk.c: like ws_walk(), but what vanishes or changes meanwhile is passed over. */
-struct files_visit {
-	int dirfd;
-	const char *path, *name; /* path: from the start of the walk */
-	uint32_t type;           /* S_IFMT bits */
-};
-typedef int files_visit_fn(void *arg, const struct files_visit *v, struct err *e);
-int files_walk(int root, files_visit_fn *fn, void *arg, struct err *e);
+int files_walk(int root, ws_visit_fn *fn, void *arg, struct err *e);
 
 /* Whether one of the texts from the n-th on, taken as a pattern for a name, matches. */
 bool files_excluded(const struct files_job *j, int n, const char *name);

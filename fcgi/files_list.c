@@ -120,7 +120,7 @@ int files_list(struct files_job *j, struct err *e)
 	return emit_all(&t, e);
 }
 
-static int glob_visit(void *arg, const struct files_visit *v, struct err *e)
+static int glob_visit(void *arg, const struct ws_visit *v, struct err *e)
 {
 	struct entries *t = arg;
 

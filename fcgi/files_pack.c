@@ -47,7 +47,7 @@ static int put_header(struct pack *k, const char *path, const struct stat *st, c
 }
 
 /* What a file that shrank lacks is zeros: the archive's header has promised its size. */
-static int put_file(struct pack *k, const struct files_visit *v)
+static int put_file(struct pack *k, const struct ws_visit *v)
 {
 	OWN_FD fd = openat(
 		v->dirfd, v->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -85,7 +85,7 @@ static int put_file(struct pack *k, const struct files_visit *v)
 	return 0;
 }
 
-static int pack_visit(void *arg, const struct files_visit *v, struct err *e)
+static int pack_visit(void *arg, const struct ws_visit *v, struct err *e)
 {
 	struct pack *k = arg;
 	OWN_MEM char *link = NULL;

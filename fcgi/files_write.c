@@ -200,12 +200,11 @@ int files_append(struct files_job *j, struct err *e)
 
 /* Directories met while a tree is removed; those below come later. */
 struct removal {
-	char **dir;
-	size_t n, cap;
+	struct ws_paths dirs;
 	bool met; /* something was there */
 };
 
-static int remove_visit(void *arg, const struct files_visit *v, struct err *e)
+static int remove_visit(void *arg, const struct ws_visit *v, struct err *e)
 {
 	struct removal *r = arg;
 
@@ -214,20 +213,7 @@ static int remove_visit(void *arg, const struct files_visit *v, struct err *e)
 		return unlinkat(v->dirfd, v->name, 0) < 0 && errno != ENOENT && errno != EISDIR
 			       ? err_set(e, ERR_SETUP, errno, "remove a file of the session")
 			       : 0;
-	if (r->n == r->cap) {
-		size_t cap = r->cap ? 2 * r->cap : 64;
-		char **d = reallocarray(r->dir, cap, sizeof *d);
-
-		if (!d)
-			return err_set(e, ERR_SETUP, ENOMEM, "remove a tree");
-		r->dir = d;
-		r->cap = cap;
-	}
-	r->dir[r->n] = strdup(v->path);
-	if (!r->dir[r->n])
-		return err_set(e, ERR_SETUP, ENOMEM, "remove a tree");
-	r->n++;
-	return 1;
+	return ws_paths_push(&r->dirs, v->path, e) < 0 ? -1 : 1;
 }
 
 /* path below root, without links on the way. What cannot be removed is seen by the last rmdir. */
@@ -250,11 +236,12 @@ static int empty(int fd, struct err *e)
 		struct removal r = {.met = false};
 		int ret = files_walk(fd, remove_visit, &r, e);
 
-		while (r.n) {
-			remove_dir(fd, r.dir[--r.n]);
-			free(r.dir[r.n]);
+		while (r.dirs.n) {
+			OWN_MEM char *dir = ws_paths_pop(&r.dirs);
+
+			remove_dir(fd, dir);
 		}
-		free(r.dir);
+		ws_paths_clear(&r.dirs);
 		if (ret < 0 || !r.met)
 			return ret;
 		if (lseek(fd, 0, SEEK_SET) < 0)

@@ -90,6 +90,18 @@ struct http_response {
 
 struct app; /* the application of one worker: configuration, backend, tables */
 
+/*
+ * Appends a header line to b. A value of ours never holds a control character; one that does is
+ * dropped, not repaired. Pure.
+ */
+static inline void http_put_header(struct buf *b, const char *name, const char *value)
+{
+	for (const char *p = value; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return;
+	buf_addf(b, "%s: %s\r\n", name, value);
+}
+
 /* fcgi/app.c. Called once in each worker before it locks itself down; conf is borrowed. */
 struct conf;
 struct app *app_new(const struct conf *c, struct err *e);

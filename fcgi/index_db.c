@@ -168,43 +168,36 @@ static int add(struct index_db *d, const struct index_question *q, const char *b
 		       : 0;
 }
 
-/* version and final of a document: 1, 0 when it is absent, -1. */
-static int look(struct index_db *d, const struct index_question *q, uint64_t *version, bool *final,
-	struct err *e)
+/* version, final and body of the document that q names, to be finalized by the caller; NULL with e. */
+static sqlite3_stmt *look(struct index_db *d, const struct index_question *q, struct err *e)
 {
 	OWN_STMT s = prepare(
-		d, "SELECT version, final FROM document WHERE kind = :kind AND id = :id", e);
+		d, "SELECT version, final, body FROM document WHERE kind = :kind AND id = :id", e);
 	int rc;
 
 	if (!s)
-		return -1;
+		return NULL;
 	bind_question(s, q, NULL, 0);
 	rc = sqlite3_step(s);
+	if (rc == SQLITE_ROW)
+		return take_ptr(&s);
 	if (rc == SQLITE_DONE)
-		return 0;
-	if (rc != SQLITE_ROW)
-		return fail(d, "read", e);
-	*version = (uint64_t)sqlite3_column_int64(s, 0);
-	*final = sqlite3_column_int(s, 1);
-	return 1;
-}
-
-static int absent(const struct index_question *q, struct err *e)
-{
-	return err_set(e, ERR_NOTFOUND, ENOENT, "no %s \"%s\"", q->kind, q->id);
+		err_set(e, ERR_NOTFOUND, ENOENT, "no %s \"%s\"", q->kind, q->id);
+	else
+		fail(d, "read", e);
+	return NULL;
 }
 
 /* One process and one thread: nothing comes between the look and the change. */
 static int replace(struct index_db *d, const struct index_question *q, const char *body, size_t n,
 	struct index_answer *a, struct err *e)
 {
-	uint64_t version = 0;
-	bool final = false;
-	int found = look(d, q, &version, &final, e);
+	OWN_STMT s = look(d, q, e);
+	uint64_t version = s ? (uint64_t)sqlite3_column_int64(s, 0) : 0;
 
-	if (found <= 0)
-		return found < 0 ? -1 : absent(q, e);
-	if (final)
+	if (!s)
+		return -1;
+	if (sqlite3_column_int(s, 1))
 		return err_set(e, ERR_REQUEST, EEXIST, "%s \"%s\" has its result", q->kind, q->id);
 	if (q->version && q->version != version)
 		return err_set(e, ERR_BUSY, ESTALE, "%s \"%s\" has changed", q->kind, q->id);
@@ -220,20 +213,12 @@ static int replace(struct index_db *d, const struct index_question *q, const cha
 static int get(struct index_db *d, const struct index_question *q, struct index_answer *a,
 	struct buf *out, struct err *e)
 {
-	OWN_STMT s = prepare(
-		d, "SELECT version, body FROM document WHERE kind = :kind AND id = :id", e);
-	int rc;
+	OWN_STMT s = look(d, q, e);
 
 	if (!s)
 		return -1;
-	bind_question(s, q, NULL, 0);
-	rc = sqlite3_step(s);
-	if (rc == SQLITE_DONE)
-		return absent(q, e);
-	if (rc != SQLITE_ROW)
-		return fail(d, "read", e);
 	a->version = (uint64_t)sqlite3_column_int64(s, 0);
-	buf_add(out, sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1));
+	buf_add(out, sqlite3_column_blob(s, 2), (size_t)sqlite3_column_bytes(s, 2));
 	return 0;
 }
 

@@ -19,6 +19,7 @@
 
 #include "fcgi/keeper_int.h"
 #include "fcgi/statesock.h"
+#include "isolate/clock.h"
 #include "isolate/files.h"
 #include "isolate/idmap.h"
 #include "isolate/log.h"
@@ -30,10 +31,7 @@ enum { LOCK_WAIT_S = 5, BACKLOG = 4096, EVENTS = 64, ACCEPT_PAUSE_MS = 100 };
 
 uint64_t keeper_now_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	return (uint64_t)clock_ms();
 }
 
 int keeper_watch(struct keeper *k, struct source *s, int fd, struct err *e)

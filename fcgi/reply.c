@@ -65,40 +65,31 @@ static bool has_body(int status)
 	return status >= 200 && status != 204 && status != 304;
 }
 
-/* A header value of ours never holds a line break; one that does is dropped, not repaired. */
-static void add_header(struct buf *b, const char *name, const char *value)
-{
-	for (const char *p = value; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			return;
-	buf_addf(b, "%s: %s\r\n", name, value);
-}
-
 static int add_headers(struct buf *b, const struct request *q, const struct http_response *rs)
 {
 	buf_addf(b, "Status: %d %s\r\n", rs->status, reason_of(rs->status));
 	if (has_body(rs->status)) {
 		if (rs->content_type)
-			add_header(b, "Content-Type", rs->content_type);
+			http_put_header(b, "Content-Type", rs->content_type);
 		if (rs->raw && rs->stream_bytes >= 0)
 			buf_addf(b, "Content-Length: %lld\r\n", (long long)rs->stream_bytes);
 		else if (!rs->line && !rs->raw && !rs->more)
 			buf_addf(b, "Content-Length: %zu\r\n", rs->body.len);
 	}
 	if (rs->allow)
-		add_header(b, "Allow", rs->allow);
+		http_put_header(b, "Allow", rs->allow);
 	if (rs->retry_after_s > 0)
 		buf_addf(b, "Retry-After: %d\r\n", rs->retry_after_s);
 	if (*rs->location)
-		add_header(b, "Location", rs->location);
+		http_put_header(b, "Location", rs->location);
 	if (rs->headers.len)
 		buf_add(b, rs->headers.p, rs->headers.len);
 	if (rs->more) { /* nginx looks at the first, others at the second */
-		add_header(b, "X-Accel-Buffering", "no");
-		add_header(b, "Cache-Control", "no-cache, no-transform");
+		http_put_header(b, "X-Accel-Buffering", "no");
+		http_put_header(b, "Cache-Control", "no-cache, no-transform");
 	}
-	add_header(b, "X-Content-Type-Options", "nosniff");
-	add_header(b, "X-Request-Id", q->id);
+	http_put_header(b, "X-Content-Type-Options", "nosniff");
+	http_put_header(b, "X-Request-Id", q->id);
 	buf_adds(b, "\r\n");
 	return buf_ok(b) ? 0 : -1;
 }

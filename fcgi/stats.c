@@ -7,10 +7,10 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fcgi/routes.h"
+#include "isolate/clock.h"
 #include "isolate/own.h"
 
 #define STATS_MAGIC 0x3173746174736763ULL /* another form, another number */
@@ -24,10 +24,7 @@ const int stats_status[STATS_STATUSES] = {200, 201, 202, 204, 206, 304, 307, 400
 
 uint64_t stats_now_us(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+	return (uint64_t)clock_us();
 }
 
 static bool page_ours(int fd)

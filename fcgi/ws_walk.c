@@ -14,11 +14,11 @@ enum { NAMES_BUF = 32768 };
 
 struct walk {
 	int root;
+	ws_enter_fn *enter;
 	ws_visit_fn *fn;
 	void *arg;
-	char **todo; /* directories still to be read: a stack of heap strings */
-	size_t n, cap;
-	size_t dirlen; /* of the directory being read, with its slash */
+	struct ws_paths todo; /* directories still to be read */
+	size_t dirlen;        /* of the directory being read, with its slash */
 	char path[WS_PATH_MAX + 1];
 };
 
@@ -84,25 +84,38 @@ int ws_names(int dirfd, ws_name_fn *fn, void *arg, struct err *e)
 	}
 }
 
-static int push(struct walk *w, const char *path, struct err *e)
+int ws_paths_push(struct ws_paths *p, const char *path, struct err *e)
 {
 	char *copy = strdup(path);
 
-	if (w->n == w->cap) {
-		size_t cap = w->cap ? 2 * w->cap : 64;
-		char **v = reallocarray(w->todo, cap, sizeof *v);
+	if (p->n == p->cap) {
+		size_t cap = p->cap ? 2 * p->cap : 64;
+		char **v = reallocarray(p->v, cap, sizeof *v);
 
 		if (!v) {
 			free(copy);
 			return err_set(e, ERR_SETUP, ENOMEM, "walk a tree");
 		}
-		w->todo = v;
-		w->cap = cap;
+		p->v = v;
+		p->cap = cap;
 	}
 	if (!copy)
 		return err_set(e, ERR_SETUP, ENOMEM, "walk a tree");
-	w->todo[w->n++] = copy;
+	p->v[p->n++] = copy;
 	return 0;
+}
+
+char *ws_paths_pop(struct ws_paths *p)
+{
+	return p->n ? p->v[--p->n] : NULL;
+}
+
+void ws_paths_clear(struct ws_paths *p)
+{
+	while (p->n)
+		free(ws_paths_pop(p));
+	free(p->v);
+	*p = (struct ws_paths){.n = 0};
 }
 
 static int visit_name(void *arg, int dirfd, const char *name, uint32_t type, struct err *e)
@@ -118,39 +131,54 @@ static int visit_name(void *arg, int dirfd, const char *name, uint32_t type, str
 	v.len = w->dirlen + n;
 	ret = w->fn(w->arg, &v, e);
 	if (ret > 0 && type == S_IFDIR)
-		return push(w, w->path, e);
+		return ws_paths_push(&w->todo, w->path, e);
 	return ret < 0 ? -1 : 0;
+}
+
+static int enter_quiet(int root, const char *dir, struct err *e)
+{
+	int fd = ws_open(root, dir, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
+	char shown[80];
+
+	return fd >= 0 ? fd
+		       : err_set(e, ERR_SETUP, errno, "open the directory %s",
+				 quote(dir, strlen(dir), shown, sizeof shown));
 }
 
 static int walk_dir(struct walk *w, const char *dir, struct err *e)
 {
-	OWN_FD fd = ws_open(w->root, dir, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
+	OWN_FD fd = w->enter(w->root, dir, e);
 	size_t n = strlen(dir);
-	char shown[80];
 
 	if (fd < 0)
-		return err_set(e, ERR_SETUP, errno, "open the directory %s",
-			quote(dir, n, shown, sizeof shown));
+		return fd == WS_PASS_OVER ? 0 : -1;
 	memcpy(w->path, dir, n);
 	if (n)
 		w->path[n++] = '/';
 	w->dirlen = n;
-	return ws_names(fd, visit_name, w, e);
+	if (ws_names(fd, visit_name, w, e) == 0)
+		return 0;
+	/* where others are at work it may be removed while it is read */
+	return w->enter != enter_quiet && e->kind == ERR_SETUP && e->errnum == ENOENT ? 0 : -1;
 }
 
 int ws_walk(int root, const char *start, ws_visit_fn *fn, void *arg, struct err *e)
 {
-	struct walk w = {.root = root, .fn = fn, .arg = arg};
-	int ret = push(&w, start, e);
+	return ws_walk_with(root, start, enter_quiet, fn, arg, e);
+}
 
-	while (ret == 0 && w.n) {
-		OWN_MEM char *dir = w.todo[--w.n];
+int ws_walk_with(
+	int root, const char *start, ws_enter_fn *enter, ws_visit_fn *fn, void *arg, struct err *e)
+{
+	struct walk w = {.root = root, .enter = enter, .fn = fn, .arg = arg};
+	int ret = ws_paths_push(&w.todo, start, e);
+
+	while (ret == 0 && w.todo.n) {
+		OWN_MEM char *dir = ws_paths_pop(&w.todo);
 
 		if (strlen(dir) < WS_PATH_MAX - 1)
 			ret = walk_dir(&w, dir, e);
 	}
-	while (w.n)
-		free(w.todo[--w.n]);
-	free(w.todo);
+	ws_paths_clear(&w.todo);
 	return ret;
 }

@@ -28,6 +28,24 @@ typedef int ws_visit_fn(void *arg, const struct ws_visit *v, struct err *e);
 /* Visits everything below start ("" is root itself), in no order. Tree helper. */
 int ws_walk(int root, const char *start, ws_visit_fn *fn, void *arg, struct err *e);
 
+/*
+ * The same in a tree where others may be at work: enter opens each directory, and what vanishes while
+ * it is read is passed over.
+ */
+enum { WS_PASS_OVER = -2 }; /* as if the directory were not there */
+typedef int ws_enter_fn(int root, const char *dir, struct err *e); /* a descriptor, -1, or that */
+int ws_walk_with(
+	int root, const char *start, ws_enter_fn *enter, ws_visit_fn *fn, void *arg, struct err *e);
+
+/* A stack of heap strings, for walks. pop hands its string over; NULL: none is left. */
+struct ws_paths {
+	char **v;
+	size_t n, cap;
+};
+int ws_paths_push(struct ws_paths *p, const char *path, struct err *e); /* copies */
+char *ws_paths_pop(struct ws_paths *p);
+void ws_paths_clear(struct ws_paths *p);
+
 /* beneath_open() below root, without links. Returns a descriptor, or -1 with errno. */
 int ws_open(int root, const char *path, int flags);
 

@@ -1,19 +1,11 @@
 #include "images/progress.h"
+#include "isolate/clock.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { REDRAW_MS = 100, EVENT_MS = 1000, BAR = 24 };
-
-static int64_t clock_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 void progress_init(struct progress *p, enum progress_form form)
 {

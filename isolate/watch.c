@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "isolate/beneath.h"
@@ -16,6 +15,7 @@
 #include "isolate/watch_proc.h"
 #include "isolate/watch_sock.h"
 #include "isolate/watch_text.h"
+#include "isolate/clock.h"
 
 enum {
 	ROUNDS_MAX = 8,
@@ -65,10 +65,7 @@ struct watch {
 
 uint64_t watch_now_us(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+	return (uint64_t)clock_us();
 }
 
 static uint64_t used_bytes(int fd)

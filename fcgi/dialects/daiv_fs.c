@@ -110,6 +110,16 @@ void fs_check_ge_0(const struct schema_field *f, const struct schema_value *v, v
 					  "{\"ge\":0}"});
 }
 
+void fs_check_mode(const struct schema_field *f, const struct schema_value *v, void *arg,
+	struct schema_report *r)
+{
+	fs_check_ge_0(f, v, arg, r);
+	if (v->i > 07777)
+		schema_problem(r, &(struct schema_fault){"less_than_equal", f->name, NULL, -1,
+					  "Input should be less than or equal to 4095", v->json,
+					  "{\"le\":4095}"});
+}
+
 /* "/workspace/" of "/workspace///": what stands before the name of each entry. */
 static void put_base(struct buf *b, struct json_object *path)
 {

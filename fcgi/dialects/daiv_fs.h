@@ -23,6 +23,9 @@ int fs_check(struct fs *s, const struct schema_field *fields, size_t n, struct s
 	size_t path, void *arg);
 void fs_check_ge_0(const struct schema_field *f, const struct schema_value *v, void *arg,
 	struct schema_report *r);
+/* A mode of a file: 0 to 07777. */
+void fs_check_mode(const struct schema_field *f, const struct schema_value *v, void *arg,
+	struct schema_report *r);
 
 /* Asks for the verb, with the workspace at /workspace/repo. -1 with the answer complete. */
 int fs_ask(const struct fs *s, struct files_call *f);

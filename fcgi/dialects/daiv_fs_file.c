@@ -144,16 +144,6 @@ void daiv_fs_read(struct dialect_call *c)
 	}
 }
 
-static void check_mode(const struct schema_field *f, const struct schema_value *v, void *arg,
-	struct schema_report *r)
-{
-	fs_check_ge_0(f, v, arg, r);
-	if (v->i > 07777)
-		schema_problem(r, &(struct schema_fault){"less_than_equal", f->name, NULL, -1,
-					  "Input should be less than or equal to 4095", v->json,
-					  "{\"le\":4095}"});
-}
-
 static void check_content(const struct schema_field *f, const struct schema_value *v, void *arg,
 	struct schema_report *r)
 {
@@ -180,7 +170,7 @@ void daiv_fs_write(struct dialect_call *c)
 	static const struct schema_field fields[] = {
 		{"path", SCHEMA_STRING, true, false, NULL, NULL},
 		{"content", SCHEMA_BYTES, true, false, check_content, NULL},
-		{"mode", SCHEMA_INT, false, false, check_mode, NULL}};
+		{"mode", SCHEMA_INT, false, false, fs_check_mode, NULL}};
 	struct fs s = {.c = c, .empty = "", .tail = ",\"ok\":false"};
 	OWN_BUF content = BUF_INIT((size_t)c->conf->json_max_bytes + 16);
 	OWN_FILES_CALL f = FILES_CALL(FILES_WRITE);

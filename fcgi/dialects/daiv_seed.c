@@ -104,16 +104,6 @@ struct mutation {
 	int64_t mode;
 };
 
-static void check_mode(const struct schema_field *f, const struct schema_value *v, void *arg,
-	struct schema_report *r)
-{
-	fs_check_ge_0(f, v, arg, r);
-	if (v->i > 07777)
-		schema_problem(r, &(struct schema_fault){"less_than_equal", f->name, NULL, -1,
-					  "Input should be less than or equal to 4095", v->json,
-					  "{\"le\":4095}"});
-}
-
 static void check_content(const struct schema_field *f, const struct schema_value *v, void *arg,
 	struct schema_report *r)
 {
@@ -122,7 +112,7 @@ static void check_content(const struct schema_field *f, const struct schema_valu
 
 static const struct schema_field fields[] = {{"path", SCHEMA_STRING, true, false, NULL, NULL},
 	{"content", SCHEMA_BYTES, true, false, check_content, NULL},
-	{"mode", SCHEMA_INT, true, false, check_mode, NULL}};
+	{"mode", SCHEMA_INT, true, false, fs_check_mode, NULL}};
 
 static void check_one(struct schema_report *r, struct json_object *o, size_t i, struct mutation *m)
 {
