@@ -27,7 +27,6 @@
 #include "fcgi/ws_measure.h"
 #include "fcgi/ws_walk.h"
 #include "images/rmtree.h"
-#include "isolate/filter.h"
 #include "isolate/jail.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
@@ -96,11 +95,11 @@ static int remove_all(struct err *e)
 static int add_archive(
 	const struct tree_job *job, const int *layers, int data, struct tree_result *r)
 {
-	struct ws_use before = {0}, after = {0};
+	struct tree_use before = {0}, after = {0};
 	struct ws_layout *lay = &r->layout;
 	bool fresh = job->ephemeral || lay->form == WS_OVERLAY;
 
-	if (!fresh && ws_measure_tree("tree", &before, &r->err) < 0)
+	if (!fresh && tree_measure("tree", &before, &r->err) < 0)
 		return -1;
 	if (ws_add_archive(lay, layers, data, job->ephemeral, &job->limits, &r->err) < 0)
 		return -1;
@@ -109,7 +108,7 @@ static int add_archive(
 		lay->base_inodes = job->ephemeral ? 0 : job->layout.base_inodes;
 		return 0;
 	}
-	if (ws_measure_tree("tree", &after, &r->err) < 0)
+	if (tree_measure("tree", &after, &r->err) < 0)
 		return -1;
 	lay->base_bytes = after.bytes;
 	lay->base_inodes = after.inodes;
@@ -127,8 +126,8 @@ static int add_archive(
 
 static int measure(const struct tree_job *job, struct tree_result *r)
 {
-	struct ws_use use = {.stop_bytes = job->stop_bytes, .stop_inodes = job->stop_inodes};
-	struct ws_use root = {0};
+	struct tree_use use = {.stop_bytes = job->stop_bytes, .stop_inodes = job->stop_inodes};
+	struct tree_use root = {0};
 	int ret = ws_measure_growth(&job->layout, &use, &root, &r->err);
 
 	r->bytes = use.bytes;
@@ -144,10 +143,9 @@ static int measure(const struct tree_job *job, struct tree_result *r)
 /* What came back is the archive's, none of it the tenant's. */
 static int discard(const int *layers, struct tree_result *r)
 {
-	struct ws_use use = {0};
+	struct tree_use use = {0};
 
-	if (ws_discard(&r->layout, layers, &r->err) < 0 ||
-		ws_measure_tree("tree", &use, &r->err) < 0)
+	if (ws_discard(&r->layout, layers, &r->err) < 0 || tree_measure("tree", &use, &r->err) < 0)
 		return -1;
 	r->layout.base_bytes = use.bytes;
 	r->layout.base_inodes = use.inodes;
@@ -224,13 +222,11 @@ static int enter_dir(const struct tree_job *job, const int fds[FDS_MAX],
 }
 
 /* fds: as they came, data -1 when there is none. */
-static int job_enter(const struct tree_job *job, const struct filter *filter,
-	const int fds[FDS_MAX], struct err *e)
+static int job_enter(const struct tree_job *job, const int fds[FDS_MAX], struct err *e)
 {
 	struct jail_limits lim = {
 		.address_space_bytes = job->memory_max_bytes,
 		.time_max_s = (unsigned)job->time_max_s,
-		.filter = filter,
 	};
 	struct sigaction sa = {.sa_handler = on_alarm};
 	pid_t server = getppid();
@@ -254,14 +250,13 @@ static int job_enter(const struct tree_job *job, const struct filter *filter,
 	return 0;
 }
 
-static _Noreturn void job_run(
-	const struct tree_job *job, const struct filter *filter, const int fds[FDS_MAX])
+static _Noreturn void job_run(const struct tree_job *job, const int fds[FDS_MAX])
 {
 	struct tree_result r = {.layout = job->layout};
 
 	if (dup3(fds[FD_REPLY], REPLY_FD, O_CLOEXEC) < 0)
 		_exit(1);
-	if (job_enter(job, filter, fds, &r.err) == 0 && job_work(job, fds, &r) == 0)
+	if (job_enter(job, fds, &r.err) == 0 && job_work(job, fds, &r) == 0)
 		r.err.kind = ERR_NONE;
 	else if (r.err.kind == ERR_NONE)
 		r.err.kind = ERR_BUG;
@@ -325,15 +320,13 @@ static bool sort_fds(const struct tree_job *job, const int *got, unsigned n, int
 
 static _Noreturn void server_run(void)
 {
-	struct filter filter = {0};
-	struct err e = {0};
 	struct tree_job job;
 	int got[FDS_MAX], fds[FDS_MAX];
 	unsigned n;
 
 	/* A pax header's names are UTF-8: in the C locale libarchive could not turn them back. */
 	setlocale(LC_CTYPE, "C.UTF-8");
-	if (git_libgit2_init() < 0 || filter_build(FILTER_JAIL, &filter, &e) < 0)
+	if (git_libgit2_init() < 0)
 		_exit(1);
 	for (;;) {
 		int r = fdmsg_receive(SERVER_FD, &job, sizeof job, got, FDS_MAX, &n, 0);
@@ -346,7 +339,7 @@ static _Noreturn void server_run(void)
 		if (sort_fds(&job, got, n, fds)) {
 			pid = fork();
 			if (pid == 0)
-				job_run(&job, &filter, fds);
+				job_run(&job, fds);
 			if (pid < 0)
 				refuse(fds[FD_REPLY], errno);
 		}

@@ -1,6 +1,6 @@
 /*
  * seccomp filters, made from a readable table by libseccomp (0.5 ms: too dear for every start) and
- * loaded as often as needed. Those of sandboxes are made when the program is built.
+ * loaded as often as needed. They are made when the program is built.
  */
 #ifndef CGIBOX_FILTER_H
 #define CGIBOX_FILTER_H
@@ -49,6 +49,9 @@ bool filter_core_handler(void);
  * program was built; without libseccomp. The caller frees both. ERR_SETUP without memory.
  */
 int filter_payload(struct filter *plain, struct filter *root, struct err *e);
+
+/* FILTER_JAIL as it was made when this program was built; as filter_payload() else. */
+int filter_jail(struct filter *out, struct err *e);
 
 void filter_free(struct filter *f);
 

@@ -1,11 +1,11 @@
-/* Writes isolate/filter_made.h: the finished programs of FILTER_PAYLOAD. Runs while this is built. */
+/* Writes isolate/filter_made.h: the finished programs. Runs while this is built. */
 #include <stdio.h>
 
 #include "isolate/filter.h"
 
-static void put_program(const char *name, int handler, const struct filter *f)
+static void put_program(const char *name, int n, const struct filter *f)
 {
-	printf("static const struct sock_filter %s_%d[] = {\n", name, handler);
+	printf("static const struct sock_filter %s_%d[] = {\n", name, n);
 	for (int i = 0; i < f->len; i++)
 		printf("\t{0x%x, %u, %u, 0x%x},\n", f->ins[i].code, f->ins[i].jt, f->ins[i].jf,
 			f->ins[i].k);
@@ -14,9 +14,13 @@ static void put_program(const char *name, int handler, const struct filter *f)
 
 int main(void)
 {
-	struct filter plain[2], root[2];
+	struct filter plain[2], root[2], jail;
 	struct err e = {0};
 
+	if (filter_build(FILTER_JAIL, &jail, &e) < 0) {
+		fprintf(stderr, "filtergen: %s\n", e.msg);
+		return 1;
+	}
 	for (int h = 0; h < 2; h++) {
 		if (filter_build_payload(h, &plain[h], &e) < 0 ||
 			filter_emulate_root(&plain[h], &root[h], &e) < 0) {
@@ -37,5 +41,8 @@ int main(void)
 		filter_free(&root[h]);
 	}
 	printf("};\n");
+	put_program("jail", 0, &jail);
+	printf("static const struct made made_jail = {jail_0, %u, 0, 0};\n", jail.len);
+	filter_free(&jail);
 	return 0;
 }

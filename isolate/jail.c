@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "isolate/creds.h"
+#include "isolate/filter.h"
 #include "isolate/idmap.h"
 #include "isolate/jail_view.h"
 #include "isolate/own.h"
@@ -94,11 +95,11 @@ static int enter(int rootfd, const struct jail_view *view, const int *keep, unsi
 {
 	const uint64_t caps = 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_DAC_READ_SEARCH |
 			      1ULL << CAP_FOWNER;
-	struct filter own = {0};
+	struct filter filter = {0};
 	int ret;
 
 	umask(0);
-	if (!limits->filter && filter_build(FILTER_JAIL, &own, e) < 0)
+	if (filter_jail(&filter, e) < 0)
 		return -1;
 	ret = apply_limits(limits, e);
 	if (ret == 0)
@@ -110,8 +111,8 @@ static int enter(int rootfd, const struct jail_view *view, const int *keep, unsi
 	if (ret == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		ret = err_set(e, ERR_SETUP, errno, "become non-dumpable");
 	if (ret == 0)
-		ret = filter_load(limits->filter ? limits->filter : &own, e);
-	filter_free(&own);
+		ret = filter_load(&filter, e);
+	filter_free(&filter);
 	return ret < 0 ? err_in(e, "tree helper") : 0;
 }
 

@@ -10,13 +10,11 @@
 #include <stdint.h>
 
 #include "isolate/err.h"
-#include "isolate/filter.h"
 
 struct jail_limits {
 	uint64_t address_space_bytes; /* RLIMIT_AS on top of what is mapped; 0 = none */
 	uint64_t file_max_bytes;      /* RLIMIT_FSIZE; 0 = none */
 	unsigned time_max_s;          /* alarm(2): the process dies by SIGALRM; 0 = none */
-	const struct filter *filter;  /* FILTER_JAIL built ahead; NULL = built now (2 ms) */
 };
 
 /*

@@ -15,6 +15,7 @@
 #include "isolate/client.h"
 #include "isolate/files.h"
 #include "isolate/main.h"
+#include "isolate/main_disk.h"
 #include "isolate/main_group.h"
 #include "isolate/main_net.h"
 #include "isolate/main_watch.h"
@@ -40,6 +41,7 @@ struct run {
 	uint64_t kill_at_ms; /* monotonic, 0 = never */
 	bool over_output;
 	struct run_watch watch;
+	struct run_disk disk;
 	const char *const *argv; /* NULL-ended */
 };
 
@@ -172,6 +174,13 @@ static void on_wake(struct run *r)
 		client_kill(r->s.ctl, watch_verdict(&r->watch.over), NULL);
 }
 
+static void on_disk(struct run *r)
+{
+	run_disk_read(&r->disk);
+	if (r->s.ctl >= 0)
+		client_kill(r->s.ctl, VERDICT_DISK, NULL);
+}
+
 static void on_output_limit(struct run *r)
 {
 	if (!r->over_output && r->s.ctl >= 0)
@@ -179,7 +188,7 @@ static void on_output_limit(struct run *r)
 	r->over_output = true;
 }
 
-enum { POLL_SOCK, POLL_SIGNALS, POLL_RELAY, POLL_MAX = POLL_RELAY + 2 * CHANNELS_MAX };
+enum { POLL_SOCK, POLL_SIGNALS, POLL_DISK, POLL_RELAY, POLL_MAX = POLL_RELAY + 2 * CHANNELS_MAX };
 
 /* Signals, streams and time until the verdict arrives. */
 static int follow(struct run *r, struct proto_reply *rp, struct err *e)
@@ -192,6 +201,7 @@ static int follow(struct run *r, struct proto_reply *rp, struct err *e)
 
 		p[POLL_SOCK] = (struct pollfd){.fd = r->sock, .events = POLLIN};
 		p[POLL_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
+		p[POLL_DISK] = (struct pollfd){.fd = r->disk.fd, .events = POLLIN};
 		if (poll(p, POLL_RELAY + n, next_wake_ms(r)) < 0) {
 			if (errno != EINTR)
 				return err_set(e, ERR_SETUP, errno, "wait for the sandbox");
@@ -201,6 +211,8 @@ static int follow(struct run *r, struct proto_reply *rp, struct err *e)
 			on_signal(r, sig);
 		if (relay_move(&r->io, p + POLL_RELAY))
 			on_output_limit(r);
+		if (p[POLL_DISK].revents)
+			on_disk(r);
 		on_wake(r);
 		if (p[POLL_SOCK].revents)
 			return client_receive(r->sock, rp, e);
@@ -217,7 +229,7 @@ static void drain(struct run *r)
 		size_t n = relay_poll(&r->io, p + POLL_RELAY);
 		int sig = 0;
 
-		p[POLL_SOCK] = (struct pollfd){.fd = -1};
+		p[POLL_SOCK] = p[POLL_DISK] = (struct pollfd){.fd = -1};
 		p[POLL_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
 		if (poll(p, POLL_RELAY + n, -1) < 0)
 			continue;
@@ -266,6 +278,10 @@ static void settle(struct run *r, const struct proto_reply *rp)
 	}
 	if (r->watch.over.what && out->result.verdict == VERDICT_MEMORY) {
 		run_watch_text(&r->watch.over, why, sizeof why);
+		fprintf(stderr, "cgibox: ended over %s\n", why);
+	}
+	if (out->result.verdict == VERDICT_DISK) {
+		run_disk_text(&r->disk, why, sizeof why);
 		fprintf(stderr, "cgibox: ended over %s\n", why);
 	}
 	out->exit_code = out->result.exit_code;
@@ -410,6 +426,22 @@ static int with_launcher(
 	return ret;
 }
 
+/* A layer of one run that lies on a disk may be as large as the tmpfs that it stands for. */
+static int watch_disk(struct run *r, const struct upper *d, struct err *e)
+{
+	const struct conf *c = &r->o->conf;
+	struct tree_use limit = {0};
+
+	if (d->kept && limit_given(r->o, "disk"))
+		limit.bytes = (uint64_t)c->session_disk_max_bytes;
+	if (d->kept && limit_given(r->o, "disk-files"))
+		limit.inodes = (uint64_t)c->session_disk_max_inodes;
+	if (d->on_disk && !d->kept)
+		limit = (struct tree_use){.bytes = (uint64_t)c->tmpfs_max_bytes,
+			.inodes = (uint64_t)c->tmpfs_max_inodes};
+	return run_disk_begin(&r->disk, d->upper, &limit, !d->kept, e);
+}
+
 static int run_image(struct run *r, const struct image *im)
 {
 	OWN_BUF env = BUF_INIT(RUN_ENV_MAX);
@@ -426,7 +458,8 @@ static int run_image(struct run *r, const struct image *im)
 	if (r->signals < 0 || upper_open(&d, r->o->conf.state_dir, r->o->upper, &e) < 0)
 		return fail(r, &e);
 	root_launch(r->o, im, &user, &d, &w);
-	ret = with_launcher(r, im, &w, &env);
+	ret = watch_disk(r, &d, &e) < 0 ? fail(r, &e) : with_launcher(r, im, &w, &env);
+	run_disk_close(&r->disk);
 	if (upper_close(&d, &e) < 0)
 		complain(&e);
 	return ret;
@@ -504,7 +537,8 @@ int main_run(const struct conf *c, int argc, char **argv)
 		.s = SANDBOX_NONE,
 		.io = {.own = {-1, -1, -1}, .master = -1, .hold = -1},
 		.sock = -1,
-		.signals = -1};
+		.signals = -1,
+		.disk = RUN_DISK_NONE};
 	struct err e = {0};
 
 	if (opts_parse(&o, c, argc, argv, &e) < 0) {

@@ -58,6 +58,9 @@ extern const char opts_usage[];
 
 /* One --limit NAME=VALUE, split in place. */
 int limit_parse(struct run_opts *o, char *text, struct err *e);
+
+/* Whether --limit NAME was given. */
+bool limit_given(const struct run_opts *o, const char *name);
 /* A size as `--limit tmpfs` takes it. */
 int limit_tmpfs(const struct conf *c, const char *text, uint64_t *bytes, struct err *e);
 

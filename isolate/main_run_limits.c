@@ -27,6 +27,8 @@ static const struct limit {
 	{"output", NULL, BYTES, 0},
 	{"memory", "memory_max_bytes", BYTES, 0},
 	{"socket-memory", "socket_memory_max_bytes", BYTES, 0},
+	{"disk", "session_disk_max_bytes", BYTES, 0},
+	{"disk-files", "session_disk_max_inodes", COUNT, 0},
 	{"cpu-percent", "cpu_max_percent", COUNT, CGROUP_CPU},
 	{"io", "io_max_bytes_per_s", BYTES, CGROUP_IO},
 };
@@ -92,6 +94,14 @@ int limit_parse(struct run_opts *o, char *text, struct err *e)
 		return 0;
 	}
 	return err_set(e, ERR_CONF, 0, "there is no limit \"%.60s\"", text);
+}
+
+bool limit_given(const struct run_opts *o, const char *name)
+{
+	for (size_t i = 0; i < NELEM(limits); i++)
+		if (!strcmp(limits[i].name, name))
+			return o->limits_set >> i & 1;
+	return false;
 }
 
 int limit_tmpfs(const struct conf *c, const char *text, uint64_t *bytes, struct err *e)

@@ -88,6 +88,12 @@ eq(run("--upper", "kept", "sh", "-c", "echo 1 > /etc/mine; rm /etc/passwd")[0], 
 eq(out("--upper", "kept", "sh", "-c", "cat /etc/mine; ls /etc/passwd || echo gone"), "1\ngone\n", "keeps what was changed")
 eq(sorted(os.listdir(b.path("kept"))), ["upper", "work"], "in two directories")
 eq(run("ls", "/etc/mine")[0], 2, "of this directory alone")
+FILL = "i=0; while test $i -lt 64; do head -c 1000000 /dev/zero > /var/tmp/$i || exit; i=$((i+1)); done"
+for limit, text in (("disk=8M", "8388608 bytes in its writable layer"), ("disk-files=20", "20 files in its writable layer")):
+    rc, o, err = run("--upper", "filled", "--limit", limit, "sh", "-c", FILL + "; sleep 60")
+    ok(rc == 137 and "ended over " + text in err, "--limit %s holds for --upper" % limit, rc, o, err)
+eq(run("--upper", "roomy", "--limit", "disk=80M", "--limit", "disk-files=200", "sh", "-c", FILL)[0], 0, "control: under the limits")
+eq(run("--upper", "roomy", "--limit", "disk=8M", "sh", "-c", "sleep 1; echo x > /var/tmp/x")[0], 0, "what was there before does not count")
 refused(["--upper", "no/such", "true"], "no/such", code=71)
 refused(["--upper", "share/f", "true"], "share/f", code=71)
 os.symlink("/etc", b.path("share", "upper"))

@@ -534,7 +534,7 @@ static void test_jail(void)
 	struct filter f;
 	struct err e;
 
-	ok(filter_build(FILTER_JAIL, &f, &e) == 0, "the helpers' filter");
+	ok(filter_jail(&f, &e) == 0, "the helpers' filter");
 	for (size_t i = 0; i < NELEM(no); i++)
 		want(call(&f, no[i], 0, 0), ERR(EPERM), "a helper's call", (unsigned)no[i]);
 	for (size_t i = 0; i < NELEM(yes); i++)
