@@ -24,6 +24,7 @@ struct session_spec {
 	double cpus;          /* 0 = none */
 	const char *env;      /* NAME=value, each with its NUL, one after the other; borrowed */
 	size_t env_bytes;
+	const char *deps; /* key of an installed set of deps.h that it sees; NULL = none */
 };
 
 /* Limits that a client asked for: which this host does not hold (unenforceable_limits = report), and
@@ -101,6 +102,7 @@ struct workspace_answer {
 
 struct backend;
 struct live_ops;
+struct deps_ops;
 struct session_call; /* one request's hold on one session: lock, sandbox, processes */
 
 struct backend_ops {
@@ -191,6 +193,8 @@ struct backend_ops {
 	int (*export_end)(int fd, struct err *e);
 	/* Runs and live sessions; backend_live.h. */
 	const struct live_ops *live;
+	/* Dependencies; deps.h. NULL: this backend installs none. */
+	const struct deps_ops *deps;
 };
 
 extern const struct backend_ops backend_isolate;

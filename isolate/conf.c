@@ -341,6 +341,8 @@ int conf_set(struct conf *c, const char *key, const char *value, struct err *e)
 {
 	const struct key *k = key_find(key);
 
+	if (!k && conf_language_key(key))
+		return conf_language_set(&c->languages, key, value, e);
 	if (!k)
 		return err_set(e, ERR_CONF, 0, "unknown key \"%.60s\"", key);
 	return check_list(key, value, e) < 0 ? -1 : key_set(c, k, value, e);
@@ -355,7 +357,7 @@ bool conf_emulates_root(const struct conf *c, int64_t uid)
 
 bool conf_known(const char *key)
 {
-	return key_find(key) != NULL;
+	return key_find(key) != NULL || conf_language_key(key);
 }
 
 int conf_init(struct conf *c)
@@ -369,6 +371,10 @@ int conf_init(struct conf *c)
 			return -1;
 		}
 	}
+	if (conf_languages_init(&c->languages) < 0) {
+		conf_clear(c);
+		return -1;
+	}
 	return 0;
 }
 
@@ -380,6 +386,7 @@ void conf_clear(struct conf *c)
 		free(*key_str(c, &keys[i]));
 		*key_str(c, &keys[i]) = NULL;
 	}
+	conf_languages_clear(&c->languages);
 }
 
 /* Parses one line (without its newline) in place. */
@@ -475,4 +482,5 @@ void conf_dump(const struct conf *c, FILE *out)
 		print_value(c, k, out);
 		fputs("\n\n", out);
 	}
+	conf_languages_dump(&c->languages, out);
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "isolate/conf_language.h"
 #include "isolate/err.h"
 
 enum conf_backend { BACKEND_ISOLATE, BACKEND_DOCKER };
@@ -99,6 +100,9 @@ struct conf {
 	char *pull_allowed;
 	int64_t pull_parallel, pull_stall_s, pull_timeout_s;
 	int64_t image_max_bytes, image_entries_max, image_ratio_max, image_layers_max;
+
+	/* programming languages: a family of keys */
+	struct conf_languages languages;
 };
 
 /*

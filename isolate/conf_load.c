@@ -200,7 +200,7 @@ static int check_pairs(const struct conf *c, struct err *e)
 	if (*c->state_dir != '/')
 		return err_set(e, ERR_CONF, 0, "state_dir: \"%.100s\" is not an absolute path",
 			c->state_dir);
-	return 0;
+	return conf_languages_check(&c->languages, e);
 }
 
 int conf_load(struct conf *c, const char *file, char *const *env, struct err *e)
