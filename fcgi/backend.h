@@ -25,6 +25,10 @@ struct session_spec {
 	const char *env;      /* NAME=value, each with its NUL, one after the other; borrowed */
 	size_t env_bytes;
 	const char *deps; /* key of an installed set of deps.h that it sees; NULL = none */
+	bool at_workspace;  /* its files are seen at /workspace; /repo is a link to it */
+	int64_t disk_bytes; /* what it may write; 0 = as sandbox.conf says, which is also the most */
+	int64_t idle_s;     /* it is deleted after so long without use; 0 = as sandbox.conf says */
+	bool tied; /* it is deleted when session_made.tie is closed, by whom- or whatever */
 };
 
 /* Limits that a client asked for: which this host does not hold (unenforceable_limits = report), and
@@ -35,6 +39,7 @@ enum { UNENFORCED_MEMORY = 1 << 0, UNENFORCED_CPUS = 1 << 1 };
 struct session_made {
 	char id[SESSION_ID_LEN + 1];      /* text and a NUL */
 	unsigned unenforced, approximate; /* UNENFORCED_* */
+	int tie; /* of a tied session, the caller's: held open as long as it is wanted; else -1 */
 };
 
 struct command_spec {

@@ -124,16 +124,24 @@ static int isolate_create(
 		.live = s->live,
 		.env_bytes = (uint32_t)s->env_bytes,
 		.memory_bytes = s->memory_bytes,
-		.cpus = s->cpus};
+		.cpus = s->cpus,
+		.at_workspace = s->at_workspace,
+		.tied = s->tied,
+		.disk_bytes = s->disk_bytes,
+		.idle_s = s->idle_s};
 	struct keeper_reply rp;
+	OWN_FD sock = -1;
+	int none[2];
 	OWN_FD env = s->env_bytes ? memfd_create("env", MFD_CLOEXEC) : -1;
 
 	snprintf(rq.image, sizeof rq.image, "%s", s->image);
 	if (s->env_bytes && (env < 0 || write(env, s->env, s->env_bytes) != (ssize_t)s->env_bytes))
 		return err_set(e, ERR_SETUP, errno, "write the environment");
-	if (ask_once(b, &rq, env, &rp, e) < 0)
+	sock = keeper_connect(b->conf->state_dir, e);
+	if (sock < 0 || ask(sock, &rq, env, &rp, none, e) < 0)
 		return -1;
 	memcpy(out->id, rp.id, sizeof out->id);
+	out->tie = s->tied ? take_fd(&sock) : -1;
 	out->unenforced = rp.unenforced;
 	out->approximate = rp.approximate;
 	return 0;

@@ -430,6 +430,7 @@ static int live_status(
 	out->memory_limit = rp.memory_limit;
 	out->processes = rp.processes;
 	out->cpu_percent = rp.cpu_percent;
+	out->disk_limit = rp.disk_limit;
 	return 0;
 }
 

@@ -50,6 +50,7 @@ struct session_status {
 	int64_t used;                        /* seconds since the epoch */
 	uint64_t memory_bytes, memory_limit; /* in use (0 = not known); 0 = as sandbox.conf says */
 	unsigned processes, cpu_percent;     /* the same */
+	uint64_t disk_limit;                 /* 0 = as sandbox.conf says */
 };
 
 /* One run of a list. */

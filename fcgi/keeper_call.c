@@ -50,7 +50,7 @@ void call_stopped(struct keeper *k, struct call *c)
 {
 	struct keeper_reply rp = {.err = c->failure};
 
-	if (c->gone) {
+	if (c->gone && (!c->tied[0] || c->failure.kind != ERR_NONE)) {
 		finish(k, c);
 		return;
 	}
@@ -91,11 +91,30 @@ void call_fail(struct keeper *k, struct call *c, const struct err *e)
 		call_stopped(k, c);
 }
 
+/* The session that was made for the worker alone goes with it; if it cannot, it expires. */
+static void end_tied(struct keeper *k, struct call *c)
+{
+	struct err e = {0};
+	int held;
+
+	c->rq = (struct keeper_request){.op = KEEPER_DESTROY};
+	memcpy(c->rq.id, c->tied, sizeof c->rq.id);
+	held = lock_take(k, c, c->rq.id, &e);
+	if (held < 0)
+		call_fail(k, c, &e);
+	else if (held > 0)
+		call_next(k, c);
+}
+
 /* The worker hung up: end what it had, wait for what cannot be ended. */
 static void hang_up(struct keeper *k, struct call *c)
 {
 	c->gone = true;
 	keeper_unwatch(k, &c->sock);
+	if (c->tied[0] && c->state == CALL_IDLE) {
+		end_tied(k, c);
+		return;
+	}
 	switch (c->state) {
 	case CALL_LOCK:
 		lock_give_up(k, c);
@@ -375,6 +394,8 @@ static void do_destroy(struct keeper *k, struct call *c)
 		k->nsessions--;
 	call_answer(c, &rp, NULL, 0);
 	lock_release(k, c);
+	if (c->gone)
+		finish(k, c);
 	trash_work(k);
 }
 

@@ -64,10 +64,13 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 		(!memchr(rq->image, '\0', sizeof rq->image) ||
 			rq->env_bytes > k->conf->environment_max_bytes + 65536))
 		return false;
-	if (rq->op == KEEPER_CREATE && (rq->memory_bytes < 0 || !(rq->cpus >= 0)))
+	if (rq->op == KEEPER_CREATE &&
+		(rq->memory_bytes < 0 || !(rq->cpus >= 0) || rq->disk_bytes < 0 || rq->idle_s < 0 ||
+			rq->idle_s > SESSION_IDLE_MAX_S))
 		return false;
 	/* one session a connection, opened once; who holds one can only ask for its patch */
-	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && !c->box);
+	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH ||
+	       (!c->held && !c->box && !c->tied[0]);
 }
 
 bool check_wants_lock(struct keeper *k, const struct call *c)

@@ -13,6 +13,9 @@ static int check_limits(const struct keeper *k, const struct call *c, struct err
 	if (k->conf->memory_max_bytes && c->rq.memory_bytes > k->conf->memory_max_bytes)
 		return err_set(e, ERR_LIMIT, 0, "memory_bytes: at most %lld (memory_max_bytes)",
 			(long long)k->conf->memory_max_bytes);
+	if (k->conf->session_disk_max_bytes && c->rq.disk_bytes > k->conf->session_disk_max_bytes)
+		return err_set(e, ERR_LIMIT, 0, "disk_bytes: at most %lld (session_disk_max_bytes)",
+			(long long)k->conf->session_disk_max_bytes);
 	if (c->rq.cpus > 0 && c->rq.cpus < 1 && refuse && !group_holds(k, CGROUP_CPU))
 		return err_set(e, ERR_LIMIT, 0,
 			"cpus: this host cannot hold a sandbox to less than "
@@ -74,6 +77,8 @@ void create_done(struct keeper *k, struct call *c, const struct tree_result *r)
 	}
 	k->nsessions++;
 	memcpy(rp.id, c->new_id, sizeof rp.id);
+	if (c->rq.tied)
+		memcpy(c->tied, c->new_id, sizeof c->tied);
 	c->new_id[0] = '\0';
 	if (c->rq.memory_bytes > 0 && !group_holds(k, CGROUP_MEMORY))
 		rp.approximate |= UNENFORCED_MEMORY;

@@ -137,11 +137,18 @@ static bool moves_contents(uint32_t verb)
 	       verb == FILES_WRITE || verb == FILES_APPEND;
 }
 
+/* A session whose limit is small can be over it with less. */
+static int64_t measure_from(const struct call *c)
+{
+	return c->disk.bytes ? lesser(MEASURE_FROM_BYTES, c->disk.bytes / 8 + 1)
+			     : MEASURE_FROM_BYTES;
+}
+
 /* Whether what comes after it is to be measured whatever came of it. */
-static bool is_large(const struct files_order *o, int data)
+static bool is_large(const struct call *c, const struct files_order *o, int data)
 {
 	return o->verb == FILES_UNPACK || (grows(o->verb) && !(o->flags & FILES_PROBE) &&
-						  lseek(data, 0, SEEK_END) >= MEASURE_FROM_BYTES);
+						  lseek(data, 0, SEEK_END) >= measure_from(c));
 }
 
 /* Starts the helper; texts and data are borrowed. */
@@ -165,7 +172,7 @@ static int start(struct keeper *k, struct call *c, const struct files_order *o, 
 	j->memory_max_bytes = (uint64_t)k->conf->archive_memory_max_bytes;
 	j->time_max_s = (uint64_t)(moves_contents(o->verb) ? k->conf->archive_time_max_s
 							   : k->conf->files_time_max_s);
-	if (is_large(o, data))
+	if (is_large(c, o, data))
 		session_dir_set_check(&k->dirs, c->held->id, true);
 	fd = tree_start_files(k->tree, j, &f, e);
 	if (fd < 0)
@@ -306,7 +313,7 @@ void files_note_growth(struct keeper *k, const struct call *c, const struct file
 		return;
 	session_dir_grew(&k->dirs, c->held->id,
 		(uint64_t)(bytes < 0 ? 0 : bytes) / BLOCK_BYTES + 2 + r->records,
-		MEASURE_FROM_BYTES / BLOCK_BYTES);
+		(uint64_t)measure_from(c) / BLOCK_BYTES + 1);
 }
 
 static void added(struct keeper *k, struct call *c, const struct tree_result *r, struct err *e)

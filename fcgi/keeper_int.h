@@ -133,6 +133,7 @@ struct call {
 	struct box *box;                 /* that it starts, works in, or waits for; NULL = none */
 	int client;                      /* our end for the worker until READY */
 	char new_id[SESSION_ID_LEN + 1]; /* of a session being made; "" = none */
+	char tied[SESSION_ID_LEN + 1];   /* of one that ends with the connection; "" = none */
 	struct err failure; /* to be answered once the sandbox is gone; ERR_NONE = none */
 	bool pulled;        /* one try a request */
 	uint32_t job_op;    /* enum tree_op of the job in progress */
@@ -200,6 +201,7 @@ struct keeper {
 	int epoll, lock;
 	struct source listen, lifeline, watcher;
 	uint64_t last_watch_id;
+	uint64_t disk_step; /* what the watchdog tells; see keeper_watch.c */
 	unsigned nmeasuring;
 	bool on_demand, stop;
 	struct call_list calls;

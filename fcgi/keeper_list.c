@@ -168,6 +168,7 @@ void list_status(struct keeper *k, struct call *c)
 		err_set(&rp.err, ERR_NOTFOUND, 0, "no such session");
 	rp.memory_limit = rec.memory_bytes;
 	rp.cpu_percent = rec.cpu_percent;
+	rp.disk_limit = rec.disk_bytes;
 	session_record_clear(&rec);
 	if (s && s->box) {
 		rp.memory_bytes = group_number(s->box, "memory.current");

@@ -73,6 +73,8 @@ struct keeper_request {
 	/* of KEEPER_WORKSPACE, whose verb is an enum workspace_verb */
 	char name[WORKSPACE_MARK_MAX + 1];
 	uint32_t count, format, stop, path_bytes;
+	uint32_t at_workspace, tied; /* of KEEPER_CREATE, as in struct session_spec */
+	int64_t disk_bytes, idle_s;  /* the same */
 };
 
 struct keeper_reply {
@@ -99,6 +101,7 @@ struct keeper_reply {
 	uint64_t prepared_taken, prepared_missed;
 	/* of KEEPER_FILES; KEEPER_SEED: FILES_EXISTS, it has had its seed */
 	struct files_result files;
+	uint64_t disk_limit; /* of KEEPER_STATUS; 0 = as sandbox.conf says */
 };
 
 #endif

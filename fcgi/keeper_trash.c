@@ -91,15 +91,16 @@ void trash_work(struct keeper *k)
 
 struct expiry {
 	struct keeper *k;
-	time_t before;
+	time_t now;
 };
 
 static bool expire_one(void *arg, const char *id, time_t used)
 {
 	struct expiry *x = arg;
+	time_t usual = (time_t)x->k->conf->session_idle_s;
 	struct err e;
 
-	if (used >= x->before || lock_find(x->k, id))
+	if (used >= x->now - session_dir_idle(&x->k->dirs, id, usual) || lock_find(x->k, id))
 		return true;
 	if (layers_discard_session(x->k, id, &e) < 0) {
 		log_err(LOG_WARN, &e, "session %s", id);
@@ -111,7 +112,7 @@ static bool expire_one(void *arg, const char *id, time_t used)
 
 void trash_expire(struct keeper *k)
 {
-	struct expiry x = {k, time(NULL) - (time_t)k->conf->session_idle_s};
+	struct expiry x = {k, time(NULL)};
 
 	session_dir_each(&k->dirs, expire_one, &x);
 	k->nsessions = session_dir_each(&k->dirs, NULL, NULL);

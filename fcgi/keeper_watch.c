@@ -139,15 +139,40 @@ static void watcher_ready(struct keeper *k, struct source *s)
 	}
 }
 
+/* A session is looked at when so much was written as could be an eighth of what it may. */
+static uint64_t step_for(uint64_t limit)
+{
+	return limit ? least(DISK_STEP_BYTES, limit / 8 + 1) : DISK_STEP_BYTES;
+}
+
+/* b, whose limit may be smaller than others', comes or has gone. */
+static void settle_step(struct keeper *k, const struct box *b)
+{
+	uint64_t step = step_for((uint64_t)k->conf->session_disk_max_bytes);
+	const struct box *other;
+	struct err e;
+
+	if (step_for(b->disk.limit.bytes) >= step)
+		return;
+	LIST_FOREACH(other, &k->boxes, link)
+	if (running(other))
+		step = least(step, step_for(other->disk.limit.bytes));
+	if (step == k->disk_step)
+		return;
+	if (watcher_step(k->watcher.fd, step, &e) < 0)
+		log_err(LOG_WARN, &e, "session %s", b->session->id);
+	else
+		k->disk_step = step;
+}
+
 int watch_start(struct keeper *k, struct err *e)
 {
 	const struct conf *f = k->conf;
-	uint64_t bytes = DISK_STEP_BYTES, inodes = DISK_STEP_INODES;
+	uint64_t bytes = step_for((uint64_t)f->session_disk_max_bytes), inodes = DISK_STEP_INODES;
 	struct watcher_conf c;
 	int fd;
 
-	if (f->session_disk_max_bytes)
-		bytes = least(bytes, (uint64_t)f->session_disk_max_bytes / 8 + 1);
+	k->disk_step = bytes;
 	if (f->session_disk_max_inodes)
 		inodes = least(inodes, (uint64_t)f->session_disk_max_inodes / 8 + 1);
 	c = (struct watcher_conf){.interval_ms = (unsigned)f->watch_interval_ms,
@@ -190,6 +215,7 @@ int watch_add(struct keeper *k, struct box *b, struct err *e)
 
 	b->watch_id = ++k->last_watch_id;
 	b->disk.unlinked = 0;
+	settle_step(k, b);
 	return watcher_add(k->watcher.fd, b->watch_id, &lim, &b->sandbox, e);
 }
 
@@ -205,6 +231,7 @@ void watch_remove(struct keeper *k, struct box *b)
 	if (watcher_remove(k->watcher.fd, b->watch_id, &e) < 0)
 		log_err(LOG_WARN, &e, "session %s", b->session->id);
 	b->watch_id = 0;
+	settle_step(k, b);
 	if (b->disk.job.fd >= 0) {
 		keeper_unwatch(k, &b->disk.job);
 		k->nmeasuring--;
@@ -233,7 +260,9 @@ int watch_disk_room(const struct keeper *k, struct err *e)
 
 void watch_disk_limits(const struct keeper *k, struct call *c)
 {
-	c->disk.bytes = (uint64_t)k->conf->session_disk_max_bytes;
+	uint64_t max = (uint64_t)k->conf->session_disk_max_bytes, own = c->record.disk_bytes;
+
+	c->disk.bytes = !own ? max : !max ? own : least(own, max);
 	c->disk.inodes = (uint64_t)k->conf->session_disk_max_inodes;
 }
 

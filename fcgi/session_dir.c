@@ -189,6 +189,8 @@ static int write_record(
 		rq->extract_patch, rq->network);
 	if (rq->live)
 		buf_adds(&b, "live 1\n");
+	if (rq->disk_bytes)
+		buf_addf(&b, "disk_bytes %lld\n", (long long)rq->disk_bytes);
 	buf_addf(&b, "memory_bytes %lld\ncpu_percent %u\nend\n", (long long)rq->memory_bytes,
 		cpu_percent(rq->cpus));
 	if (!buf_ok(&b))
@@ -218,7 +220,27 @@ static int make_path(int upper, const char *path, mode_t mode, struct err *e)
 	return 0;
 }
 
-static int prepare_root(int dir, const char *home, struct err *e)
+/* What a client asked to be otherwise than usual, beside the record. */
+static int write_wishes(int dir, const struct keeper_request *rq, struct err *e)
+{
+	OWN_FD fd = rq->idle_s ? openat(dir, "idle", O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+
+	if (rq->idle_s && (fd < 0 || ftruncate(fd, rq->idle_s) < 0))
+		return err_set(e, ERR_SETUP, errno, "write the session's idle time");
+	return session_place_set(dir, rq->at_workspace ? WS_PLACE_TOP : 0, e);
+}
+
+/* The mount point of the workspace, and the other name of it. */
+static int make_places(int upper, bool at_workspace, struct err *e)
+{
+	if (!at_workspace)
+		return make_path(upper, "/repo", 0755, e);
+	if (symlinkat("workspace", upper, "repo") < 0)
+		return err_set(e, ERR_SETUP, errno, "make /repo in the upper layer");
+	return make_path(upper, "/workspace", 0755, e);
+}
+
+static int prepare_root(int dir, const char *home, bool at_workspace, struct err *e)
 {
 	OWN_FD root = make_open(dir, "root", e);
 	OWN_FD upper = root < 0 ? -1 : make_open(root, "upper", e);
@@ -226,7 +248,7 @@ static int prepare_root(int dir, const char *home, struct err *e)
 
 	if (work < 0 || fchmod(upper, 0755) < 0)
 		return -1;
-	return make_path(upper, "/tmp", 01777, e) < 0 || make_path(upper, "/repo", 0755, e) < 0 ||
+	return make_path(upper, "/tmp", 01777, e) < 0 || make_places(upper, at_workspace, e) < 0 ||
 			       make_path(upper, "/workdir", 0755, e) < 0 ||
 			       make_path(upper, home, 0755, e) < 0
 		       ? -1
@@ -244,7 +266,8 @@ int session_dir_prepare(struct session_dirs *d, const char *id, const struct ima
 	dir = make_open(d->sessions, name, e);
 	if (dir >= 0 && write_record(dir, im, rq, e) == 0 &&
 		write_file(dir, "env", env, env_bytes, e) == 0 &&
-		write_file(dir, "used", "", 0, e) == 0 && prepare_root(dir, home, e) == 0)
+		write_file(dir, "used", "", 0, e) == 0 && write_wishes(dir, rq, e) == 0 &&
+		prepare_root(dir, home, rq->at_workspace, e) == 0)
 		ws = make_open(dir, "ws", e);
 	if (ws < 0 && dir >= 0)
 		renameat(d->sessions, name, d->trash, name);
@@ -343,6 +366,8 @@ static int record_line(struct session_record *r, const char *key, const char *va
 		return (r->live = *value == '1', 0);
 	if (!strcmp(key, "memory_bytes"))
 		return record_number(value, INT64_MAX, &r->memory_bytes);
+	if (!strcmp(key, "disk_bytes"))
+		return record_number(value, INT64_MAX, &r->disk_bytes);
 	if (!strcmp(key, "cpu_percent") && record_number(value, CPU_PERCENT_MAX, &n) == 0)
 		return (r->cpu_percent = (uint32_t)n, 0);
 	return -1;
@@ -447,6 +472,16 @@ void session_dir_grew(struct session_dirs *d, const char *id, uint64_t blocks, u
 	/* only a number: the file has no blocks itself */
 	if (ftruncate(fd, over ? 0 : st.st_size + (off_t)blocks) < 0 || over)
 		session_dir_set_check(d, id, true);
+}
+
+time_t session_dir_idle(const struct session_dirs *d, const char *id, time_t usual)
+{
+	char path[NAME_MAX_LEN + 32];
+	struct stat st;
+
+	snprintf(path, sizeof path, "%s/idle", id);
+	return fstatat(d->sessions, path, &st, AT_SYMLINK_NOFOLLOW) < 0 ? usual
+									: (time_t)st.st_size;
 }
 
 void session_dir_touch(struct session_dirs *d, const char *id)

@@ -13,6 +13,8 @@
  *	check         there: to be measured before its next sandbox, it may be over its disk limit
  *	workspace     there: the workspace is seen at /workspace/repo, and /repo is a link to it
  *	seeded        there: its one seed has come
+ *	top           there: the workspace is seen at /workspace, and /repo is a link to it
+ *	idle          its size: after so many seconds without use it expires; absent: session_idle_s
  *
  * It is made as .new-<id> and renamed when complete; it dies by a rename into STATE/trash.
  */
@@ -45,7 +47,10 @@ struct session_record {
 	bool live;             /* its sandbox stays between calls */
 	uint64_t memory_bytes; /* of the whole sandbox; 0 = as sandbox.conf says */
 	uint32_t cpu_percent;  /* 100 = one processor; 0 = as sandbox.conf says */
+	uint64_t disk_bytes;   /* 0 = as sandbox.conf says */
 };
+
+enum { SESSION_IDLE_MAX_S = 31536000 };
 
 /* Opens STATE and makes what is missing, mode 0700. */
 int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err *e);
@@ -93,12 +98,13 @@ void session_dir_set_check(struct session_dirs *d, const char *id, bool check);
 void session_dir_grew(struct session_dirs *d, const char *id, uint64_t blocks, uint64_t max);
 
 /*
- * session_place.c: where commands see the workspace, "/repo" or "/workspace/repo". move brings it to the
- * latter, with /workspace/skills and /workspace/tmp beside it and /repo as a link; the session must be
- * quiet. root_top: of its layout. ERR_REQUEST when something is in the way.
+ * session_place.c: where commands see the workspace: "/repo" or "/workspace/repo", or, for good,
+ * "/workspace". move brings it from the first to the second, with /workspace/skills and /workspace/tmp
+ * beside it and /repo as a link; the session must be quiet. root_top: of its layout. ERR_REQUEST when
+ * something is in the way.
  */
 const char *session_dir_workspace(const struct session_dirs *d, const char *id);
-bool session_dir_moved(const struct session_dirs *d, const char *id); /* it is the latter */
+bool session_dir_moved(const struct session_dirs *d, const char *id); /* it is not the first */
 int session_dir_move_workspace(
 	struct session_dirs *d, const char *id, uint32_t root_top, struct err *e);
 
@@ -109,6 +115,9 @@ int session_dir_set_seeded(struct session_dirs *d, const char *id, struct err *e
 /* Both as a struct ws_layout says them (enum ws_place), for the session's directory dir. */
 uint32_t session_place_get(int dir);
 int session_place_set(int dir, uint32_t place, struct err *e);
+
+/* After how many seconds without use the session expires; usual: unless it says otherwise. */
+time_t session_dir_idle(const struct session_dirs *d, const char *id, time_t usual);
 
 /* Marks the session as used now. */
 void session_dir_touch(struct session_dirs *d, const char *id);

@@ -12,6 +12,7 @@
 
 #define MOVED  "workspace"
 #define SEEDED "seeded"
+#define TOP    "top"
 #define TARGET "workspace/repo"
 
 static bool has(const struct session_dirs *d, const char *id, const char *name)
@@ -40,7 +41,7 @@ static int set(struct session_dirs *d, const char *id, const char *name, struct 
 static const struct {
 	const char *name;
 	uint32_t bit;
-} flags[] = {{MOVED, WS_PLACE_MOVED}, {SEEDED, WS_PLACE_SEEDED}};
+} flags[] = {{MOVED, WS_PLACE_MOVED}, {SEEDED, WS_PLACE_SEEDED}, {TOP, WS_PLACE_TOP}};
 
 uint32_t session_place_get(int dir)
 {
@@ -65,11 +66,13 @@ int session_place_set(int dir, uint32_t place, struct err *e)
 
 bool session_dir_moved(const struct session_dirs *d, const char *id)
 {
-	return has(d, id, MOVED);
+	return has(d, id, MOVED) || has(d, id, TOP);
 }
 
 const char *session_dir_workspace(const struct session_dirs *d, const char *id)
 {
+	if (has(d, id, TOP))
+		return "/workspace";
 	return has(d, id, MOVED) ? "/" TARGET : "/repo";
 }
 
@@ -108,7 +111,7 @@ int session_dir_move_workspace(
 	char name[32] = "root/upper";
 	OWN_FD upper = -1;
 
-	if (has(d, id, MOVED))
+	if (session_dir_moved(d, id))
 		return 0;
 	if (root_top)
 		snprintf(name, sizeof name, "root/upper-%u", root_top);

@@ -26,12 +26,12 @@ enum {
 
 _Static_assert((int)WATCH_FDS == (int)SANDBOX_WATCH_FDS, "one order of descriptors");
 
-enum op { OP_ADD = 1, OP_SYSV, OP_REMOVE };
+enum op { OP_ADD = 1, OP_SYSV, OP_REMOVE, OP_STEP };
 
 /* ADD carries /proc/PID and the socket, SYSV before it the three tables: four descriptors fit one. */
 struct order {
 	uint32_t op, diag; /* diag: a socket comes with ADD */
-	uint64_t id;
+	uint64_t id;       /* of STEP: bytes */
 	struct watch_limits lim;
 };
 
@@ -94,6 +94,13 @@ int watcher_remove(int sock, uint64_t id, struct err *e)
 	return order_send(sock, &o, NULL, 0, e);
 }
 
+int watcher_step(int sock, uint64_t bytes, struct err *e)
+{
+	struct order o = {.op = OP_STEP, .id = bytes};
+
+	return order_send(sock, &o, NULL, 0, e);
+}
+
 static void report(void *arg, const struct watch_event *ev)
 {
 	(void)arg;
@@ -133,6 +140,9 @@ static void obey(struct watcher *w, const struct order *o, int *fds, unsigned n)
 		break;
 	case OP_REMOVE:
 		watch_set_remove(w->set, o->id);
+		break;
+	case OP_STEP:
+		w->conf.disk_step_bytes = o->id;
 		break;
 	}
 }

@@ -31,6 +31,9 @@ int watcher_add(
 	int sock, uint64_t id, const struct watch_limits *lim, struct sandbox *box, struct err *e);
 int watcher_remove(int sock, uint64_t id, struct err *e);
 
+/* Keeper: from now on free space that fell by so many bytes is told. */
+int watcher_step(int sock, uint64_t bytes, struct err *e);
+
 /* Keeper: reads one event: 1, 0 at the end, -1 with errno (EAGAIN: none). */
 int watcher_event(int sock, struct watch_event *ev);
 

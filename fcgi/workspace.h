@@ -36,7 +36,13 @@ enum ws_base {
 };
 
 /* What a session's files beside the layout say (session_dir.h). 0: nothing is said of them. */
-enum ws_place { WS_PLACE_MOVED = 1, WS_PLACE_SEEDED = 2, WS_PLACE_SAID = 4, WS_PLACE_ALL = 7 };
+enum ws_place {
+	WS_PLACE_MOVED = 1,
+	WS_PLACE_SEEDED = 2,
+	WS_PLACE_SAID = 4,
+	WS_PLACE_TOP = 8,
+	WS_PLACE_ALL = 15
+};
 
 /*
  * Layers that several sessions may stand on: never written to again, each a directory of

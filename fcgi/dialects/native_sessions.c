@@ -101,7 +101,8 @@ void native_status(struct dialect_call *c)
 	buf_addc(p.b, ',');
 	put_number(p.b, "cpu_percent", native_least(s.cpu_percent, c->conf->cpu_max_percent));
 	buf_addf(p.b, ",\"processes\":%lld,\"disk_bytes\":%lld,\"idle_s\":%lld}",
-		(long long)c->conf->processes_max, (long long)c->conf->session_disk_max_bytes,
+		(long long)c->conf->processes_max,
+		(long long)native_least(s.disk_limit, c->conf->session_disk_max_bytes),
 		(long long)c->conf->sandbox_idle_s);
 	buf_adds(p.b, ",\"usage\":{");
 	put_number(p.b, "memory_bytes", s.memory_bytes);

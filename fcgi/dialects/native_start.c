@@ -213,7 +213,8 @@ static void describe(struct start *s, const struct session_status *of)
 		(long long)f->processes_max,
 		(long long)native_least(of->memory_limit, f->memory_max_bytes),
 		(long long)f->memory_process_max_bytes, (long long)f->file_max_bytes,
-		(long long)f->session_disk_max_bytes, (long long)f->cpu_time_max_s);
+		(long long)native_least(of->disk_limit, f->session_disk_max_bytes),
+		(long long)f->cpu_time_max_s);
 	s->spec.about = b->p;
 	s->spec.about_bytes = b->len;
 }
