@@ -6,7 +6,8 @@
  * may do is decided in the broker, from constants, sandbox.conf and the numbers below: no
  * question can ask for a privilege, a device, a capability or a path outside of STATE.
  *
- * The end of the connection ends the broker; containers stay, ENGINE_SWEEP removes them.
+ * The end of the connection ends the broker; containers stay, ENGINE_SWEEP removes them. A broker that
+ * dies is started again behind the same connection, and ENGINE_LOST says so.
  */
 #ifndef CGIBOX_ENGINE_H
 #define CGIBOX_ENGINE_H
@@ -32,9 +33,14 @@ enum {
 
 /*
  * Where the broker binds, read-only, our static pid 1 (libexec/cgibox/init): the container's
- * entrypoint, without arguments, as the user and group of the service, in "/".
+ * entrypoint, with ENGINE_INIT_MODE as its only argument, as the user and group of the service, in
+ * "/". Its environment is what the image says.
  */
-#define ENGINE_INIT "/.cgibox/init"
+#define ENGINE_INIT      "/.cgibox/init"
+#define ENGINE_INIT_MODE "container"
+
+/* Where the private directory of a box, with its socket, is to be bound: a target like others. */
+#define ENGINE_SOCKET_DIR "/.cgibox/run"
 
 enum engine_op {
 	ENGINE_INFO = 1, /* answer: info; ERR_* as below when the Engine does not serve */
@@ -52,10 +58,9 @@ enum engine_op {
 	 * of this STATE are removed. Answer: count. A broker does not do this by itself */
 	ENGINE_SWEEP,
 	/*
-	 * Images. LIST and INSPECT answer with a descriptor of the JSON that the program `image`
-	 * writes for the same verb; ENGINE_IMAGE_REMOVE with none. ENGINE_IMAGE_RESOLVE answers image,
-	 * user, workdir and a descriptor of its environment (NAME=value, each with its NUL);
-	 * bytes says how many. ERR_NOTFOUND: not there.
+	 * Images. LIST, INSPECT and REMOVE answer with a descriptor of the JSON (bytes of it) that the
+	 * program `image` writes for the same verb. RESOLVE answers image, user, workdir and a
+	 * descriptor of its environment: NAME=value, each with its NUL. ERR_NOTFOUND: not there.
 	 */
 	ENGINE_IMAGE_LIST,
 	ENGINE_IMAGE_INSPECT,
@@ -71,11 +76,15 @@ enum engine_op {
 	ENGINE_IMAGE_IMPORT,
 	ENGINE_ASK_MAX, /* questions are below; what follows comes unasked, with number 0 */
 
-	ENGINE_ENDED =
-		64, /* box, container, exit_code, oom_killed: a container of ours has ended */
-	/* The Engine does not answer any more (err), or does again (ERR_NONE). Containers may have ended
-	 * unseen in between: after ERR_NONE ask for what is not known by other means, and sweep */
+	/* box, container, exit_code, oom_killed: a container of ours has ended. May come before the
+	 * answer to what started it, and more than once */
+	ENGINE_ENDED = 64,
+	/* The Engine does not answer any more (err), or does again (ERR_NONE): what ended in between is
+	 * told then, and containers that are gone are not */
 	ENGINE_STATE,
+	/* The broker died and is there again: what was asked before and not answered never will be.
+	 * It may have been done all the same */
+	ENGINE_LOST,
 };
 
 enum {
@@ -99,9 +108,6 @@ struct engine_mount {
 	uint64_t bytes, inodes; /* TMPFS; inodes 0: the kernel's own choice */
 	uint32_t mode;          /* TMPFS: of its root, at most 01777; owned by the service's uid */
 };
-
-/* Where the private directory of a box, with its socket, is bound: a target like others. */
-#define ENGINE_SOCKET_DIR "/.cgibox/run"
 
 struct engine_question {
 	uint32_t magic, op;
@@ -164,9 +170,10 @@ struct engine_answer {
 
 /*
  * Starts the broker and returns our end of the pair, non-blocking and close-on-exec; *pid is the
- * caller's to wait for. It need not reach the Engine for that. ERR_SETUP. Keeper only.
+ * caller's to wait for. It need not reach the Engine for that. To be called before the keeper enters
+ * its namespaces, where everybody is root: containers run as who the broker is. ERR_SETUP. Keeper.
  */
-int engine_spawn(const struct conf *c, const char *state_dir, pid_t *pid, struct err *e);
+int engine_spawn(const struct conf *c, pid_t *pid, struct err *e);
 
 /* Sends q (magic is filled in) with descriptor fd, borrowed, -1 = none. ERR_BUSY: the broker is gone,
  * or has not read what it was sent. */
