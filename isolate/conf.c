@@ -66,6 +66,22 @@ static const struct key keys[] = {
 		"routes of the KWeaver sandbox; open: without a key, as its own clients ask"),
 	STR(kweaver_image, "host", "image of its first template, python-basic"),
 
+	STR(engine, "unix:///var/run/docker.sock",
+		"with backend = docker: the Engine on this machine, unix:///PATH or "
+		"https://HOST:PORT"),
+	STR(engine_ca_file, "", "certificates that sign the Engine's; empty = the system's"),
+	STR(engine_cert_file, "", "our certificate for the Engine"),
+	STR(engine_key_file, "", "the key of engine_cert_file; mode 0600"),
+	STR(engine_runtime, "", "runtime of containers: runc, runsc; empty = the Engine's default"),
+	STR(engine_network, "",
+		"the Engine's network for sessions that ask for one; empty = they get a 422"),
+	ENUM(engine_read_only_root, "off on", "off",
+		"on: containers write to their workspace, home and /tmp only"),
+	ENUM(engine_as_root, "refuse allow", "refuse",
+		"a service that runs as root makes containers as root of this machine"),
+	INT(engine_timeout_s, 1, 600, "30",
+		"the longest that the Engine may take for one thing but a pull"),
+
 	INT(workers_min, 1, 1024, "4", "worker processes kept ready"),
 	INT(workers_max, 1, 1024, "128", "requests handled at the same time"),
 	INT(worker_idle_s, 1, 86400, "30", "seconds after which a worker over the minimum ends"),

@@ -23,6 +23,8 @@ enum conf_loopback { LOOPBACK_REFUSE, LOOPBACK_ALLOW };
 enum conf_dialect { DIALECT_OFF, DIALECT_KEY, DIALECT_OPEN };
 enum conf_pull { PULL_NEVER, PULL_MISSING };
 enum conf_session_root { SESSION_ROOT_DISK, SESSION_ROOT_TMPFS };
+enum conf_engine_root { ENGINE_ROOT_WRITABLE, ENGINE_ROOT_READ_ONLY };
+enum conf_engine_as_root { ENGINE_AS_ROOT_REFUSE, ENGINE_AS_ROOT_ALLOW };
 enum conf_unenforceable { UNENFORCEABLE_REFUSE, UNENFORCEABLE_REPORT };
 
 /* Numbers are int64_t whatever the key, strings are heap memory owned by the struct. */
@@ -43,6 +45,15 @@ struct conf {
 	int64_t metrics_loopback; /* enum conf_loopback */
 	int64_t kweaver;          /* enum conf_dialect */
 	char *kweaver_image;
+
+	/* the Engine, with backend = docker */
+	char *engine; /* "unix:///PATH" or "https://HOST:PORT" */
+	char *engine_ca_file, *engine_cert_file, *engine_key_file;
+	char *engine_runtime;          /* "" = the Engine's own choice */
+	char *engine_network;          /* "" = none */
+	int64_t engine_read_only_root; /* enum conf_engine_root */
+	int64_t engine_as_root;        /* enum conf_engine_as_root */
+	int64_t engine_timeout_s;
 
 	/* the front */
 	int64_t workers_min, workers_max, worker_idle_s;
