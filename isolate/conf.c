@@ -64,6 +64,14 @@ static const struct key keys[] = {
 		"everybody"),
 	ENUM(kweaver, "off key open", "key",
 		"routes of the KWeaver sandbox; open: without a key, as its own clients ask"),
+	ENUM(daiv, "off key open", "key",
+		"routes of daiv-sandbox, which make and run sessions; health and version always "
+		"answer"),
+	ENUM(native, "off key open", "key",
+		"our own routes: runs, files, workspaces, images, system; metrics are "
+		"apart"),
+	ENUM(docs, "off key open", "open",
+		"/openapi.json and its pages: what can be asked for, nothing of this machine"),
 	STR(kweaver_image, "host", "image of its first template, python-basic"),
 
 	INT(workers_min, 1, 1024, "4", "worker processes kept ready"),

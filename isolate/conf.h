@@ -39,8 +39,9 @@ struct conf {
 	char *access_log;  /* "off", "stderr", or the path of a file */
 	char *metrics_key; /* "": the api_key alone */
 	char *metrics_key_file;
-	int64_t metrics_loopback; /* enum conf_loopback */
-	int64_t kweaver;          /* enum conf_dialect */
+	int64_t metrics_loopback;   /* enum conf_loopback */
+	int64_t kweaver;            /* enum conf_dialect */
+	int64_t daiv, native, docs; /* the same */
 	char *kweaver_image;
 
 	/* the front */
