@@ -16,6 +16,7 @@
 
 #include "fcgi/front.h"
 #include "fcgi/listen.h"
+#include "fcgi/routes.h"
 #include "fcgi/session_dir.h"
 #include "fcgi/supervise.h"
 #include "isolate/cgroup.h"
@@ -29,18 +30,42 @@ enum { EXIT_USAGE = 64 };
 extern char **environ;
 
 static const char usage[] = "usage: cgibox.fcgi [--conf FILE] [--state DIR] [--listen SOCKET]\n"
+			    "       cgibox.fcgi --routes\n"
 			    "See cgibox.fcgi(8), sandbox.conf(5).\n";
 
 struct options {
 	const char *conf, *state, *listen;
 };
 
+/* Every route: method, template and what its table says of it; "**" is one segment or more. */
+static int print_routes(void)
+{
+	static const struct {
+		unsigned flag;
+		const char *word;
+	} words[] = {{ROUTE_OPEN, "open"}, {ROUTE_JSON, "json"}, {ROUTE_EMPTY, "empty"},
+		{ROUTE_ARCHIVE, "archive"}, {ROUTE_RAW, "raw"}, {ROUTE_METRICS, "metrics"}};
+
+	for (unsigned i = 1; i < routes_count(); i++) {
+		const struct route *r = routes_at(i);
+
+		printf("%s /%s%s", routes_method(r->method), r->path,
+			r->flags & ROUTE_SLASH ? "/" : "");
+		for (size_t k = 0; k < NELEM(words); k++)
+			if (r->flags & words[k].flag)
+				printf(" %s", words[k].word);
+		putchar('\n');
+	}
+	return fflush(stdout) ? 74 : 0;
+}
+
 /* Returns -1 to go on, else the exit code. */
 static int parse(int argc, char **argv, struct options *o)
 {
 	static const struct option options[] = {{"conf", required_argument, NULL, 'c'},
 		{"state", required_argument, NULL, 's'}, {"listen", required_argument, NULL, 'l'},
-		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {0}};
+		{"help", no_argument, NULL, 'h'}, {"routes", no_argument, NULL, 'R'},
+		{"version", no_argument, NULL, 'V'}, {0}};
 	int opt;
 
 	o->conf = getenv("CGIBOX_CONF");
@@ -58,6 +83,8 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'h':
 			fputs(usage, stdout);
 			return 0;
+		case 'R':
+			return print_routes();
 		case 'V':
 			puts("cgibox.fcgi " VERSION);
 			return 0;

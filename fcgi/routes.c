@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fcgi/dialects/daiv.h"
+#include "fcgi/dialects/docs.h"
 #include "fcgi/dialects/kweaver.h"
 #include "fcgi/dialects/native.h"
 #include "fcgi/dialects/native_runs.h"
@@ -13,19 +14,36 @@ static int64_t kweaver_mode(const struct conf *c)
 	return c->kweaver;
 }
 
+static int64_t daiv_mode(const struct conf *c)
+{
+	return c->daiv;
+}
+
+static int64_t native_mode(const struct conf *c)
+{
+	return c->native;
+}
+
+static int64_t docs_mode(const struct conf *c)
+{
+	return c->docs;
+}
+
 static const struct {
 	const struct route *table;
 	const size_t *n;
 	int64_t (*mode)(const struct conf *c); /* enum conf_dialect; NULL: always with a key */
 } dialects[] = {
-	{daiv_routes, &daiv_nroutes, NULL},
-	{native_routes, &native_nroutes, NULL},
-	{native_image_routes, &native_nimage_routes, NULL},
-	{native_run_routes, &native_nrun_routes, NULL},
-	{native_file_routes, &native_nfile_routes, NULL},
-	{native_workspace_routes, &native_nworkspace_routes, NULL},
+	{daiv_routes, &daiv_nroutes, daiv_mode},
+	{daiv_health_routes, &daiv_nhealth_routes, NULL},
+	{native_routes, &native_nroutes, native_mode},
+	{native_image_routes, &native_nimage_routes, native_mode},
+	{native_run_routes, &native_nrun_routes, native_mode},
+	{native_file_routes, &native_nfile_routes, native_mode},
+	{native_workspace_routes, &native_nworkspace_routes, native_mode},
 	{native_metrics_routes, &native_nmetrics_routes, NULL},
 	{kweaver_routes, &kweaver_nroutes, kweaver_mode},
+	{docs_routes, &docs_nroutes, docs_mode},
 };
 
 const struct route *routes_find(const struct conf *c, struct url *url, enum http_method method,

@@ -65,6 +65,17 @@ static const struct key keys[] = {
 	ENUM(kweaver, "off key open", "key",
 		"routes of the KWeaver sandbox; open: without a key, as its own clients ask"),
 	STR(kweaver_image, "host", "image of its first template, python-basic"),
+	ENUM(daiv, "off key open", "key",
+		"routes of daiv-sandbox, which make and run sessions; health and version always "
+		"answer"),
+	ENUM(native, "off key open", "key",
+		"our own routes: runs, files, workspaces, images, system; metrics are "
+		"apart"),
+	ENUM(docs, "off key open", "open",
+		"/openapi.json and its pages: what can be asked for, nothing of this machine"),
+	STR(settings_of, "daiv",
+		"services whose names of settings count in the environment: daiv kweaver runtime "
+		"manager"),
 
 	STR(engine, "unix:///var/run/docker.sock",
 		"with backend = docker: the Engine on this machine, unix:///PATH or "
@@ -348,6 +359,8 @@ static int check_list(const char *key, const char *value, struct err *e)
 	struct cidr nets[CIDR_LIST_MAX];
 	size_t n;
 
+	if (!strcmp(key, "settings_of"))
+		return conf_check_services(value, e);
 	if (strcmp(key, "network_blocked") != 0)
 		return 0;
 	return cidr_list_parse(value, nets, NELEM(nets), &n, e) < 0 ? err_in(e, "%s", key) : 0;

@@ -42,9 +42,11 @@ struct conf {
 	char *access_log;  /* "off", "stderr", or the path of a file */
 	char *metrics_key; /* "": the api_key alone */
 	char *metrics_key_file;
-	int64_t metrics_loopback; /* enum conf_loopback */
-	int64_t kweaver;          /* enum conf_dialect */
+	int64_t metrics_loopback;   /* enum conf_loopback */
+	int64_t kweaver;            /* enum conf_dialect */
+	int64_t daiv, native, docs; /* the same */
 	char *kweaver_image;
+	char *settings_of; /* words: whose names of settings count in the environment */
 
 	/* the Engine, with backend = docker */
 	char *engine; /* "unix:///PATH" or "https://HOST:PORT" */
@@ -118,7 +120,7 @@ struct conf {
 
 /*
  * Fills c with the defaults, then with file (NULL: none; a missing file is an error), then with
- * the CGIBOX_* and DAIV_SANDBOX_* variables of env (NULL: none). Secrets named by *_file are
+ * the CGIBOX_* variables of env (NULL: none) and those of settings_of. Secrets named by *_file are
  * read. On failure c is cleared. Called by every program at start-up.
  */
 int conf_load(struct conf *c, const char *file, char *const *env, struct err *e);
@@ -134,6 +136,16 @@ int conf_set(struct conf *c, const char *key, const char *value, struct err *e);
 
 /* Whether there is a key of this name. */
 bool conf_known(const char *key);
+
+/*
+ * Sets what an environment variable of another service stands for (conf_alias.c), when c->settings_of
+ * names that service; a line in the log says what is not used. name has n bytes. 0 also for names that
+ * nobody has; -1: e names key and value, and not the variable.
+ */
+int conf_alias(struct conf *c, const char *name, size_t n, const char *value, struct err *e);
+
+/* Whether list holds names of services alone. -1: ERR_CONF. */
+int conf_check_services(const char *list, struct err *e);
 
 /* Fills c with the defaults (strings are allocated). Returns -1 without memory. */
 int conf_init(struct conf *c);

@@ -14,27 +14,7 @@
 
 enum { CONF_FILE_MAX = 1 << 20, SECRET_MAX = 4096 };
 
-#define OWN_PREFIX  "CGIBOX_"
-#define DAIV_PREFIX "DAIV_SANDBOX_"
-
-/* The names that daiv-sandbox gives to the same settings. key NULL: ours have no such thing. */
-static const struct {
-	const char *name, *key, *instead;
-} aliases[] = {
-	{"API_KEY", "api_key", NULL},
-	{"API_V1_STR", "api_prefix", NULL},
-	{"COMMAND_TIMEOUT", "command_timeout_s", NULL},
-	{"LOG_LEVEL", "log_level", NULL},
-	{"RUN_UID", "run_uid", NULL},
-	{"RUN_GID", "run_gid", NULL},
-	{"FS_PRUNE_DIRS", "fs_prune_dirs", NULL},
-	{"SESSION_LOCK_WAIT_SECONDS", NULL, "set session_lock_wait_ms"},
-	{"HOST", NULL, "the web server listens, not this service"},
-	{"PORT", NULL, "the web server listens, not this service"},
-	{"RUNTIME", NULL, "there is one isolator"},
-	{"GIT_IMAGE", NULL, "patches need no image"},
-	{"REDIS_URL", NULL, "locks are built in"},
-};
+#define OWN_PREFIX "CGIBOX_"
 
 /* Where container engines put secrets; looked at when neither key nor key file is named. */
 static const char *const secret_files[] = {
@@ -80,38 +60,6 @@ static int load_file(struct conf *c, const char *file, struct err *e)
 	return conf_parse(c, file, text.p, text.len, e);
 }
 
-/* Python's names of levels, in any case. */
-static const char *log_word(const char *value, char out[16])
-{
-	size_t n = strlen(value);
-
-	if (n >= 16)
-		return value;
-	for (size_t i = 0; i <= n; i++)
-		out[i] = (char)tolower((unsigned char)value[i]);
-	return strcmp(out, "critical") ? out : "error";
-}
-
-static int set_alias(struct conf *c, const char *name, size_t n, const char *value, struct err *e)
-{
-	char word[16];
-
-	for (size_t i = 0; i < NELEM(aliases); i++) {
-		const char *key = aliases[i].key;
-
-		if (strlen(aliases[i].name) != n || memcmp(aliases[i].name, name, n))
-			continue;
-		if (key)
-			return conf_set(c, key,
-				strcmp(key, "log_level") ? value : log_word(value, word), e);
-		log_line(LOG_WARN, DAIV_PREFIX "%s is not used: %s", aliases[i].name,
-			aliases[i].instead);
-		return 0;
-	}
-	log_line(LOG_WARN, DAIV_PREFIX "%.*s is not used: there is no such setting", (int)n, name);
-	return 0;
-}
-
 /* CGIBOX_STATE_DIR is state_dir. Other variables with our prefix are no settings (tests use some). */
 static int set_own(struct conf *c, const char *name, size_t n, const char *value, struct err *e)
 {
@@ -125,7 +73,7 @@ static int set_own(struct conf *c, const char *name, size_t n, const char *value
 	return conf_known(key) ? conf_set(c, key, value, e) : 0;
 }
 
-/* One pass for each prefix: aliases first, so that our own name wins. Empty values are ignored. */
+/* One pass; empty values are ignored. set gets names without prefix. */
 static int load_env(struct conf *c, char *const *env, const char *prefix,
 	int (*set)(struct conf *, const char *, size_t, const char *, struct err *), struct err *e)
 {
@@ -140,6 +88,14 @@ static int load_env(struct conf *c, char *const *env, const char *prefix,
 			return err_in(e, "environment variable %.*s", (int)(eq - *env), *env);
 	}
 	return 0;
+}
+
+/* Our own names say whose others count, and win over those: before and after. */
+static int load_environment(struct conf *c, char *const *env, struct err *e)
+{
+	if (load_env(c, env, OWN_PREFIX, set_own, e) < 0 || load_env(c, env, "", conf_alias, e) < 0)
+		return -1;
+	return load_env(c, env, OWN_PREFIX, set_own, e);
 }
 
 static int load_secret_file(
@@ -207,10 +163,8 @@ int conf_load(struct conf *c, const char *file, char *const *env, struct err *e)
 {
 	if (conf_init(c) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "configuration");
-	if ((file && load_file(c, file, e) < 0) ||
-		load_env(c, env, DAIV_PREFIX, set_alias, e) < 0 ||
-		load_env(c, env, OWN_PREFIX, set_own, e) < 0 || load_secret(c, e) < 0 ||
-		check_pairs(c, e) < 0) {
+	if ((file && load_file(c, file, e) < 0) || load_environment(c, env, e) < 0 ||
+		load_secret(c, e) < 0 || check_pairs(c, e) < 0) {
 		conf_clear(c);
 		return -1;
 	}

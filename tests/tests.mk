@@ -82,6 +82,8 @@ check-includes:
 	scripts/check-includes
 check-docs:
 	CC=$(CC) scripts/check-docs
+check-openapi: $B/cgibox.fcgi
+	scripts/check-openapi $<
 check-cli: $(programs) bench-programs $B/treectl $B/rootctl $B/root-probe
 	@$(if $(cli_tests),B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) \
 	  prove $(PROVE_FLAGS) -j$(PROVE_JOBS) $(cli_tests),:)
@@ -90,8 +92,8 @@ check-cgroup: $(programs)
 check-root: $(programs) $B/treectl
 	B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) prove $(PROVE_FLAGS) -j$(PROVE_JOBS) $(root_tests)
 .PHONY: check-cgroup check-root
-check: all check-includes check-docs check-unit check-cli
-.PHONY: check check-includes check-docs check-cli
+check: all check-includes check-docs check-openapi check-unit check-cli
+.PHONY: check check-includes check-docs check-openapi check-cli
 
 # Each fuzz target for FUZZ_S seconds from its committed corpus, two at a time. The libraries once and
 # in parallel before the targets, which would each make them.

@@ -13,6 +13,8 @@
 
 extern const struct route daiv_routes[];
 extern const size_t daiv_nroutes;
+extern const struct route daiv_health_routes[];
+extern const size_t daiv_nhealth_routes;
 
 enum { DAIV_WORKDIR_MAX = 4096 };
 
