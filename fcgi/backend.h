@@ -14,6 +14,7 @@
 #include "isolate/result.h"
 
 enum { SESSION_ID_LEN = 36, IMAGE_REF_MAX = 255 }; /* id: a random UUID, version 4, in text */
+enum { SESSION_AGE_MAX_S = 31536000 };
 enum { RUN_ID_LEN = 24 }; /* hexadecimal; in the order of their beginning */
 
 struct session_spec {
@@ -24,6 +25,8 @@ struct session_spec {
 	double cpus;          /* 0 = none */
 	const char *env;      /* NAME=value, each with its NUL, one after the other; borrowed */
 	size_t env_bytes;
+	bool bounded; /* its end is by the next two, not by session_idle_s */
+	int64_t idle_s, age_s; /* unused for so long, so old: it is removed; 0 = never */
 };
 
 /* Limits that a client asked for: which this host does not hold (unenforceable_limits = report), and

@@ -122,6 +122,9 @@ static int isolate_create(
 		.extract_patch = s->extract_patch,
 		.network = s->network,
 		.live = s->live,
+		.bounded = s->bounded,
+		.idle_s = (uint32_t)s->idle_s,
+		.age_s = (uint32_t)s->age_s,
 		.env_bytes = (uint32_t)s->env_bytes,
 		.memory_bytes = s->memory_bytes,
 		.cpus = s->cpus};

@@ -233,6 +233,33 @@ static int prepare_root(int dir, const char *home, struct err *e)
 		       : 0;
 }
 
+static int write_bounds(int dir, const struct keeper_request *rq, struct err *e)
+{
+	struct timespec t[2] = {{.tv_nsec = UTIME_OMIT},
+		{.tv_sec = rq->age_s ? time(NULL) + (time_t)rq->age_s : 0}};
+	OWN_FD fd = -1;
+
+	if (!rq->bounded)
+		return 0;
+	if (write_file(dir, "bounds", "", 0, e) < 0)
+		return -1;
+	fd = openat(dir, "bounds", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || ftruncate(fd, rq->idle_s) < 0 || futimens(fd, t) < 0)
+		return err_set(e, ERR_SETUP, errno, "note when the session ends");
+	return 0;
+}
+
+bool session_dir_bounds(const struct session_dirs *d, const char *id, struct session_bounds *b)
+{
+	OWN_FD fd = session_dir_open(d, id, "bounds", O_PATH);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return false;
+	*b = (struct session_bounds){.until = st.st_mtime, .idle = st.st_size};
+	return true;
+}
+
 int session_dir_prepare(struct session_dirs *d, const char *id, const struct image *im,
 	const struct keeper_request *rq, const char *env, size_t env_bytes, const char *home,
 	struct err *e)
@@ -244,7 +271,8 @@ int session_dir_prepare(struct session_dirs *d, const char *id, const struct ima
 	dir = make_open(d->sessions, name, e);
 	if (dir >= 0 && write_record(dir, im, rq, e) == 0 &&
 		write_file(dir, "env", env, env_bytes, e) == 0 &&
-		write_file(dir, "used", "", 0, e) == 0 && prepare_root(dir, home, e) == 0)
+		write_file(dir, "used", "", 0, e) == 0 && write_bounds(dir, rq, e) == 0 &&
+		prepare_root(dir, home, e) == 0)
 		ws = make_open(dir, "ws", e);
 	if (ws < 0 && dir >= 0)
 		renameat(d->sessions, name, d->trash, name);

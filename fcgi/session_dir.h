@@ -13,6 +13,8 @@
  *	check         there: to be measured before its next sandbox, it may be over its disk limit
  *	workspace     there: the workspace is seen at /workspace/repo, and /repo is a link to it
  *	seeded        there: its one seed has come
+ *	bounds        there: its mtime is when the session ends, its size after how many seconds
+ *	              without use; 0: never
  *
  * It is made as .new-<id> and renamed when complete; it dies by a rename into STATE/trash.
  */
@@ -112,6 +114,15 @@ int session_place_set(int dir, uint32_t place, struct err *e);
 
 /* Marks the session as used now. */
 void session_dir_touch(struct session_dirs *d, const char *id);
+
+/* What ends a session besides those who use it; seconds. */
+struct session_bounds {
+	time_t until; /* since the epoch; 0 = never */
+	time_t idle;  /* 0 = never */
+};
+
+/* False: it has none of its own. */
+bool session_dir_bounds(const struct session_dirs *d, const char *id, struct session_bounds *b);
 
 /* Moves a session that was prepared and will not be committed into the trash. */
 void session_dir_abandon(struct session_dirs *d, const char *id);

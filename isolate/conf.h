@@ -42,6 +42,8 @@ struct conf {
 	int64_t metrics_loopback; /* enum conf_loopback */
 	int64_t kweaver;          /* enum conf_dialect */
 	char *kweaver_image;
+	int64_t manager; /* enum conf_dialect */
+	int64_t manager_age_max_s, manager_idle_s;
 
 	/* the front */
 	int64_t workers_min, workers_max, worker_idle_s;
