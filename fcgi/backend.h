@@ -14,6 +14,7 @@
 #include "isolate/result.h"
 
 enum { SESSION_ID_LEN = 36, IMAGE_REF_MAX = 255 }; /* id: a random UUID, version 4, in text */
+enum { SESSION_AGE_MAX_S = 31536000 };
 enum { RUN_ID_LEN = 24 }; /* hexadecimal; in the order of their beginning */
 
 struct session_spec {
@@ -27,8 +28,11 @@ struct session_spec {
 	const char *deps; /* key of an installed set of deps.h that it sees; NULL = none */
 	bool at_workspace;  /* its files are seen at /workspace; /repo is a link to it */
 	int64_t disk_bytes; /* what it may write; 0 = as sandbox.conf says, which is also the most */
-	int64_t idle_s;     /* it is deleted after so long without use; 0 = as sandbox.conf says */
 	bool tied; /* it is deleted when session_made.tie is closed, by whom- or whatever */
+	/* Unused for idle_s seconds, or age_s old, it is deleted. idle_s 0: as sandbox.conf says, or
+	 * never when it is bounded; age_s 0: never. */
+	bool bounded;
+	int64_t idle_s, age_s;
 };
 
 /* Limits that a client asked for: which this host does not hold (unenforceable_limits = report), and

@@ -122,13 +122,15 @@ static int isolate_create(
 		.extract_patch = s->extract_patch,
 		.network = s->network,
 		.live = s->live,
+		.bounded = s->bounded,
+		.idle_s = (uint32_t)s->idle_s,
+		.age_s = (uint32_t)s->age_s,
 		.env_bytes = (uint32_t)s->env_bytes,
 		.memory_bytes = s->memory_bytes,
 		.cpus = s->cpus,
 		.at_workspace = s->at_workspace,
 		.tied = s->tied,
-		.disk_bytes = s->disk_bytes,
-		.idle_s = s->idle_s};
+		.disk_bytes = s->disk_bytes};
 	struct keeper_reply rp;
 	OWN_FD sock = -1;
 	int none[2];

@@ -123,6 +123,7 @@ static int send_run(struct run_view *v, const struct run_spec *s, const struct b
 		.blob_bytes = counts.blob_bytes,
 		.about_bytes = (uint32_t)s->about_bytes,
 		.stream = s->stream,
+		.retries = s->retries,
 		.rows = s->rows,
 		.cols = s->cols,
 		.timeout_ms = (uint64_t)s->timeout_ms};

@@ -7,6 +7,8 @@
 #include "fcgi/backend.h"
 #include "isolate/spool.h"
 
+enum { RUN_RETRIES_MAX = 1000 };
+
 enum run_flags {
 	RUN_MERGE = 1 << 0, /* stdout and stderr are one stream */
 	RUN_TTY = 1 << 1,   /* a terminal of rows and cols */
@@ -22,6 +24,7 @@ struct run_spec {
 	unsigned flags; /* enum run_flags */
 	uint32_t rows, cols;
 	int64_t timeout_ms; /* > 0 */
+	unsigned retries;   /* begun anew so often when it fails, as a run of its own each time */
 	bool stream;        /* its output will be followed for long; ERR_BUSY when too much is */
 	int stdin_fd; /* borrowed: a file that is read from its start; -1 = /dev/null or as flags say */
 	const char *about; /* text that is kept beside the run, at most 64 KiB */

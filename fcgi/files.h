@@ -41,7 +41,8 @@ enum files_flag {
 	FILES_WORKSPACE = 8,   /* the session's /repo is to be at /workspace/repo from now on */
 	FILES_PROBE = 16,      /* APPEND: only tells how much is there */
 	FILES_AT_REST = 32,    /* STAT: a sandbox that runs is ended first */
-	FILES_FLAGS_ALL = 63,
+	FILES_ZIP = 64,        /* PACK: a zip, not a tar */
+	FILES_FLAGS_ALL = 127,
 };
 
 enum files_code {

@@ -3,12 +3,14 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "fcgi/files_int.h"
 #include "fcgi/files_zip.h"
+#include "fcgi/utf8.h"
 #include "fcgi/ws_merge.h"
 #include "fcgi/ws_walk.h"
 #include "images/rmtree.h"
@@ -22,6 +24,7 @@ struct pack {
 	struct archive_entry *en;
 	char step[STEP];
 	bool full;
+	locale_t bytes; /* zip: for names that are no UTF-8; 0: a tar */
 	struct err *e;
 };
 
@@ -35,6 +38,10 @@ static int bad(struct pack *k)
 
 static int put_header(struct pack *k, const char *path, const struct stat *st, const char *link)
 {
+	bool foreign = k->bytes && !utf8_valid(path, strlen(path));
+	locale_t old = (locale_t)0;
+	int ret;
+
 	archive_entry_clear(k->en);
 	archive_entry_copy_pathname(k->en, path);
 	archive_entry_set_filetype(k->en, st->st_mode & S_IFMT);
@@ -43,7 +50,12 @@ static int put_header(struct pack *k, const char *path, const struct stat *st, c
 	archive_entry_set_size(k->en, S_ISREG(st->st_mode) ? st->st_size : 0);
 	if (link)
 		archive_entry_copy_symlink(k->en, link);
-	return archive_write_header(k->a, k->en) < ARCHIVE_WARN ? bad(k) : 0;
+	if (foreign) /* else libarchive marks them as UTF-8 */
+		old = uselocale(k->bytes);
+	ret = archive_write_header(k->a, k->en);
+	if (foreign)
+		uselocale(old);
+	return ret < ARCHIVE_WARN ? bad(k) : 0;
 }
 
 /* What a file that shrank lacks is zeros: the archive's header has promised its size. */
@@ -118,11 +130,19 @@ static la_ssize_t pack_out(struct archive *a, void *arg, const void *p, size_t n
 	return files_emit(k->j, p, n, k->e) < 0 ? -1 : (la_ssize_t)n;
 }
 
+static int set_format(struct pack *k)
+{
+	if (!(k->j->o->flags & FILES_ZIP))
+		return archive_write_set_format_pax_restricted(k->a);
+	k->bytes = newlocale(LC_CTYPE_MASK, "C", (locale_t)0);
+	return k->bytes ? archive_write_set_format_zip(k->a) : ARCHIVE_FATAL;
+}
+
 static int pack_tree(struct pack *k, int dir)
 {
 	if (!k->a || !k->en)
 		return err_set(k->e, ERR_SETUP, ENOMEM, "pack a directory");
-	if (archive_write_set_format_pax_restricted(k->a) != ARCHIVE_OK ||
+	if (set_format(k) != ARCHIVE_OK ||
 		archive_write_set_bytes_in_last_block(k->a, 1) != ARCHIVE_OK ||
 		archive_write_open(k->a, k, NULL, pack_out, NULL) != ARCHIVE_OK)
 		return bad(k);
@@ -169,6 +189,8 @@ int files_pack(struct files_job *j, struct err *e)
 	ret = pack_tree(k, dir);
 	archive_entry_free(k->en);
 	archive_write_free(k->a);
+	if (k->bytes)
+		freelocale(k->bytes);
 	return ret;
 }
 

@@ -202,11 +202,20 @@ static int keeper_listen(struct keeper *k, int lifeline, struct err *e)
 	return lifeline < 0 || MUTATED("lifeline") ? 0 : keeper_watch(k, &k->lifeline, lifeline, e);
 }
 
+/* The shorter of two times of sandbox.conf, of which 0 is none. */
+static int64_t sooner(int64_t a, int64_t b)
+{
+	return b > 0 && b < a ? b : a;
+}
+
 /* Minutely, or oftener when sessions live shorter. */
 static void tick(struct keeper *k)
 {
+	const struct conf *c = k->conf;
 	uint64_t now = keeper_now_ms();
-	uint64_t period = (uint64_t)k->conf->session_idle_s * 1000 / 4;
+	uint64_t period = (uint64_t)sooner(sooner(c->session_idle_s, c->manager_idle_s),
+				  c->manager_age_max_s) *
+			  1000 / 4;
 
 	if (now < k->next_tick_ms)
 		return;

@@ -291,7 +291,7 @@ static void live_said(struct keeper *k, struct box *b)
 			stats_add(&k->stats, COUNT_RUNS_FAILED, 1);
 		else
 			stats_run(&k->stats, &rp.result);
-		run_done(k, b, rp.run);
+		run_done(k, b, rp.run, rp.err.kind == ERR_NONE ? &rp.result : NULL);
 	} else if (rp.op == PROTO_QUIET && b->state == BOX_ENDING) {
 		box_stop(k, b);
 	}

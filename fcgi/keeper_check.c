@@ -1,6 +1,7 @@
 /* The range check of a worker's message: the keeper believes nothing that it has not looked at. */
 #include <string.h>
 
+#include "fcgi/backend_live.h"
 #include "fcgi/keeper_int.h"
 
 static unsigned fds_wanted(const struct keeper_request *rq)
@@ -34,7 +35,8 @@ static bool run_ok(const struct keeper_request *rq)
 		return !(rq->flags & ~known) && rq->about_bytes <= RUN_ABOUT_MAX &&
 		       rq->blob_bytes <= PROTO_BLOB_MAX && rq->rows <= UINT16_MAX &&
 		       rq->cols <= UINT16_MAX && rq->timeout_ms > 0 &&
-		       rq->timeout_ms <= (uint64_t)INT32_MAX * 1000;
+		       rq->timeout_ms <= (uint64_t)INT32_MAX * 1000 &&
+		       rq->retries <= RUN_RETRIES_MAX;
 	if (rq->op == KEEPER_RUN_OPEN || rq->op == KEEPER_RUN_FORGET)
 		return run_id_valid(rq->run);
 	return rq->op != KEEPER_LIST || !rq->id[0] || session_id_valid(rq->id);
@@ -65,8 +67,8 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 			rq->env_bytes > k->conf->environment_max_bytes + 65536))
 		return false;
 	if (rq->op == KEEPER_CREATE &&
-		(rq->memory_bytes < 0 || !(rq->cpus >= 0) || rq->disk_bytes < 0 || rq->idle_s < 0 ||
-			rq->idle_s > SESSION_IDLE_MAX_S))
+		(rq->memory_bytes < 0 || !(rq->cpus >= 0) || rq->disk_bytes < 0 ||
+			rq->idle_s > SESSION_AGE_MAX_S || rq->age_s > SESSION_AGE_MAX_S))
 		return false;
 	/* one session a connection, opened once; who holds one can only ask for its patch */
 	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH ||

@@ -62,8 +62,8 @@ static int make_files(
 	if (linkat(f->parent, "spec", dir, "spec", 0) < 0 ||
 		linkat(f->parent, "env", dir, "env", 0) < 0)
 		return failed("the record", e);
-	if (linkat(f->parent, "idle", dir, "idle", 0) < 0 && errno != ENOENT)
-		return failed("the idle time", e);
+	if (linkat(f->parent, "bounds", dir, "bounds", 0) < 0 && errno != ENOENT)
+		return failed("its end", e);
 	for (int i = 0; i < 1 + f->check; i++) {
 		OWN_FD fd = openat(dir, empty[i], O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 

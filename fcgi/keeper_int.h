@@ -7,7 +7,8 @@
  * (images), keeper_files.c (file verbs), keeper_layers.c (layers that sessions share),
  * keeper_workspace.c and keeper_fork.c (verbs of a session's workspace), keeper_index.c (the index),
  * keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted),
- * keeper_pool.c (prepared ahead), keeper_root.c (the root's writable layer). */
+ * keeper_pool.c (prepared ahead), keeper_root.c (the root's writable layer), keeper_retry.c (runs that
+ * are begun anew). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -84,6 +85,7 @@ struct box_run {
 	char id[RUN_ID_LEN + 1];
 	uint32_t number;
 	bool forget; /* its files go with it */
+	struct run_retry *retry; /* how it is begun anew when it fails; NULL: it is not */
 };
 LIST_HEAD(box_run_list, box_run);
 
@@ -402,8 +404,26 @@ void run_start(struct keeper *k, struct call *c);              /* in the live bo
 struct box_run *run_find(const struct box *b, const char *id); /* NULL: not in progress */
 void run_open(struct keeper *k, struct call *c);
 void run_forget(struct keeper *k, struct call *c);
-void run_done(struct keeper *k, struct box *b, uint32_t number); /* pid 1 says so */
+/* pid 1 says so. r: borrowed; NULL: it could not be started */
+void run_done(struct keeper *k, struct box *b, uint32_t number, const struct result *r);
 void run_box_gone(struct keeper *k, struct box *b); /* before its session lets go of it */
+/* What a run is made of: the message that asked for it, and what came with that. Borrowed. */
+struct run_order {
+	const struct keeper_request *rq;
+	const int *fd;
+};
+/* Begins one in b, which takes commands; *sock becomes a socket of pid 1's. Returns its spool, to read. */
+int run_begin(struct keeper *k, const struct run_order *o, struct box *b, struct box_run *r,
+	int *sock, struct err *e);
+void run_add(struct box *b, struct box_run *r); /* it is in progress */
+
+/*
+ * keeper_retry.c: a run that fails is begun anew, as often as was asked for, in the same sandbox and by
+ * the same message: a new run with the same description.
+ */
+int retry_keep(struct box_run *r, const struct call *c, struct err *e);
+void retry_begin(struct keeper *k, struct box *b, struct box_run *r, const struct result *res);
+void retry_drop(struct box_run *r);
 
 /* keeper_list.c */
 void list_runs(struct keeper *k, struct call *c);

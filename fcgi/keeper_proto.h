@@ -60,10 +60,12 @@ struct keeper_request {
 	uint32_t ephemeral, extract_patch, network, has_archive;
 	uint32_t env_bytes;
 	uint32_t verb; /* of KEEPER_IMAGE: enum image_verb */
-	uint32_t live; /* of KEEPER_CREATE */
+	uint32_t live; /* of KEEPER_CREATE, as are the next */
+	uint32_t bounded, idle_s, age_s;
 	char run[RUN_ID_LEN + 1];
 	uint32_t flags, nargs, nenv, blob_bytes, rows, cols; /* of KEEPER_RUN, as in proto.h */
 	uint32_t about_bytes;                                /* of its description */
+	uint32_t retries; /* of KEEPER_RUN: begun anew so often when it fails */
 	uint32_t stream; /* of KEEPER_RUN_OPEN: the answer is followed for long */
 	uint32_t limit;  /* of KEEPER_LIST */
 	uint64_t timeout_ms;
@@ -74,7 +76,7 @@ struct keeper_request {
 	char name[WORKSPACE_MARK_MAX + 1];
 	uint32_t count, format, stop, path_bytes;
 	uint32_t at_workspace, tied; /* of KEEPER_CREATE, as in struct session_spec */
-	int64_t disk_bytes, idle_s;  /* the same */
+	int64_t disk_bytes;  /* the same */
 };
 
 struct keeper_reply {

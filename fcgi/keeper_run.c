@@ -47,9 +47,9 @@ static int make_id(struct keeper *k, char id[RUN_ID_LEN + 1], struct err *e)
 }
 
 /* The command goes to pid 1 from here: nobody else ever has a spool to write to. */
-static int send_exec(const struct call *c, int sock, uint32_t number, int spool, struct err *e)
+static int send_exec(const struct run_order *o, int sock, uint32_t number, int spool, struct err *e)
 {
-	const struct keeper_request *q = &c->rq;
+	const struct keeper_request *q = o->rq;
 	struct proto_request rq = {.op = PROTO_EXEC,
 		.run = number,
 		.flags = q->flags | PROTO_KEPT | PROTO_TREE,
@@ -59,25 +59,26 @@ static int send_exec(const struct call *c, int sock, uint32_t number, int spool,
 		.timeout_ms = q->timeout_ms,
 		.rows = q->rows,
 		.cols = q->cols};
-	int fds[3] = {c->fd[0], spool, c->fd[2]};
+	int fds[3] = {o->fd[0], spool, o->fd[2]};
 
-	if (fdmsg_send(sock, &rq, sizeof rq, fds, c->fd[2] < 0 ? 2 : 3, MSG_DONTWAIT) < 0)
+	if (fdmsg_send(sock, &rq, sizeof rq, fds, o->fd[2] < 0 ? 2 : 3, MSG_DONTWAIT) < 0)
 		return err_set(e, ERR_BUSY, EPIPE, "the sandbox does not take a command");
 	return 0;
 }
 
-static int begin(struct keeper *k, struct call *c, struct box *b, struct box_run *r, int *sock,
-	struct err *e)
+int run_begin(struct keeper *k, const struct run_order *o, struct box *b, struct box_run *r,
+	int *sock, struct err *e)
 {
 	const struct conf *f = k->conf;
 	const char *id = b->session->id;
 	OWN_FD spool = -1, reader = -1;
 
+	r->number = PROTO_RUN_KEPT + ++b->last_number % PROTO_RUN_KEPT;
 	run_dir_prune(&k->dirs, id, (size_t)f->runs_kept_max - 1, (uint64_t)f->runs_kept_max_bytes,
 		active, b);
 	if (watch_disk_room(k, e) < 0 || make_id(k, r->id, e) < 0)
 		return -1;
-	spool = run_dir_make(&k->dirs, id, r->id, c->fd[1], c->rq.about_bytes,
+	spool = run_dir_make(&k->dirs, id, r->id, o->fd[1], o->rq->about_bytes,
 		(uint64_t)f->run_spool_max_bytes, e);
 	if (spool < 0)
 		return -1;
@@ -85,10 +86,16 @@ static int begin(struct keeper *k, struct call *c, struct box *b, struct box_run
 	reader = run_dir_open(&k->dirs, id, r->id, "spool", O_RDONLY);
 	if (reader < 0)
 		err_set(e, ERR_SETUP, errno, "open a spool");
-	else if ((*sock = box_attach(b, e)) >= 0 && send_exec(c, *sock, r->number, spool, e) == 0)
+	else if ((*sock = box_attach(b, e)) >= 0 && send_exec(o, *sock, r->number, spool, e) == 0)
 		return take_fd(&reader);
 	run_dir_remove(&k->dirs, id, r->id, &(struct err){0});
 	return -1;
+}
+
+void run_add(struct box *b, struct box_run *r)
+{
+	LIST_INSERT_HEAD(&b->runs, r, link);
+	b->nruns++;
 }
 
 static bool streams_full(struct keeper *k, struct call *c, struct err *e);
@@ -97,6 +104,7 @@ void run_start(struct keeper *k, struct call *c)
 {
 	struct box *b = c->held ? c->held->box : lock_find(k, c->rq.id)->box;
 	OWN_MEM struct box_run *r = calloc(1, sizeof *r);
+	const struct run_order o = {&c->rq, c->fd};
 	struct keeper_reply rp = {.op = KEEPER_RUN};
 	struct err e = {0};
 	OWN_FD sock = -1, spool = -1;
@@ -107,19 +115,17 @@ void run_start(struct keeper *k, struct call *c)
 		err_set(&e, ERR_SETUP, ENOMEM, "start a run");
 	else
 		streams_full(k, c, &e);
-	if (r)
-		r->number = PROTO_RUN_KEPT + ++b->last_number % PROTO_RUN_KEPT;
-	if (e.kind == ERR_NONE)
-		spool = begin(k, c, b, r, &sock, &e);
+	if (e.kind == ERR_NONE && retry_keep(r, c, &e) == 0)
+		spool = run_begin(k, &o, b, r, &sock, &e);
 	if (e.kind != ERR_NONE) {
+		if (r)
+			retry_drop(r);
 		call_fail(k, c, &e);
 		return;
 	}
 	memcpy(rp.run, r->id, sizeof rp.run);
 	rp.number = r->number;
-	LIST_INSERT_HEAD(&b->runs, r, link);
-	take_ptr(&r);
-	b->nruns++;
+	run_add(b, take_ptr(&r));
 	call_answer(c, &rp, (int[]){sock, spool}, 2);
 	c->box = NULL; /* the run holds it from here on */
 	lock_release(k, c);
@@ -133,11 +139,12 @@ static void drop(struct keeper *k, struct box *b, struct box_run *r)
 	if (r->forget && run_dir_remove(&k->dirs, b->session->id, r->id, &e) < 0)
 		log_err(LOG_WARN, &e, "run %s", r->id);
 	LIST_REMOVE(r, link);
+	retry_drop(r);
 	free(r);
 	b->nruns--;
 }
 
-void run_done(struct keeper *k, struct box *b, uint32_t number)
+void run_done(struct keeper *k, struct box *b, uint32_t number, const struct result *res)
 {
 	struct box_run *r = LIST_FIRST(&b->runs);
 
@@ -145,6 +152,7 @@ void run_done(struct keeper *k, struct box *b, uint32_t number)
 		r = LIST_NEXT(r, link);
 	if (!r)
 		return;
+	retry_begin(k, b, r, res);
 	drop(k, b, r);
 	session_dir_touch(&k->dirs, b->session->id);
 	if (b->nruns == 0)

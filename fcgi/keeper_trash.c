@@ -91,16 +91,40 @@ void trash_work(struct keeper *k)
 
 struct expiry {
 	struct keeper *k;
-	time_t now;
+	time_t now, idle;
 };
+
+/* Whether the session has come to its end. *busy: also when a sandbox runs for it. */
+static bool expired(const struct expiry *x, const char *id, time_t used, bool *busy)
+{
+	struct session_bounds own;
+
+	*busy = session_dir_bounds(&x->k->dirs, id, &own);
+	if (!*busy)
+		return x->now - used > x->idle;
+	return (own.until && x->now >= own.until) || (own.idle && x->now - used > own.idle);
+}
+
+/* Its sandbox ends first; the session goes with the next round. */
+static bool held(struct keeper *k, const char *id, bool busy)
+{
+	struct session *s = lock_find(k, id);
+	bool there = s != NULL;
+
+	if (s && busy && s->box && !s->holder && box_usable(s->box)) {
+		log_line(LOG_INFO, "session %s: its sandbox ends, it has come to its end", id);
+		box_kill(k, s->box);
+	}
+	return there;
+}
 
 static bool expire_one(void *arg, const char *id, time_t used)
 {
 	struct expiry *x = arg;
-	time_t usual = (time_t)x->k->conf->session_idle_s;
 	struct err e;
+	bool busy;
 
-	if (used >= x->now - session_dir_idle(&x->k->dirs, id, usual) || lock_find(x->k, id))
+	if (!expired(x, id, used, &busy) || held(x->k, id, busy))
 		return true;
 	if (layers_discard_session(x->k, id, &e) < 0) {
 		log_err(LOG_WARN, &e, "session %s", id);
@@ -112,7 +136,7 @@ static bool expire_one(void *arg, const char *id, time_t used)
 
 void trash_expire(struct keeper *k)
 {
-	struct expiry x = {k, time(NULL)};
+	struct expiry x = {k, time(NULL), (time_t)k->conf->session_idle_s};
 
 	session_dir_each(&k->dirs, expire_one, &x);
 	k->nsessions = session_dir_each(&k->dirs, NULL, NULL);

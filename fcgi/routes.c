@@ -5,6 +5,7 @@
 #include "fcgi/dialects/daiv.h"
 #include "fcgi/dialects/docs.h"
 #include "fcgi/dialects/kweaver.h"
+#include "fcgi/dialects/manager.h"
 #include "fcgi/dialects/native.h"
 #include "fcgi/dialects/native_runs.h"
 #include "isolate/own.h"
@@ -29,22 +30,44 @@ static int64_t docs_mode(const struct conf *c)
 	return c->docs;
 }
 
+static int64_t manager_mode(const struct conf *c)
+{
+	return c->manager;
+}
+
 static const struct {
 	const struct route *table;
 	const size_t *n;
 	int64_t (*mode)(const struct conf *c); /* enum conf_dialect; NULL: always with a key */
+	bool twice;                            /* its clients also say the prefix twice */
 } dialects[] = {
-	{daiv_routes, &daiv_nroutes, daiv_mode},
-	{daiv_health_routes, &daiv_nhealth_routes, NULL},
-	{native_routes, &native_nroutes, native_mode},
-	{native_image_routes, &native_nimage_routes, native_mode},
-	{native_run_routes, &native_nrun_routes, native_mode},
-	{native_file_routes, &native_nfile_routes, native_mode},
-	{native_workspace_routes, &native_nworkspace_routes, native_mode},
-	{native_metrics_routes, &native_nmetrics_routes, NULL},
-	{kweaver_routes, &kweaver_nroutes, kweaver_mode},
-	{docs_routes, &docs_nroutes, docs_mode},
+	{daiv_routes, &daiv_nroutes, daiv_mode, false},
+	{daiv_health_routes, &daiv_nhealth_routes, NULL, false},
+	{native_routes, &native_nroutes, native_mode, false},
+	{native_image_routes, &native_nimage_routes, native_mode, false},
+	{native_run_routes, &native_nrun_routes, native_mode, false},
+	{native_file_routes, &native_nfile_routes, native_mode, false},
+	{native_workspace_routes, &native_nworkspace_routes, native_mode, false},
+	{native_metrics_routes, &native_nmetrics_routes, NULL, false},
+	{kweaver_routes, &kweaver_nroutes, kweaver_mode, false},
+	{docs_routes, &docs_nroutes, docs_mode, false},
+	{manager_routes, &manager_nroutes, manager_mode, true},
 };
+
+static const struct route *find(size_t dialect, const struct conf *c, struct url *url,
+	enum http_method method, const char *params[ROUTE_PARAMS], const char **allow)
+{
+	OWN_BUF prefix = BUF_INIT(2 * strlen(c->api_prefix) + 1);
+	const struct route *r = route_find(dialects[dialect].table, *dialects[dialect].n,
+		c->api_prefix, url, method, params, allow);
+
+	if (r || *allow || !dialects[dialect].twice || !*c->api_prefix)
+		return r;
+	buf_addf(&prefix, "%s/%s", c->api_prefix, c->api_prefix + 1);
+	return buf_ok(&prefix) ? route_find(dialects[dialect].table, *dialects[dialect].n, prefix.p,
+					 url, method, params, allow)
+			       : NULL;
+}
 
 const struct route *routes_find(const struct conf *c, struct url *url, enum http_method method,
 	const char *params[ROUTE_PARAMS], const char **allow)
@@ -56,9 +79,7 @@ const struct route *routes_find(const struct conf *c, struct url *url, enum http
 
 		if (dialects[i].mode && dialects[i].mode(c) == DIALECT_OFF)
 			continue;
-		r = route_find(dialects[i].table, *dialects[i].n, c->api_prefix, url, method,
-			params, &other);
-
+		r = find(i, c, url, method, params, &other);
 		if (r)
 			return r;
 		if (!*allow)

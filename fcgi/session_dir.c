@@ -220,16 +220,6 @@ static int make_path(int upper, const char *path, mode_t mode, struct err *e)
 	return 0;
 }
 
-/* What a client asked to be otherwise than usual, beside the record. */
-static int write_wishes(int dir, const struct keeper_request *rq, struct err *e)
-{
-	OWN_FD fd = rq->idle_s ? openat(dir, "idle", O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
-
-	if (rq->idle_s && (fd < 0 || ftruncate(fd, rq->idle_s) < 0))
-		return err_set(e, ERR_SETUP, errno, "write the session's idle time");
-	return session_place_set(dir, rq->at_workspace ? WS_PLACE_TOP : 0, e);
-}
-
 /* The mount point of the workspace, and the other name of it. */
 static int make_places(int upper, bool at_workspace, struct err *e)
 {
@@ -255,6 +245,33 @@ static int prepare_root(int dir, const char *home, bool at_workspace, struct err
 		       : 0;
 }
 
+static int write_bounds(int dir, const struct keeper_request *rq, struct err *e)
+{
+	struct timespec t[2] = {{.tv_nsec = UTIME_OMIT},
+		{.tv_sec = rq->age_s ? time(NULL) + (time_t)rq->age_s : 0}};
+	OWN_FD fd = -1;
+
+	if (!rq->bounded && !rq->idle_s)
+		return 0;
+	if (write_file(dir, "bounds", "", 0, e) < 0)
+		return -1;
+	fd = openat(dir, "bounds", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || ftruncate(fd, rq->idle_s) < 0 || futimens(fd, t) < 0)
+		return err_set(e, ERR_SETUP, errno, "note when the session ends");
+	return 0;
+}
+
+bool session_dir_bounds(const struct session_dirs *d, const char *id, struct session_bounds *b)
+{
+	OWN_FD fd = session_dir_open(d, id, "bounds", O_PATH);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return false;
+	*b = (struct session_bounds){.until = st.st_mtime, .idle = st.st_size};
+	return true;
+}
+
 int session_dir_prepare(struct session_dirs *d, const char *id, const struct image *im,
 	const struct keeper_request *rq, const char *env, size_t env_bytes, const char *home,
 	struct err *e)
@@ -266,7 +283,8 @@ int session_dir_prepare(struct session_dirs *d, const char *id, const struct ima
 	dir = make_open(d->sessions, name, e);
 	if (dir >= 0 && write_record(dir, im, rq, e) == 0 &&
 		write_file(dir, "env", env, env_bytes, e) == 0 &&
-		write_file(dir, "used", "", 0, e) == 0 && write_wishes(dir, rq, e) == 0 &&
+		write_file(dir, "used", "", 0, e) == 0 && write_bounds(dir, rq, e) == 0 &&
+		session_place_set(dir, rq->at_workspace ? WS_PLACE_TOP : 0, e) == 0 &&
 		prepare_root(dir, home, rq->at_workspace, e) == 0)
 		ws = make_open(dir, "ws", e);
 	if (ws < 0 && dir >= 0)
@@ -472,16 +490,6 @@ void session_dir_grew(struct session_dirs *d, const char *id, uint64_t blocks, u
 	/* only a number: the file has no blocks itself */
 	if (ftruncate(fd, over ? 0 : st.st_size + (off_t)blocks) < 0 || over)
 		session_dir_set_check(d, id, true);
-}
-
-time_t session_dir_idle(const struct session_dirs *d, const char *id, time_t usual)
-{
-	char path[NAME_MAX_LEN + 32];
-	struct stat st;
-
-	snprintf(path, sizeof path, "%s/idle", id);
-	return fstatat(d->sessions, path, &st, AT_SYMLINK_NOFOLLOW) < 0 ? usual
-									: (time_t)st.st_size;
 }
 
 void session_dir_touch(struct session_dirs *d, const char *id)

@@ -14,7 +14,8 @@
  *	workspace     there: the workspace is seen at /workspace/repo, and /repo is a link to it
  *	seeded        there: its one seed has come
  *	top           there: the workspace is seen at /workspace, and /repo is a link to it
- *	idle          its size: after so many seconds without use it expires; absent: session_idle_s
+ *	bounds        there: its mtime is when the session ends, its size after how many seconds
+ *	              without use; 0: never
  *
  * It is made as .new-<id> and renamed when complete; it dies by a rename into STATE/trash.
  */
@@ -50,7 +51,6 @@ struct session_record {
 	uint64_t disk_bytes;   /* 0 = as sandbox.conf says */
 };
 
-enum { SESSION_IDLE_MAX_S = 31536000 };
 
 /* Opens STATE and makes what is missing, mode 0700. */
 int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err *e);
@@ -116,11 +116,18 @@ int session_dir_set_seeded(struct session_dirs *d, const char *id, struct err *e
 uint32_t session_place_get(int dir);
 int session_place_set(int dir, uint32_t place, struct err *e);
 
-/* After how many seconds without use the session expires; usual: unless it says otherwise. */
-time_t session_dir_idle(const struct session_dirs *d, const char *id, time_t usual);
 
 /* Marks the session as used now. */
 void session_dir_touch(struct session_dirs *d, const char *id);
+
+/* What ends a session besides those who use it; seconds. */
+struct session_bounds {
+	time_t until; /* since the epoch; 0 = never */
+	time_t idle;  /* 0 = never */
+};
+
+/* False: it has none of its own. */
+bool session_dir_bounds(const struct session_dirs *d, const char *id, struct session_bounds *b);
 
 /* Moves a session that was prepared and will not be committed into the trash. */
 void session_dir_abandon(struct session_dirs *d, const char *id);

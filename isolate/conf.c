@@ -92,6 +92,12 @@ static const struct key keys[] = {
 		"a service that runs as root makes containers as root of this machine"),
 	INT(engine_timeout_s, 1, 600, "30",
 		"the longest that the Engine may take for one thing but a pull"),
+	ENUM(manager, "off key open", "key",
+		"routes of the Docker Sandbox Manager; open: without a key, as its own clients ask"),
+	INT(manager_age_max_s, 0, 31536000, "86400",
+		"a sandbox of the Manager ends when it is so old, 0 = never"),
+	INT(manager_idle_s, 0, 31536000, "3600",
+		"a sandbox of the Manager ends after this long without a request, 0 = never"),
 
 	INT(workers_min, 1, 1024, "4", "worker processes kept ready"),
 	INT(workers_max, 1, 1024, "128", "requests handled at the same time"),

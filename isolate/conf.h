@@ -56,6 +56,8 @@ struct conf {
 	int64_t engine_read_only_root; /* enum conf_engine_root */
 	int64_t engine_as_root;        /* enum conf_engine_as_root */
 	int64_t engine_timeout_s;
+	int64_t manager; /* enum conf_dialect */
+	int64_t manager_age_max_s, manager_idle_s;
 
 	/* the front */
 	int64_t workers_min, workers_max, worker_idle_s;

@@ -1,0 +1,219 @@
+/* What all routes of the Docker Sandbox Manager share, its health, and its table of routes. */
+#include "fcgi/dialects/manager.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "fcgi/dialects/daiv.h"
+#include "fcgi/dialects/kweaver.h"
+#include "fcgi/json_out.h"
+#include "isolate/own.h"
+
+/* The version that the original tells, whatever its own is. */
+#define HEALTH_VERSION "1.0.0"
+
+void manager_box_clear(struct manager_box *b)
+{
+	json_object_put(b->record);
+	b->record = b->shown = NULL;
+}
+
+void manager_time(int64_t us, char out[MANAGER_TIME_LEN])
+{
+	time_t s = (time_t)(us / 1000000);
+	struct tm tm;
+	size_t n;
+
+	gmtime_r(&s, &tm);
+	n = strftime(out, MANAGER_TIME_LEN, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(out + n, MANAGER_TIME_LEN - n, ".%06dZ", (int)(us % 1000000));
+}
+
+int64_t manager_now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+void manager_put(struct json_object *o, const char *name, const char *text)
+{
+	json_object_object_add(o, name, text ? json_object_new_string(text) : NULL);
+}
+
+void manager_done(struct dialect_call *c, const char *word)
+{
+	buf_clear(&c->rs->body);
+	buf_addf(&c->rs->body, "{\"status\":\"%s\"}", word);
+	dialect_status(c, 200);
+}
+
+void manager_fail(struct dialect_call *c, const struct err *e, const char *doing)
+{
+	if (e->kind == ERR_NOTFOUND)
+		dialect_detail(c, 404, "Sandbox not found");
+	else if (e->kind == ERR_BUSY && e->errnum == EWOULDBLOCK)
+		dialect_detail(c, 409, "Sandbox is busy");
+	else
+		dialect_fail(c, e, doing);
+}
+
+int manager_find(struct dialect_call *c, struct manager_box *b)
+{
+	struct index_question q = kw_question(INDEX_GET, MANAGER_SANDBOX, c->param);
+	struct index_answer a = {0};
+	struct err e = {0};
+
+	*b = (struct manager_box){.record = NULL};
+	if (!daiv_id_valid(c->param) || kw_ask(c, &q, NULL, &a, &b->record, &e) == -1)
+		dialect_detail(c, 404, "Sandbox not found");
+	if (!b->record)
+		return -1;
+	b->version = a.version;
+	json_object_object_get_ex(b->record, "shown", &b->shown);
+	return 0;
+}
+
+int manager_write(struct dialect_call *c, struct manager_box *b, enum index_op op, uint64_t version)
+{
+	struct index_question q = kw_question(
+		op, MANAGER_SANDBOX, kw_text(b->shown, "container_id"));
+	struct index_answer a = {0};
+	struct err e = {0};
+	OWN_MEM char *text = NULL;
+	const char *body = json_object_to_json_string_ext(b->record, JSON_C_TO_STRING_PLAIN);
+
+	q.version = version;
+	if (index_ask(c->conf->state_dir, &q, body, strlen(body), &a, &text, &e) == 0) {
+		b->version = a.version;
+		return 0;
+	}
+	if (e.kind == ERR_BUSY && e.errnum == ESTALE)
+		dialect_detail(c, 409, "Another request changes this sandbox");
+	else
+		manager_fail(c, &e, "write the record of a sandbox");
+	return -1;
+}
+
+static void pick(void *arg, const struct run_listed *r)
+{
+	static const size_t n = sizeof MANAGER_SERVICE - 1;
+	struct manager_box *b = arg;
+
+	if (r->about_bytes < n || memcmp(r->about + r->about_bytes - n, MANAGER_SERVICE, n) ||
+		strcmp(r->id, kw_text(b->record, "since")) < 0)
+		return;
+	memcpy(b->run, r->id, sizeof b->run);
+	b->ended = r->ended;
+	b->head = *r->head;
+	b->tries++;
+}
+
+/* One that the service has removed, because it was old or nobody used it. */
+static int note_end(struct dialect_call *c, struct manager_box *b)
+{
+	char now[MANAGER_TIME_LEN];
+
+	b->gone = true;
+	if (*kw_text(b->shown, "terminated_at"))
+		return 0;
+	manager_time(manager_now_us(), now);
+	manager_put(b->shown, "terminated_at", now);
+	manager_put(b->record, "wanted", "stopped");
+	return manager_write(c, b, INDEX_CHANGE, b->version);
+}
+
+int manager_look(struct dialect_call *c, struct manager_box *b)
+{
+	const char *id = kw_text(b->shown, "container_id");
+	struct err e = {0};
+
+	if (*kw_text(b->shown, "terminated_at")) {
+		b->gone = true;
+		return 0;
+	}
+	if (c->ops->live->runs(c->backend, id, pick, b, &e) == 0)
+		return 0;
+	if (e.kind == ERR_NOTFOUND)
+		return note_end(c, b);
+	manager_fail(c, &e, "look at a sandbox");
+	return -1;
+}
+
+const char *manager_status(const struct manager_box *b)
+{
+	bool wanted = !strcmp(kw_text(b->record, "wanted"), "running");
+
+	if (b->gone)
+		return "terminated";
+	if (*b->run)
+		return b->ended ? "exited" : "running";
+	if (*kw_text(b->record, "line"))
+		return wanted ? "created" : "exited";
+	return wanted ? "running" : "exited"; /* nothing to run: it stands for exec */
+}
+
+int manager_find_started(struct dialect_call *c, struct manager_box *b)
+{
+	if (manager_find(c, b) < 0 || manager_look(c, b) < 0)
+		return -1;
+	if (!b->gone && !strcmp(kw_text(b->record, "wanted"), "running"))
+		return 0;
+	dialect_detail(c, b->gone ? 404 : 409,
+		b->gone ? "Sandbox has been terminated" : "Sandbox is not running");
+	return -1;
+}
+
+static void health(struct dialect_call *c)
+{
+	struct err e = {0};
+
+	if (c->ops->health(c->backend, &e) < 0) {
+		dialect_fail(c, &e, "health");
+		return;
+	}
+	buf_addf(&c->rs->body,
+		"{\"status\":\"healthy\",\"version\":\"" HEALTH_VERSION
+		"\",\"metrics_enabled\":true,\"cleanup_enabled\":%s}",
+		c->conf->manager_age_max_s || c->conf->manager_idle_s ? "true" : "false");
+	dialect_status(c, 200);
+}
+
+static void no_networks(struct dialect_call *c)
+{
+	dialect_detail(c, 422,
+		"networks between sandboxes are not made here: each sandbox is alone; publish a "
+		"port, or share a volume");
+}
+
+const struct route manager_routes[] = {
+	{HTTP_GET, "health", ROUTE_OPEN, health},
+	{HTTP_POST, "sandboxes", ROUTE_JSON, manager_create},
+	{HTTP_GET, "sandboxes", 0, manager_list},
+	{HTTP_GET, "sandboxes/*", 0, manager_get},
+	{HTTP_DELETE, "sandboxes/*", 0, manager_remove},
+	{HTTP_POST, "sandboxes/*/start", 0, manager_start},
+	{HTTP_POST, "sandboxes/*/stop", 0, manager_stop},
+	{HTTP_POST, "sandboxes/*/restart", 0, manager_restart},
+	{HTTP_POST, "sandboxes/*/exec", ROUTE_JSON, manager_exec},
+	{HTTP_POST, "sandboxes/*/exec/stream", ROUTE_JSON, manager_exec_stream},
+	{HTTP_GET, "sandboxes/*/env", 0, manager_env_get},
+	{HTTP_POST, "sandboxes/*/env", ROUTE_JSON, manager_env_set},
+	{HTTP_GET, "sandboxes/*/entrypoint", 0, manager_entrypoint_get},
+	{HTTP_POST, "sandboxes/*/entrypoint", ROUTE_JSON, manager_entrypoint_set},
+	{HTTP_POST, "sandboxes/*/timeout", ROUTE_JSON, manager_timeout_set},
+	{HTTP_GET, "sandboxes/*/urls", 0, manager_urls},
+	{HTTP_GET, "sandboxes/*/logs", 0, manager_logs},
+	{HTTP_GET, "sandboxes/*/stats", 0, manager_stats},
+	{HTTP_GET, "sandboxes/*/metrics", 0, manager_stats},
+	{HTTP_GET, "sandboxes/*/alerts", 0, manager_alerts},
+	{HTTP_GET, "sandboxes/*/export", 0, manager_export},
+	{HTTP_GET, "metrics/*", 0, manager_stats},
+	{HTTP_POST, "networks", 0, no_networks},
+	{HTTP_POST, "sandboxes/*/networks/*/connect", 0, no_networks},
+	{HTTP_POST, "sandboxes/*/networks/*/disconnect", 0, no_networks},
+};
+const size_t manager_nroutes = NELEM(manager_routes);

@@ -1,0 +1,111 @@
+/*
+ * The Docker Sandbox Manager: sandboxes with a command of their own, volumes and published ports. Each is
+ * a live session of ours with the same id; its record, which lists read, lives in the index (index.h).
+ * The command is a run of that session, whose description ends with MANAGER_SERVICE: what became of it is
+ * looked up there and stored nowhere else. Runs in a worker.
+ */
+#ifndef CGIBOX_MANAGER_H
+#define CGIBOX_MANAGER_H
+
+#include <stddef.h>
+
+#include "fcgi/backend_live.h"
+#include "fcgi/dialect.h"
+#include "fcgi/index.h"
+#include "fcgi/route.h"
+
+extern const struct route manager_routes[];
+extern const size_t manager_nroutes;
+
+#define MANAGER_SANDBOX "manager-sandbox" /* kind of document */
+#define MANAGER_SERVICE "\"service\":true}"
+
+enum { MANAGER_TIME_LEN = 32, MANAGER_STOP_S = 10, MANAGER_STOP_MAX_S = 300 };
+
+/* One sandbox as a request found it. */
+struct manager_box {
+	struct json_object *record; /* owned */
+	struct json_object *shown;  /* what clients see; in record */
+	uint64_t version;           /* of the record */
+	bool gone;                  /* its session is not there any more */
+	/* Of the last try of its command since it was started: */
+	char run[RUN_ID_LEN + 1]; /* "": none */
+	bool ended;
+	struct spool_head head;
+	unsigned tries;
+};
+
+void manager_box_clear(struct manager_box *b);
+#define OWN_MANAGER_BOX __attribute__((cleanup(manager_box_clear))) struct manager_box
+
+/* manager.c */
+
+/* Time in UTC, with a Z; us since the epoch. */
+void manager_time(int64_t us, char out[MANAGER_TIME_LEN]);
+int64_t manager_now_us(void);
+
+/* The sandbox that the path names. -1: the response is complete. */
+int manager_find(struct dialect_call *c, struct manager_box *b);
+
+/* Looks at its session. A record of one that is gone is corrected. */
+int manager_look(struct dialect_call *c, struct manager_box *b);
+
+/* Writes the record; version 0 = any. ESTALE of another request's change becomes a 409. -1 as above. */
+int manager_write(
+	struct dialect_call *c, struct manager_box *b, enum index_op op, uint64_t version);
+
+/* "created", "running", "exited" or "terminated". */
+const char *manager_status(const struct manager_box *b);
+
+/* Finds it and answers 404 or 409 unless it is there and was not stopped. -1 as above. */
+int manager_find_started(struct dialect_call *c, struct manager_box *b);
+
+/* {"status":word} */
+void manager_done(struct dialect_call *c, const char *word);
+
+/* The response for an error of a verb: 409 for a busy session, 404 for one that is gone. */
+void manager_fail(struct dialect_call *c, const struct err *e, const char *doing);
+
+/* Adds text, or null for NULL. */
+void manager_put(struct json_object *o, const char *name, const char *text);
+
+/* manager_check.c: the request body of POST /sandboxes as the record that it becomes. */
+int manager_check(struct dialect_call *c, struct manager_box *b, struct session_spec *spec);
+/* Whether o is NULL, a string, or a list of strings. */
+bool manager_command_ok(struct json_object *o);
+/* Whether names and values can be variables; the first that cannot be, or NULL. */
+const char *manager_bad_variable(struct json_object *environment);
+
+/* manager_life.c */
+void manager_create(struct dialect_call *c);
+void manager_remove(struct dialect_call *c);
+void manager_start(struct dialect_call *c);
+void manager_stop(struct dialect_call *c);
+void manager_restart(struct dialect_call *c);
+/* The record's variables, as run_spec.env. -1 with e when they are too many. */
+int manager_environment(
+	const struct dialect_call *c, const struct manager_box *b, struct buf *out, struct err *e);
+/* Stops and starts it when it runs, so that a change takes effect. -1: the response is complete. */
+int manager_apply(struct dialect_call *c, struct manager_box *b);
+
+/* manager_exec.c */
+void manager_exec(struct dialect_call *c);
+void manager_exec_stream(struct dialect_call *c);
+
+/* manager_show.c */
+void manager_list(struct dialect_call *c);
+void manager_get(struct dialect_call *c);
+void manager_urls(struct dialect_call *c);
+void manager_stats(struct dialect_call *c);
+void manager_alerts(struct dialect_call *c);
+void manager_export(struct dialect_call *c);
+void manager_logs(struct dialect_call *c);
+
+/* manager_settings.c */
+void manager_env_get(struct dialect_call *c);
+void manager_env_set(struct dialect_call *c);
+void manager_entrypoint_get(struct dialect_call *c);
+void manager_entrypoint_set(struct dialect_call *c);
+void manager_timeout_set(struct dialect_call *c);
+
+#endif
