@@ -31,6 +31,7 @@
 #define FS_IOCTL_DEV   (1ULL << 15) /* ABI 5 */
 #define NET_BIND_TCP   (1ULL << 0)  /* ABI 4 */
 #define NET_CONNECT    (1ULL << 1)
+#define RULE_NET_PORT  2
 #define SCOPE_ABSTRACT (1ULL << 0) /* ABI 6 */
 #define SCOPE_SIGNAL   (1ULL << 1)
 
@@ -83,7 +84,21 @@ enum {
 		   LANDLOCK_ACCESS_FS_MAKE_REG | FS_TRUNCATE
 };
 
-static int lock_into(const char *path, uint64_t rights, struct err *e)
+/* port: TCP that may be connected to, 0 = none; from Landlock's ABI 4 on. */
+static int allow_port(int ruleset, uint64_t net, int port, struct err *e)
+{
+	const struct {
+		uint64_t allowed, port;
+	} rule = {NET_CONNECT, (uint64_t)port};
+
+	if (!net || !port)
+		return 0;
+	if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) < 0)
+		return err_set(e, ERR_SETUP, errno, "landlock rule for port %d", port);
+	return 0;
+}
+
+static int lock_net_into(const char *path, uint64_t rights, int port, struct err *e)
 {
 	int abi = (int)syscall(
 		SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -97,11 +112,17 @@ static int lock_into(const char *path, uint64_t rights, struct err *e)
 	ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
 	if (ruleset < 0)
 		return err_set(e, ERR_SETUP, errno, "landlock ruleset (ABI %d)", abi);
-	if (allow(ruleset, path, rights & attr.fs, e) < 0)
+	if (allow_port(ruleset, attr.net, port, e) < 0 ||
+		(path && allow(ruleset, path, rights & attr.fs, e) < 0))
 		return -1;
 	if (syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "enter landlock");
 	return 0;
+}
+
+static int lock_into(const char *path, uint64_t rights, struct err *e)
+{
+	return lock_net_into(path, rights, 0, e);
 }
 
 /* Unnamed files of request bodies and outputs are made in tmp, and nowhere else. */
@@ -296,22 +317,38 @@ static int fill_filter(scmp_filter_ctx f, struct err *e)
 	return 0;
 }
 
-static int lock_calls(const struct conf *c, struct err *e)
+static int load_rules(scmp_filter_ctx f, const struct rule *more, size_t nmore, struct err *e)
+{
+	int rc = fill_filter(f, e);
+
+	for (size_t i = 0; rc == 0 && i < nmore; i++)
+		if ((rc = add_allowed(f, &more[i])) < 0)
+			err_set(e, ERR_SETUP, -rc, "seccomp rule for %s", more[i].name);
+	if (rc == 0 && (rc = seccomp_load(f)) < 0)
+		err_set(e, ERR_SETUP, -rc, "load the seccomp filter");
+	return rc;
+}
+
+/* The table, and more. */
+static int lock_calls_and(const struct rule *more, size_t nmore, struct err *e)
 {
 	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int rc;
 
-	(void)c;
 	if (!f)
 		return err_set(e, ERR_SETUP, ENOMEM, "seccomp filter");
 	/* A binary search over 90 numbers instead of a list. */
 	seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	seccomp_attr_set(f, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	rc = fill_filter(f, e);
-	if (rc == 0 && (rc = seccomp_load(f)) < 0)
-		err_set(e, ERR_SETUP, -rc, "load the seccomp filter");
+	rc = load_rules(f, more, nmore, e);
 	seccomp_release(f);
 	return rc < 0 ? -1 : 0;
+}
+
+static int lock_calls(const struct conf *c, struct err *e)
+{
+	(void)c;
+	return lock_calls_and(NULL, 0, e);
 }
 
 static int lock_process(const struct conf *c, struct err *e)
@@ -353,5 +390,20 @@ int self_lock_directory(const char *path, struct err *e)
 			FS_FILES | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE,
 			e) < 0)
 		return err_in(e, "lock the program");
+	return 0;
+}
+
+int self_lock_broker(const char *readable, int port, struct err *e)
+{
+	static const struct rule more[] = {
+		{CALL(openat2), T_ANY, 0, 0, "where a mount leads, as a path only"},
+		{CALL(socket), T_EQUAL, 0, AF_INET, "the Engine, by TCP"},
+		{CALL(socket), T_EQUAL, 0, AF_INET6, "the same"},
+	};
+
+	if (lock_process(NULL, e) < 0 ||
+		lock_net_into(readable, LANDLOCK_ACCESS_FS_READ_FILE, port, e) < 0 ||
+		lock_calls_and(more, port ? NELEM(more) : 1, e) < 0)
+		return err_in(e, "lock the engine broker");
 	return 0;
 }

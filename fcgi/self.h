@@ -23,4 +23,10 @@ int self_lock(const struct conf *c, struct err *e);
  */
 int self_lock_directory(const char *path, struct err *e);
 
+/*
+ * As self_lock(), for the engine broker: it makes no file, reads those in the directory readable (NULL:
+ * none), and connects to Unix sockets and, unless it is 0, to the TCP port.
+ */
+int self_lock_broker(const char *readable, int port, struct err *e);
+
 #endif

@@ -57,6 +57,10 @@ check-unit: $(units)
 $B/treectl: $B/tests/cli/treectl.o $(LF) $(LM) $(LI)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
 
+# Talks to the engine broker for tests/cli/engine.py.
+$B/enginectl: $B/tests/cli/enginectl.o $(LF) $(LM) $(LI)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
+
 # Attack programs: one static binary, which runs inside any root.
 # sum.c is a program of its own, which the tests of the watchdog start.
 atk_src = $(filter-out tests/attacks/sum.c,$(wildcard tests/attacks/*.c))
