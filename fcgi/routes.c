@@ -8,6 +8,7 @@
 #include "fcgi/dialects/manager.h"
 #include "fcgi/dialects/native.h"
 #include "fcgi/dialects/native_runs.h"
+#include "fcgi/dialects/runtime.h"
 #include "isolate/own.h"
 
 static int64_t kweaver_mode(const struct conf *c)
@@ -35,6 +36,11 @@ static int64_t manager_mode(const struct conf *c)
 	return c->manager;
 }
 
+static int64_t runtime_mode(const struct conf *c)
+{
+	return c->kweaver_runtime;
+}
+
 static const struct {
 	const struct route *table;
 	const size_t *n;
@@ -52,6 +58,7 @@ static const struct {
 	{kweaver_routes, &kweaver_nroutes, kweaver_mode, false},
 	{docs_routes, &docs_nroutes, docs_mode, false},
 	{manager_routes, &manager_nroutes, manager_mode, true},
+	{runtime_routes, &runtime_nroutes, runtime_mode, false},
 };
 
 static const struct route *find(size_t dialect, const struct conf *c, struct url *url,

@@ -46,6 +46,10 @@ struct conf {
 	int64_t kweaver;            /* enum conf_dialect */
 	int64_t daiv, native, docs; /* the same */
 	char *kweaver_image;
+	int64_t kweaver_runtime; /* enum conf_dialect */
+	char *kweaver_runtime_image;
+	int64_t kweaver_runtime_network; /* 0 off, 1 on */
+	int64_t kweaver_runtime_timeout_s, kweaver_runtime_disk_bytes, kweaver_runtime_idle_s;
 	char *settings_of; /* words: whose names of settings count in the environment */
 
 	/* the Engine, with backend = docker */
