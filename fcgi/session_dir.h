@@ -10,6 +10,7 @@
  *	root/upper[-N], root/work[-N]   the writable layer of the root, N its number
  *	ws/           the workspace (workspace.h)
  *	runs/         run_dir.h
+ *	tied     there: it ends with the connection that made it, and with the keeper
  *	check         there: to be measured before its next sandbox, it may be over its disk limit
  *	workspace     there: the workspace is seen at /workspace/repo, and /repo is a link to it
  *	seeded        there: its one seed has come
@@ -78,6 +79,8 @@ int session_dir_commit(
 	struct session_dirs *d, const char *id, const struct ws_layout *lay, struct err *e);
 
 bool session_dir_exists(struct session_dirs *d, const char *id);
+/* Whether it is one that ends with its connection, which no list shows. */
+bool session_dir_tied(const struct session_dirs *d, const char *id);
 
 /* ERR_NOTFOUND when there is no such session; ERR_SETUP when its files are damaged. */
 int session_dir_load(struct session_dirs *d, const char *id, struct session_record *r,
