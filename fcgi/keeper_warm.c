@@ -256,13 +256,13 @@ static size_t tail(const struct spool *s, const struct spool_state *st, char *to
 	return done;
 }
 
-/* It has put out something, or it has ended. */
-static int listen_to(struct keeper *k, struct entry *x, struct err *e)
+/* It has put out something, or it has ended; gone: so has pid 1. */
+static int listen_to(struct keeper *k, struct entry *x, bool gone, struct err *e)
 {
 	struct kind *kind = x->kind;
 	struct spool_state st;
 	struct spool spool;
-	char text[TEXT_MAX + 1];
+	char text[TEXT_MAX + 1], *last;
 	size_t n;
 	long pages;
 
@@ -271,12 +271,11 @@ static int listen_to(struct keeper *k, struct entry *x, struct err *e)
 	spool_look(&spool, &st);
 	n = tail(&spool, &st, text, sizeof text - 1);
 	spool_close(&spool);
-	text[n] = '\0';
 	pages = warm_ready(text, n);
-	if (st.ended || n == 0) {
-		text[n ? n - 1 : 0] = '\0'; /* its newline; the last line is what went wrong */
-		return err_set(e, ERR_SETUP, 0, "it ended: %.160s",
-			strrchr(text, '\n') ? strrchr(text, '\n') + 1 : text);
+	if (st.ended || gone) {
+		text[n ? n - 1 : 0] = '\0'; /* in place of its newline */
+		last = strrchr(text, '\n');
+		return err_set(e, ERR_SETUP, 0, "it ended: %.160s", last ? last + 1 : text);
 	}
 	if (pages < 0)
 		return follow(x, st.written, e);
@@ -300,10 +299,10 @@ static void peer_said(struct keeper *k, struct source *s)
 	if (got < 0 && errno == EAGAIN)
 		return;
 	if (got != 1) {
-		err_set(&e, ERR_SETUP, 0, "its sandbox ended");
+		listen_to(k, x, true, &e);
 		fail(k, x, &e);
 	} else if (client_check(&rp, &e) < 0 || x->state != LOADING ||
-		   (rp.op == PROTO_STARTED ? follow(x, 0, &e) : listen_to(k, x, &e)) < 0) {
+		   (rp.op == PROTO_STARTED ? follow(x, 0, &e) : listen_to(k, x, false, &e)) < 0) {
 		if (e.kind == ERR_NONE)
 			err_set(&e, ERR_BUG, 0, "message %u of its sandbox", rp.op);
 		fail(k, x, &e);

@@ -27,6 +27,13 @@
 			fs.unlinkSync(path);
 	};
 
+	// The loader of import() says once that it is experimental, which no other way of running a script does.
+	const loader = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER, warn = process.emitWarning;
+	if (loader) {
+		process.emitWarning = () => {};
+		vm.runInThisContext("import('node:process')", {importModuleDynamically: loader});
+		process.emitWarning = warn;
+	}
 	for (const name of modules)
 		require(name);
 	fs.writeSync(1, `ready ${privatePages()}\n`);
@@ -43,6 +50,6 @@
 	return () => vm.runInThisContext(code, {
 		filename: '[eval]',
 		displayErrors: true,
-		importModuleDynamically: vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+		importModuleDynamically: loader,
 	});
 })(require('fs'), require('vm'))();
