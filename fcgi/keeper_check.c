@@ -65,10 +65,9 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 		return false;
 	if ((rq->op == KEEPER_CREATE || rq->op == KEEPER_CODE) &&
 		(!memchr(rq->image, '\0', sizeof rq->image) ||
-			rq->env_bytes > k->conf->environment_max_bytes + 65536 ||
-			rq->memory_bytes < 0 || !(rq->cpus >= 0)))
+			rq->env_bytes > k->conf->environment_max_bytes + 65536))
 		return false;
-	if (rq->op == KEEPER_CREATE &&
+	if ((rq->op == KEEPER_CREATE || rq->op == KEEPER_CODE) &&
 		(rq->memory_bytes < 0 || !(rq->cpus >= 0) || rq->disk_bytes < 0 ||
 			rq->idle_s > SESSION_AGE_MAX_S || rq->age_s > SESSION_AGE_MAX_S))
 		return false;
@@ -78,8 +77,8 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 	/* one session a connection, opened once; who holds one can only ask for its patch, and who made
 	 * one that ends with the connection for its runs */
 	if (c->tied[0])
-		return !strcmp(rq->id, c->tied) && (rq->op == KEEPER_ENV || rq->op == KEEPER_RUN ||
-							   rq->op == KEEPER_RUN_OPEN);
+		return !strcmp(rq->id, c->tied) &&
+		       (rq->op == KEEPER_ENV || rq->op == KEEPER_RUN || rq->op == KEEPER_RUN_OPEN);
 	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && !c->box);
 }
 

@@ -425,7 +425,8 @@ bool warm_take(struct keeper *k, struct warm *w, struct call *c)
 	struct kind *kind = w ? &w->kind[c->rq.language] : NULL;
 
 	if (!kind || kind->demand.max == 0 || strcmp(c->rq.image, kind->image) != 0 ||
-		c->rq.network || c->rq.memory_bytes || c->rq.cpus > 0)
+		c->rq.network || c->rq.memory_bytes || c->rq.cpus > 0 || c->rq.disk_bytes ||
+		c->rq.at_workspace || c->rq.live)
 		return false;
 	demand_asked(&kind->demand, keeper_now_ms());
 	for (unsigned i = 0; i < WARM_MAX; i++) {

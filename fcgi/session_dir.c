@@ -88,8 +88,7 @@ static int each_name(int dir, int (*fn)(struct session_dirs *, const char *, voi
 static int sweep_session(struct session_dirs *d, const char *name, void *arg)
 {
 	(void)arg;
-	if ((!strncmp(name, ".new-", 5) ||
-		    (session_id_valid(name) && session_dir_tied(d, name))) &&
+	if ((!strncmp(name, ".new-", 5) || (session_id_valid(name) && session_dir_tied(d, name))) &&
 		renameat(d->sessions, name, d->trash, name) < 0)
 		log_line(LOG_WARN, "unfinished session %.40s stays: %s", name, strerror(errno));
 	return 0;

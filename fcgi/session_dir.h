@@ -52,7 +52,6 @@ struct session_record {
 	uint64_t disk_bytes;   /* 0 = as sandbox.conf says */
 };
 
-
 /* Opens STATE and makes what is missing, mode 0700. */
 int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err *e);
 void session_dirs_close(struct session_dirs *d);
@@ -118,7 +117,6 @@ int session_dir_set_seeded(struct session_dirs *d, const char *id, struct err *e
 /* Both as a struct ws_layout says them (enum ws_place), for the session's directory dir. */
 uint32_t session_place_get(int dir);
 int session_place_set(int dir, uint32_t place, struct err *e);
-
 
 /* Marks the session as used now. */
 void session_dir_touch(struct session_dirs *d, const char *id);
