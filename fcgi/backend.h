@@ -39,6 +39,9 @@ struct session_spec {
  * which it holds by looking again and again, or in whole processors, so that they may be passed. */
 enum { UNENFORCED_MEMORY = 1 << 0, UNENFORCED_CPUS = 1 << 1 };
 
+/* What code may be written in; CODE_NONE: no interpreter of ours. */
+enum code_language { CODE_NONE, CODE_PYTHON, CODE_NODE, CODE_LANGUAGES };
+
 /* A new session. */
 struct session_made {
 	char id[SESSION_ID_LEN + 1];      /* text and a NUL */
@@ -70,6 +73,9 @@ struct system_info {
 	/* Sandboxes prepared ahead: now; since the start taken, and missed when one was wanted */
 	unsigned prepared_ready;
 	uint64_t prepared_taken, prepared_missed;
+	/* Interpreters that wait: now, and what they hold; since the start taken, missed, failed */
+	unsigned warm_ready;
+	uint64_t warm_bytes, warm_taken, warm_missed, warm_failed;
 };
 
 /* What a client may want of the image store. */

@@ -11,4 +11,23 @@ struct backend {
 
 extern const struct live_ops backend_isolate_live;
 
+struct keeper_reply;
+struct keeper_request;
+
+/* backend_live.c */
+/* One question; min to max descriptors come with the answer, the others of out are -1. */
+int live_ask(int sock, struct keeper_request *rq, const int *fds, unsigned nfds,
+	struct keeper_reply *rp, int out[3], unsigned min, unsigned max, struct err *e);
+void live_view_init(struct run_view *v, const char *session);
+void live_view_close(struct run_view *v);
+/* What the keeper tells of a run becomes v's: a socket of pid 1, and the spool. */
+int live_view_take(
+	struct run_view *v, const struct keeper_reply *rp, const int out[2], struct err *e);
+/* Begins a run of v's session over v's connection. On failure the caller closes v. */
+int live_begin(struct backend *b, const struct run_spec *s, struct run_view *v, struct err *e);
+int live_input(struct run_view *v, struct err *e);
+
+/* backend_code.c */
+int backend_code(struct backend *b, const struct code_spec *s, struct run_view *v, struct err *e);
+
 #endif

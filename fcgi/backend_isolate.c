@@ -336,7 +336,12 @@ static int isolate_system(struct backend *b, struct system_info *out, struct err
 		.means = rp.means,
 		.prepared_ready = rp.prepared_ready,
 		.prepared_taken = rp.prepared_taken,
-		.prepared_missed = rp.prepared_missed};
+		.prepared_missed = rp.prepared_missed,
+		.warm_ready = rp.warm_ready,
+		.warm_bytes = rp.warm_bytes,
+		.warm_taken = rp.warm_taken,
+		.warm_missed = rp.warm_missed,
+		.warm_failed = rp.warm_failed};
 	return facts < 0 ? 0 : read_facts(facts, out, e);
 }
 

@@ -21,8 +21,7 @@
 
 enum { START_MS = 30000, ANSWER_MS = 10000 };
 
-/* One question; min to max descriptors come with the answer, the others of out are -1. */
-static int ask(int sock, struct keeper_request *rq, const int *fds, unsigned nfds,
+int live_ask(int sock, struct keeper_request *rq, const int *fds, unsigned nfds,
 	struct keeper_reply *rp, int out[3], unsigned min, unsigned max, struct err *e)
 {
 	unsigned n = 0;
@@ -33,7 +32,8 @@ static int ask(int sock, struct keeper_request *rq, const int *fds, unsigned nfd
 		fdmsg_receive(sock, rp, sizeof *rp, out, 3, &n, 0) != 1)
 		return err_set(e, ERR_BUSY, EPIPE, "the keeper is restarting");
 	rp->err.msg[sizeof rp->err.msg - 1] = '\0';
-	rp->run[RUN_ID_LEN] = rp->row.id[SESSION_ID_LEN] = rp->row.image[IMAGE_REF_MAX] = '\0';
+	rp->run[RUN_ID_LEN] = rp->id[SESSION_ID_LEN] = rp->row.id[SESSION_ID_LEN] =
+		rp->row.image[IMAGE_REF_MAX] = '\0';
 	if (rp->err.kind == ERR_NONE && n >= min && n <= max)
 		return 0;
 	for (int i = 0; i < 3; i++)
@@ -50,14 +50,14 @@ static int ask_new(struct backend *b, struct keeper_request *rq, struct keeper_r
 	OWN_FD sock = keeper_connect(b->conf->state_dir, e);
 	int out[3];
 
-	if (sock < 0 || ask(sock, rq, NULL, 0, rp, out, fd != NULL, fd != NULL, e) < 0)
+	if (sock < 0 || live_ask(sock, rq, NULL, 0, rp, out, fd != NULL, fd != NULL, e) < 0)
 		return -1;
 	if (fd)
 		*fd = out[0];
 	return 0;
 }
 
-static void view_close(struct run_view *v)
+void live_view_close(struct run_view *v)
 {
 	spool_close(&v->spool);
 	own_close(&v->spool_fd);
@@ -66,7 +66,7 @@ static void view_close(struct run_view *v)
 	own_close(&v->keeper);
 }
 
-static void view_init(struct run_view *v, const char *session)
+void live_view_init(struct run_view *v, const char *session)
 {
 	*v = (struct run_view){
 		.spool = SPOOL_NONE, .spool_fd = -1, .about_fd = -1, .keeper = -1, .peer = -1};
@@ -132,7 +132,7 @@ static int send_run(struct run_view *v, const struct run_spec *s, const struct b
 	memcpy(rq.id, v->session, sizeof rq.id);
 	if (about < 0)
 		return -1;
-	return ask(v->keeper, &rq, fds, s->stdin_fd < 0 ? 2 : 3, rp, out, 2, 2, e);
+	return live_ask(v->keeper, &rq, fds, s->stdin_fd < 0 ? 2 : 3, rp, out, 2, 2, e);
 }
 
 /* The next message of pid 1, within a time. 0: none came. */
@@ -182,31 +182,41 @@ static int await_start(struct backend *b, struct run_view *v, struct err *e)
 	return -1;
 }
 
-static int live_start(struct backend *b, const char *session, const struct run_spec *s,
-	struct run_view *v, struct err *e)
+int live_view_take(
+	struct run_view *v, const struct keeper_reply *rp, const int out[2], struct err *e)
+{
+	v->peer = out[0];
+	v->spool_fd = out[1];
+	v->number = rp->number;
+	memcpy(v->id, rp->run, sizeof v->id);
+	return spool_open(&v->spool, v->spool_fd, false, e);
+}
+
+int live_begin(struct backend *b, const struct run_spec *s, struct run_view *v, struct err *e)
 {
 	struct keeper_request rq = {.op = KEEPER_ENV};
 	OWN_BUF env = BUF_INIT(PROTO_BLOB_MAX);
 	struct keeper_reply rp;
 	int out[3] = {-1, -1, -1}, ret;
 
-	view_init(v, session);
 	memcpy(rq.id, v->session, sizeof rq.id);
-	v->keeper = keeper_connect(b->conf->state_dir, e);
-	if (v->keeper < 0 || ask(v->keeper, &rq, NULL, 0, &rp, out, 1, 1, e) < 0)
-		goto failed;
+	if (live_ask(v->keeper, &rq, NULL, 0, &rp, out, 1, 1, e) < 0)
+		return -1;
 	ret = read_env(out[0], s, &env, e);
 	own_close(&out[0]);
 	if (ret < 0 || send_run(v, s, &env, out, &rp, e) < 0)
-		goto failed;
-	v->peer = out[0];
-	v->spool_fd = out[1];
-	v->number = rp.number;
-	memcpy(v->id, rp.run, sizeof v->id);
-	if (spool_open(&v->spool, v->spool_fd, false, e) == 0 && await_start(b, v, e) == 0)
+		return -1;
+	return live_view_take(v, &rp, out, e) < 0 ? -1 : await_start(b, v, e);
+}
+
+static int live_start(struct backend *b, const char *session, const struct run_spec *s,
+	struct run_view *v, struct err *e)
+{
+	live_view_init(v, session);
+	v->keeper = keeper_connect(b->conf->state_dir, e);
+	if (v->keeper >= 0 && live_begin(b, s, v, e) == 0)
 		return 0;
-failed:
-	view_close(v);
+	live_view_close(v);
 	return -1;
 }
 
@@ -218,7 +228,7 @@ static int ask_open(struct run_view *v, bool stream, struct err *e)
 
 	memcpy(rq.id, v->session, sizeof rq.id);
 	memcpy(rq.run, v->id, sizeof rq.run);
-	if (ask(v->keeper, &rq, NULL, 0, &rp, out, 2, 3, e) < 0)
+	if (live_ask(v->keeper, &rq, NULL, 0, &rp, out, 2, 3, e) < 0)
 		return -1;
 	spool_close(&v->spool);
 	own_close(&v->spool_fd);
@@ -235,14 +245,14 @@ static int ask_open(struct run_view *v, bool stream, struct err *e)
 static int live_open(struct backend *b, const char *session, const char *run, bool stream,
 	struct run_view *v, struct err *e)
 {
-	view_init(v, session);
+	live_view_init(v, session);
 	if (!run_id_valid(run))
 		return err_set(e, ERR_NOTFOUND, 0, "no such run");
 	memcpy(v->id, run, sizeof v->id);
 	v->keeper = keeper_connect(b->conf->state_dir, e);
 	if (v->keeper >= 0 && ask_open(v, stream, e) == 0)
 		return 0;
-	view_close(v);
+	live_view_close(v);
 	return -1;
 }
 
@@ -294,7 +304,7 @@ static int live_wait(struct backend *b, struct run_view *v, uint64_t offset, int
 	}
 }
 
-static int live_input(struct run_view *v, struct err *e)
+int live_input(struct run_view *v, struct err *e)
 {
 	struct proto_request rq = {.op = PROTO_INPUT, .run = v->number};
 	struct proto_reply rp;
@@ -447,7 +457,7 @@ static int live_stop(struct backend *b, const char *session, struct err *e)
 const struct live_ops backend_isolate_live = {
 	.start = live_start,
 	.open = live_open,
-	.close = view_close,
+	.close = live_view_close,
 	.wait = live_wait,
 	.input = live_input,
 	.input_end = live_input_end,
@@ -458,4 +468,5 @@ const struct live_ops backend_isolate_live = {
 	.sessions = live_sessions,
 	.status = live_status,
 	.stop = live_stop,
+	.code = backend_code,
 };

@@ -31,6 +31,20 @@ struct run_spec {
 	size_t about_bytes;
 };
 
+/* Code for a sandbox of its own, which nothing outlives. All pointers are borrowed. */
+struct code_spec {
+	enum code_language language; /* not CODE_NONE */
+	const char *image;           /* as a client names it */
+	const char *code;            /* UTF-8 without NUL, at most command_max_bytes */
+	size_t code_bytes;
+	const char *const *args; /* what follows it, NULL-ended; NULL: none */
+	const char *env;         /* as in run_spec, laid over the image's */
+	size_t env_bytes;
+	const char *input; /* its standard input; NULL: /dev/null */
+	size_t input_bytes;
+	int64_t timeout_ms; /* > 0 */
+};
+
 /* A run as seen from one request. */
 struct run_view {
 	char id[RUN_ID_LEN + 1];
@@ -41,6 +55,7 @@ struct run_view {
 	uint32_t number;
 	uint64_t asked;
 	bool asking;
+	bool warm; /* of code(): in an interpreter that waited */
 	char session[SESSION_ID_LEN + 1];
 };
 
@@ -105,6 +120,15 @@ struct live_ops {
 		void (*fn)(void *arg, const struct session_status *s), void *arg, struct err *e);
 	int (*status)(
 		struct backend *b, const char *session, struct session_status *out, struct err *e);
+
+	/*
+	 * Runs code in a sandbox of its own, in an interpreter that waited for it if there is one: the
+	 * same run, sooner. The sandbox and its files go with close(v), or when the worker dies. Both
+	 * streams are apart. Errors as of create() and start(); an interpreter that the image lacks is a
+	 * verdict (127).
+	 */
+	int (*code)(
+		struct backend *b, const struct code_spec *s, struct run_view *v, struct err *e);
 
 	/* Ends the session's sandbox; its files stay. ERR_NOTFOUND; ERR_BUSY with EWOULDBLOCK. */
 	int (*stop)(struct backend *b, const char *session, struct err *e);

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "fcgi/keeper_int.h"
+#include "fcgi/keeper_warm.h"
 #include "fcgi/statesock.h"
 #include "isolate/clock.h"
 #include "isolate/files.h"
@@ -188,6 +189,8 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 		return -1;
 	prepare_host(k);
 	k->pool = pool_open(k, e);
+	if (e->kind == ERR_NONE)
+		k->warm = warm_open(k, e);
 	return e->kind == ERR_NONE ? keeper_stats_open(k, e) : -1;
 }
 
@@ -246,7 +249,10 @@ static int next_wait(struct keeper *k)
 	int disk_in = watch_disk_work(k);
 	int index_in = index_retry(k);
 	int pool_in = pool_tick(k, k->pool);
+	int warm_in = warm_tick(k, k->warm);
 
+	if (warm_in >= 0 && warm_in < wait)
+		wait = warm_in;
 	if (pool_in >= 0 && pool_in < wait)
 		wait = pool_in;
 
@@ -276,8 +282,10 @@ static void loop(struct keeper *k)
 		tick(k);
 		wait = next_wait(k);
 		n = epoll_wait(k->epoll, ev, EVENTS, wait);
-		if (n == 0 && wait > 0)
+		if (n == 0 && wait > 0) {
 			pool_idle(k, k->pool);
+			warm_idle(k, k->warm);
+		}
 		for (int i = 0; i < n; i++) {
 			struct source *s = ev[i].data.ptr;
 

@@ -7,6 +7,7 @@
 
 #include "isolate/fdmsg.h"
 #include "fcgi/keeper_int.h"
+#include "fcgi/keeper_warm.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -30,11 +31,31 @@ void call_answer(struct call *c, struct keeper_reply *rp, const int *fds, unsign
 		log_line(LOG_WARN, "answer to a worker: %s", strerror(errno));
 }
 
+/* The session that was made for the worker alone goes with it; if it cannot, it expires. */
+static void end_tied(struct keeper *k, struct call *c)
+{
+	struct err e = {0};
+	int held;
+
+	c->gone = true;
+	c->rq = (struct keeper_request){.op = KEEPER_DESTROY};
+	memcpy(c->rq.id, c->tied, sizeof c->rq.id);
+	held = c->held ? 1 : lock_take(k, c, c->rq.id, &e);
+	if (held < 0)
+		call_fail(k, c, &e);
+	else if (held > 0)
+		call_next(k, c);
+}
+
 /* Lets go of everything; the memory goes after this round of events. */
 static void finish(struct keeper *k, struct call *c)
 {
 	if (c->over)
 		return;
+	if (c->tied[0] && c->rq.op != KEEPER_DESTROY) {
+		end_tied(k, c);
+		return;
+	}
 	c->over = true;
 	keeper_unwatch(k, &c->sock);
 	close_fds(c);
@@ -50,7 +71,7 @@ void call_stopped(struct keeper *k, struct call *c)
 {
 	struct keeper_reply rp = {.err = c->failure};
 
-	if (c->gone && (!c->tied[0] || c->failure.kind != ERR_NONE)) {
+	if (c->gone && (c->rq.op != KEEPER_DESTROY || !c->tied[0] || c->failure.kind != ERR_NONE)) {
 		finish(k, c);
 		return;
 	}
@@ -91,30 +112,11 @@ void call_fail(struct keeper *k, struct call *c, const struct err *e)
 		call_stopped(k, c);
 }
 
-/* The session that was made for the worker alone goes with it; if it cannot, it expires. */
-static void end_tied(struct keeper *k, struct call *c)
-{
-	struct err e = {0};
-	int held;
-
-	c->rq = (struct keeper_request){.op = KEEPER_DESTROY};
-	memcpy(c->rq.id, c->tied, sizeof c->rq.id);
-	held = lock_take(k, c, c->rq.id, &e);
-	if (held < 0)
-		call_fail(k, c, &e);
-	else if (held > 0)
-		call_next(k, c);
-}
-
 /* The worker hung up: end what it had, wait for what cannot be ended. */
 static void hang_up(struct keeper *k, struct call *c)
 {
 	c->gone = true;
 	keeper_unwatch(k, &c->sock);
-	if (c->tied[0] && c->state == CALL_IDLE) {
-		end_tied(k, c);
-		return;
-	}
 	switch (c->state) {
 	case CALL_LOCK:
 		lock_give_up(k, c);
@@ -213,7 +215,7 @@ static void job_done(struct keeper *k, struct source *s)
 		workspace_job_done(k, c, &r);
 	else if (files_op(&c->rq))
 		files_job_done(k, c, &r);
-	else if (c->rq.op == KEEPER_CREATE)
+	else if (c->rq.op == KEEPER_CREATE || c->rq.op == KEEPER_CODE)
 		create_done(k, c, &r);
 	else if (c->job_op == TREE_MEASURE)
 		measured(k, c, &r);
@@ -479,6 +481,10 @@ static void call_next(struct keeper *k, struct call *c)
 		return;
 	case KEEPER_WORKSPACE:
 		workspace_start(k, c);
+		return;
+	case KEEPER_CODE:
+		if (!warm_take(k, k->warm, c))
+			create_begin(k, c);
 		return;
 	case KEEPER_OP_MAX:
 		break;

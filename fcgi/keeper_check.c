@@ -8,6 +8,7 @@ static unsigned fds_wanted(const struct keeper_request *rq)
 {
 	switch (rq->op) {
 	case KEEPER_CREATE:
+	case KEEPER_CODE:
 		return rq->env_bytes > 0;
 	case KEEPER_OPEN:
 		return rq->has_archive != 0;
@@ -45,7 +46,7 @@ static bool run_ok(const struct keeper_request *rq)
 static bool names_session(uint32_t op)
 {
 	return op == KEEPER_EXISTS || op == KEEPER_OPEN || op == KEEPER_DESTROY ||
-	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST);
+	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST && op != KEEPER_CODE);
 }
 
 bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
@@ -62,17 +63,23 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 	if (rq->op == KEEPER_IMAGE &&
 		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
 		return false;
-	if (rq->op == KEEPER_CREATE &&
+	if ((rq->op == KEEPER_CREATE || rq->op == KEEPER_CODE) &&
 		(!memchr(rq->image, '\0', sizeof rq->image) ||
 			rq->env_bytes > k->conf->environment_max_bytes + 65536))
 		return false;
-	if (rq->op == KEEPER_CREATE &&
+	if ((rq->op == KEEPER_CREATE || rq->op == KEEPER_CODE) &&
 		(rq->memory_bytes < 0 || !(rq->cpus >= 0) || rq->disk_bytes < 0 ||
 			rq->idle_s > SESSION_AGE_MAX_S || rq->age_s > SESSION_AGE_MAX_S))
 		return false;
-	/* one session a connection, opened once; who holds one can only ask for its patch */
-	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH ||
-	       (!c->held && !c->box && !c->tied[0]);
+	if (rq->op == KEEPER_CODE && (rq->language >= CODE_LANGUAGES || rq->timeout_ms == 0 ||
+					     rq->timeout_ms > (uint64_t)INT32_MAX * 1000))
+		return false;
+	/* one session a connection, opened once; who holds one can only ask for its patch, and who made
+	 * one that ends with the connection for its runs */
+	if (c->tied[0])
+		return !strcmp(rq->id, c->tied) &&
+		       (rq->op == KEEPER_ENV || rq->op == KEEPER_RUN || rq->op == KEEPER_RUN_OPEN);
+	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && !c->box);
 }
 
 bool check_wants_lock(struct keeper *k, const struct call *c)

@@ -68,7 +68,7 @@ void create_begin(struct keeper *k, struct call *c)
 
 void create_done(struct keeper *k, struct call *c, const struct tree_result *r)
 {
-	struct keeper_reply rp = {.op = KEEPER_CREATE};
+	struct keeper_reply rp = {.op = c->rq.op};
 	struct err e;
 
 	if (session_dir_commit(&k->dirs, c->new_id, &r->layout, &e) < 0) {
@@ -77,7 +77,7 @@ void create_done(struct keeper *k, struct call *c, const struct tree_result *r)
 	}
 	k->nsessions++;
 	memcpy(rp.id, c->new_id, sizeof rp.id);
-	if (c->rq.tied)
+	if (c->rq.tied || c->rq.op == KEEPER_CODE)
 		memcpy(c->tied, c->new_id, sizeof c->tied);
 	c->new_id[0] = '\0';
 	if (c->rq.memory_bytes > 0 && !group_holds(k, CGROUP_MEMORY))

@@ -8,7 +8,7 @@
  * keeper_workspace.c and keeper_fork.c (verbs of a session's workspace), keeper_index.c (the index),
  * keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted),
  * keeper_pool.c (prepared ahead), keeper_root.c (the root's writable layer), keeper_retry.c (runs that
- * are begun anew). */
+ * are begun anew), keeper_warm.c (interpreters that wait), keeper_demand.c (how many of what is prepared). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -200,6 +200,7 @@ struct keeper {
 	struct tree_server *tree;
 	struct launcher launcher;
 	struct pool *pool; /* of prepared sandboxes; NULL: none */
+	struct warm *warm; /* interpreters that wait; NULL: none */
 	int epoll, lock;
 	struct source listen, lifeline, watcher;
 	uint64_t last_watch_id;

@@ -136,7 +136,7 @@ void list_sessions(struct keeper *k, struct call *c)
 		struct session_record rec = {0};
 		struct session_row row;
 
-		if (fill_row(k, l.p[i], &row, &rec)) {
+		if (!session_dir_tied(&k->dirs, l.p[i]) && fill_row(k, l.p[i], &row, &rec)) {
 			buf_add(&b, &row, sizeof row);
 			found++;
 		}

@@ -1,23 +1,22 @@
 #include "fcgi/keeper_pool.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "fcgi/keeper_demand.h"
 #include "fcgi/keeper_int.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
 enum {
-	QUIET_MS = 1,      /* nothing else to do for so long */
-	BUSY_MS = 20,      /* until it is tried again */
-	SLOW_MS = 1000,    /* but one is made so often on a busy machine */
-	RETRY_MS = 5000,   /* after a failure */
-	SHRINK_MS = 10000, /* what was spare for so long is too much */
+	QUIET_MS = 1,    /* nothing else to do for so long */
+	BUSY_MS = 20,    /* until it is tried again */
+	SLOW_MS = 1000,  /* but one is made so often on a busy machine */
+	RETRY_MS = 5000, /* after a failure */
 };
 
 struct prepared {
@@ -30,13 +29,11 @@ struct prepared {
 struct pool {
 	struct launch kind;
 	char *staging;
-	int load; /* /proc/loadavg */
-	long processors;
+	struct spare_processor processor;
 	struct prepared slot[PREPARED_MAX];
-	unsigned max, n, want;
-	bool was_full;  /* all that are wanted were ready since want was last raised */
-	unsigned spare; /* fewest that were ready since shrink_ms */
-	uint64_t idle_ms, used_ms, made_ms, shrink_ms, retry_ms;
+	struct demand demand;
+	unsigned n;
+	uint64_t made_ms, retry_ms;
 	struct pool_stats stats;
 };
 
@@ -44,7 +41,7 @@ static unsigned ready_now(const struct pool *p)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < p->max; i++)
+	for (unsigned i = 0; i < p->demand.max; i++)
 		n += p->slot[i].ready;
 	return n;
 }
@@ -65,13 +62,10 @@ struct pool *pool_open(struct keeper *k, struct err *e)
 	p->kind = start_kind(k->conf);
 	p->kind.staging = p->staging;
 	p->kind.cgroup_shared = k->group.dir >= 0;
-	p->load = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-	p->processors = sysconf(_SC_NPROCESSORS_ONLN);
-	p->max = (unsigned)k->conf->prepared_max;
-	p->idle_ms = (uint64_t)k->conf->prepared_idle_s * 1000;
-	p->want = k->on_demand ? 0 : 1;
-	p->used_ms = p->shrink_ms = keeper_now_ms();
-	for (unsigned i = 0; i < p->max; i++) {
+	spare_processor_open(&p->processor);
+	demand_open(&p->demand, (unsigned)k->conf->prepared_max, k->on_demand ? 0 : 1,
+		(uint64_t)k->conf->prepared_idle_s * 1000, keeper_now_ms());
+	for (unsigned i = 0; i < p->demand.max; i++) {
 		p->slot[i].ctl.fd = -1;
 		p->slot[i].box = SANDBOX_NONE;
 	}
@@ -105,7 +99,7 @@ static void heard(struct keeper *k, struct source *src)
 
 	if (got == SANDBOX_PARKED) {
 		s->ready = true;
-		k->pool->was_full |= ready_now(k->pool) >= k->pool->want;
+		demand_ready(&k->pool->demand, ready_now(k->pool));
 		return;
 	}
 	if (got >= 0)
@@ -155,25 +149,20 @@ bool pool_take(struct keeper *k, struct pool *p, const struct launch *what, stru
 {
 	if (!p || !sandbox_fits(&p->kind, what))
 		return false;
-	p->used_ms = keeper_now_ms();
-	for (unsigned i = 0; i < p->max; i++) {
+	demand_asked(&p->demand, keeper_now_ms());
+	for (unsigned i = 0; i < p->demand.max; i++) {
 		struct prepared *s = &p->slot[i];
-		unsigned left = ready_now(p) - 1;
 
 		if (!s->ready || !claim(k, p, s, what))
 			continue;
 		*out = s->box;
 		s->box = SANDBOX_NONE;
 		p->stats.claimed++;
-		p->spare = left < p->spare ? left : p->spare;
+		demand_taken(&p->demand, ready_now(p));
 		return true;
 	}
 	p->stats.cold++;
-	p->spare = 0;
-	/* Not when there was no time to make as many as are wanted already. */
-	if (p->want < p->max && (p->was_full || p->want == 0))
-		p->want++;
-	p->was_full = false;
+	demand_missed(&p->demand);
 	return false;
 }
 
@@ -181,66 +170,43 @@ static struct prepared *oldest(struct pool *p)
 {
 	struct prepared *old = NULL;
 
-	for (unsigned i = 0; i < p->max; i++)
+	for (unsigned i = 0; i < p->demand.max; i++)
 		if (p->slot[i].ctl.fd >= 0 && (!old || p->slot[i].since_ms < old->since_ms))
 			old = &p->slot[i];
 	return old;
 }
 
-/* Fewer are wanted when some were never taken, none when nobody came. */
-static void shrink(struct pool *p, uint64_t now)
-{
-	if (now - p->used_ms >= p->idle_ms)
-		p->want = 0;
-	if (now - p->shrink_ms < SHRINK_MS)
-		return;
-	if (p->spare > 0 && p->want > 1)
-		p->want--;
-	p->shrink_ms = now;
-	p->spare = ready_now(p);
-}
-
 int pool_tick(struct keeper *k, struct pool *p)
 {
 	uint64_t now = keeper_now_ms(), next;
+	unsigned want;
 
 	if (!p)
 		return -1;
-	shrink(p, now);
-	if (p->n > p->want) {
+	demand_shrink(&p->demand, ready_now(p), now);
+	want = p->demand.want;
+	if (p->n > want) {
 		drop(k, p, oldest(p));
 		p->stats.trimmed++;
 	}
-	if (p->n == 0 && p->want == 0)
+	if (p->n == 0 && want == 0)
 		return -1;
-	next = p->shrink_ms + SHRINK_MS;
-	next = p->used_ms + p->idle_ms < next ? p->used_ms + p->idle_ms : next;
-	next = next > now ? next - now : 0;
-	if (p->n < p->want) {
+	next = demand_next(&p->demand, now);
+	if (p->n < want) {
 		uint64_t fill = p->retry_ms > now ? p->retry_ms - now : QUIET_MS;
 
 		next = fill < next ? fill : next;
 	}
-	return p->n > p->want ? 0 : (int)next;
-}
-
-/* Whether another processor than ours has nothing to do. Refilling must not take from those who wait. */
-static bool processor_free(const struct pool *p)
-{
-	char text[64] = "";
-	long running;
-
-	return p->load >= 0 && pread(p->load, text, sizeof text - 1, 0) > 0 &&
-	       sscanf(text, "%*s %*s %*s %ld/", &running) == 1 && running <= p->processors;
+	return p->n > want ? 0 : (int)next;
 }
 
 void pool_idle(struct keeper *k, struct pool *p)
 {
 	uint64_t now = keeper_now_ms();
 
-	if (!p || p->n >= p->want || now < p->retry_ms)
+	if (!p || p->n >= p->demand.want || now < p->retry_ms)
 		return;
-	if (now - p->made_ms >= SLOW_MS || processor_free(p))
+	if (now - p->made_ms >= SLOW_MS || spare_processor_now(&p->processor))
 		prepare(k, p);
 	else
 		p->retry_ms = now + BUSY_MS;

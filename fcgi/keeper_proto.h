@@ -40,6 +40,9 @@ enum keeper_op {
 	KEEPER_FILES,  /* id, files; fds: texts, data. Answer: files */
 	KEEPER_SEED,   /* id, has_archive: 1 repo, 2 skills, 3 both; fds: they. Answer: files */
 	KEEPER_WORKSPACE, /* id, verb, name, count, format, stop; fds: output, path. Answer: fd text */
+	/* image, flags and limits as CREATE, language, timeout_ms; fd: environment. A tied session. Answer: id; from a waiting interpreter also run, number, and fds a socket of
+	 * pid 1 and the spool */
+	KEEPER_CODE,
 	KEEPER_OP_MAX,
 };
 
@@ -77,6 +80,8 @@ struct keeper_request {
 	uint32_t count, format, stop, path_bytes;
 	uint32_t at_workspace, tied; /* of KEEPER_CREATE, as in struct session_spec */
 	int64_t disk_bytes;  /* the same */
+	uint32_t
+		language; /* of KEEPER_CODE: enum code_language whose waiting interpreter would do */
 };
 
 struct keeper_reply {
@@ -101,6 +106,8 @@ struct keeper_reply {
 	uint32_t processes, cpu_percent;     /* the same */
 	uint32_t prepared_ready;
 	uint64_t prepared_taken, prepared_missed;
+	uint32_t warm_ready;
+	uint64_t warm_taken, warm_missed, warm_failed, warm_bytes;
 	/* of KEEPER_FILES; KEEPER_SEED: FILES_EXISTS, it has had its seed */
 	struct files_result files;
 	uint64_t disk_limit; /* of KEEPER_STATUS; 0 = as sandbox.conf says */

@@ -7,10 +7,12 @@
 #include <time.h>
 
 #include "fcgi/keeper_int.h"
+#include "fcgi/keeper_warm.h"
 #include "isolate/cgfile.h"
 #include "isolate/own.h"
 
 enum { TEXT_MAX = 4096 };
+_Static_assert((int)KEEPER_GAUGES <= (int)STATS_GAUGES, "a seat has room for all gauges");
 
 int keeper_stats_open(struct keeper *k, struct err *e)
 {
@@ -113,6 +115,20 @@ static void show_prepared(struct keeper *k)
 	stats_gauge(&k->stats, KEEPER_PREPARED_TRIMMED, p.trimmed);
 }
 
+static void show_warm(struct keeper *k)
+{
+	struct warm_stats w = {0};
+
+	warm_stats(k->warm, &w);
+	stats_gauge(&k->stats, KEEPER_WARM, w.ready);
+	stats_gauge(&k->stats, KEEPER_WARM_BYTES, w.bytes);
+	stats_gauge(&k->stats, KEEPER_WARM_MADE, w.made);
+	stats_gauge(&k->stats, KEEPER_WARM_CLAIMED, w.claimed);
+	stats_gauge(&k->stats, KEEPER_WARM_MISSED, w.missed);
+	stats_gauge(&k->stats, KEEPER_WARM_FAILED, w.failed);
+	stats_gauge(&k->stats, KEEPER_WARM_TRIMMED, w.trimmed);
+}
+
 void keeper_stats_refresh(struct keeper *k)
 {
 	if (!k->stats.page)
@@ -122,6 +138,7 @@ void keeper_stats_refresh(struct keeper *k)
 	stats_gauge(&k->stats, KEEPER_PULLS, k->npulls);
 	show_sandboxes(k);
 	show_prepared(k);
+	show_warm(k);
 	show_disk(k);
 	show_memory(k);
 	show_machine(k);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "fcgi/keeper_int.h"
+#include "fcgi/keeper_warm.h"
 #include "fcgi/limits.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -41,6 +42,7 @@ static unsigned means(const struct keeper *k)
 void system_fill(const struct keeper *k, struct keeper_reply *rp)
 {
 	struct pool_stats pool;
+	struct warm_stats warm;
 
 	rp->checked_at = k->facts.found_at;
 	rp->uptime_ms = keeper_now_ms() - k->start_ms;
@@ -51,6 +53,12 @@ void system_fill(const struct keeper *k, struct keeper_reply *rp)
 	rp->prepared_ready = pool.ready;
 	rp->prepared_taken = pool.claimed;
 	rp->prepared_missed = pool.cold;
+	warm_stats(k->warm, &warm);
+	rp->warm_ready = warm.ready;
+	rp->warm_bytes = warm.bytes;
+	rp->warm_taken = warm.claimed;
+	rp->warm_missed = warm.missed;
+	rp->warm_failed = warm.failed;
 }
 
 /* Everyone who waited; also when the run has failed, then without facts. */

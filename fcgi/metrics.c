@@ -298,6 +298,28 @@ static void write_prepared(const struct seats *sum, struct buf *out)
 		sample(out, "prepared_total", "event", of[i].event, gauge[of[i].at]);
 }
 
+static void write_warm(const struct seats *sum, struct buf *out)
+{
+	static const struct {
+		int at;
+		const char *event;
+	} of[] = {{KEEPER_WARM_MADE, "made"}, {KEEPER_WARM_CLAIMED, "claimed"},
+		{KEEPER_WARM_MISSED, "missed"}, {KEEPER_WARM_FAILED, "failed"},
+		{KEEPER_WARM_TRIMMED, "trimmed"}};
+	const uint64_t *gauge = sum->gauge[SEAT_KEEPER];
+
+	if (!sum->n[SEAT_KEEPER])
+		return;
+	family(out, "interpreters_ready", "gauge", "Interpreters that have started and wait.");
+	sample(out, "interpreters_ready", NULL, NULL, gauge[KEEPER_WARM]);
+	family(out, "interpreters_bytes", "gauge", "Private memory of those, as they say.");
+	sample(out, "interpreters_bytes", NULL, NULL, gauge[KEEPER_WARM_BYTES]);
+	family(out, "interpreters_total", "counter",
+		"What became of interpreters that wait; missed: code found none.");
+	for (size_t i = 0; i < NELEM(of); i++)
+		sample(out, "interpreters_total", "event", of[i].event, gauge[of[i].at]);
+}
+
 void metrics_write(const struct stats *s, const struct metrics_info *info, struct buf *out)
 {
 	struct seats sum;
@@ -317,4 +339,5 @@ void metrics_write(const struct stats *s, const struct metrics_info *info, struc
 	write_workers(&sum, out);
 	write_keeper(&sum, out);
 	write_prepared(&sum, out);
+	write_warm(&sum, out);
 }

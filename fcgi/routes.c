@@ -54,6 +54,7 @@ static const struct {
 	{native_run_routes, &native_nrun_routes, native_mode, false},
 	{native_file_routes, &native_nfile_routes, native_mode, false},
 	{native_workspace_routes, &native_nworkspace_routes, native_mode, false},
+	{native_code_routes, &native_ncode_routes, native_mode, false},
 	{native_metrics_routes, &native_nmetrics_routes, NULL, false},
 	{kweaver_routes, &kweaver_nroutes, kweaver_mode, false},
 	{docs_routes, &docs_nroutes, docs_mode, false},

@@ -10,6 +10,7 @@
  *	root/upper[-N], root/work[-N]   the writable layer of the root, N its number
  *	ws/           the workspace (workspace.h)
  *	runs/         run_dir.h
+ *	tied     there: it ends with the connection that made it, and with the keeper
  *	check         there: to be measured before its next sandbox, it may be over its disk limit
  *	workspace     there: the workspace is seen at /workspace/repo, and /repo is a link to it
  *	seeded        there: its one seed has come
@@ -51,7 +52,6 @@ struct session_record {
 	uint64_t disk_bytes;   /* 0 = as sandbox.conf says */
 };
 
-
 /* Opens STATE and makes what is missing, mode 0700. */
 int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err *e);
 void session_dirs_close(struct session_dirs *d);
@@ -78,6 +78,8 @@ int session_dir_commit(
 	struct session_dirs *d, const char *id, const struct ws_layout *lay, struct err *e);
 
 bool session_dir_exists(struct session_dirs *d, const char *id);
+/* Whether it is one that ends with its connection, which no list shows. */
+bool session_dir_tied(const struct session_dirs *d, const char *id);
 
 /* ERR_NOTFOUND when there is no such session; ERR_SETUP when its files are damaged. */
 int session_dir_load(struct session_dirs *d, const char *id, struct session_record *r,
@@ -115,7 +117,6 @@ int session_dir_set_seeded(struct session_dirs *d, const char *id, struct err *e
 /* Both as a struct ws_layout says them (enum ws_place), for the session's directory dir. */
 uint32_t session_place_get(int dir);
 int session_place_set(int dir, uint32_t place, struct err *e);
-
 
 /* Marks the session as used now. */
 void session_dir_touch(struct session_dirs *d, const char *id);

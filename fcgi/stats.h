@@ -104,6 +104,14 @@ enum {
 	KEEPER_PREPARED_MISSED, /* starts that found none */
 	KEEPER_PREPARED_FAILED,
 	KEEPER_PREPARED_TRIMMED,
+	KEEPER_WARM, /* interpreters that wait, and what they hold; then, since it began: */
+	KEEPER_WARM_BYTES,
+	KEEPER_WARM_MADE,
+	KEEPER_WARM_CLAIMED,
+	KEEPER_WARM_MISSED, /* code that found none */
+	KEEPER_WARM_FAILED,
+	KEEPER_WARM_TRIMMED,
+	KEEPER_GAUGES,
 };
 
 /* What a worker is at: read by main, or whoever comes after it, once the worker is dead. */

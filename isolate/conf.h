@@ -77,6 +77,8 @@ struct conf {
 	int64_t run_spool_max_bytes, runs_kept_max, runs_kept_max_bytes;
 	int64_t stream_heartbeat_s;
 	int64_t prepared_max, prepared_idle_s;
+	int64_t warm_python_max, warm_node_max, warm_idle_s, warm_memory_max_bytes;
+	char *warm_python_image, *warm_python_imports, *warm_node_image, *warm_node_imports;
 	int64_t fork_max, snapshots_max, export_time_max_s;
 
 	/* commands */

@@ -228,6 +228,7 @@ static void obey(
 	case PROTO_EOF:
 	case PROTO_RESIZE:
 	case PROTO_END:
+	case PROTO_BEGIN:
 		init_live_obey(s, peer, rq);
 		break;
 	case PROTO_FINISH:

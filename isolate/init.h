@@ -76,6 +76,7 @@ struct init_run {
 	uint64_t start_us, deadline_us; /* monotonic; deadline 0 = none */
 	struct rusage usage;            /* once it is reaped */
 	struct init_usage before;       /* when it started */
+	uint64_t cpu_before_us;         /* what it used while it waited to begin */
 };
 
 /* A peer that waits for output. */
@@ -129,6 +130,11 @@ int init_pty_pair(uint32_t rows, uint32_t cols, int *slave, struct err *e);
 void init_pty_resize(int master, uint32_t rows, uint32_t cols);
 /* Answers with one descriptor. */
 void init_reply_fd(const struct init_state *s, int peer, const struct proto_reply *r, int fd);
+
+/* Processor time of a child of ours and its threads, us. 0: it cannot be known. */
+uint64_t init_usage_cpu_us(int pid);
+/* Takes `before` us, of the same process, off r's processor time. */
+void init_usage_since(uint64_t before, struct result *r);
 
 /* init_live.c: what any peer may ask about a run with a kept output. */
 void init_live_obey(struct init_state *s, int peer, const struct proto_request *rq);

@@ -1,6 +1,7 @@
 /* What any attached socket may ask about a run with a kept output. See init.h. */
 #include <fcntl.h>
 
+#include "isolate/clock.h"
 #include "isolate/init.h"
 #include "isolate/own.h"
 
@@ -16,6 +17,17 @@ static void answer_input(
 	rp.op = PROTO_FAILED;
 	err_set(&rp.err, ERR_NOTFOUND, 0, "%s", r ? "the input is closed" : "the run has ended");
 	init_reply(s, peer, &rp);
+}
+
+/* As if it had been executed now. Who asks next for its input has come after this. */
+static void begin(struct init_run *r, uint64_t timeout_ms)
+{
+	spool_restart(&r->kept);
+	r->output_bytes = r->output_kept = 0;
+	r->start_us = (uint64_t)clock_us();
+	r->deadline_us = timeout_ms ? r->start_us + timeout_ms * 1000 : 0;
+	r->cpu_before_us = init_usage_cpu_us(r->pid);
+	init_usage_read(&r->before);
 }
 
 void init_live_obey(struct init_state *s, int peer, const struct proto_request *rq)
@@ -47,6 +59,10 @@ void init_live_obey(struct init_state *s, int peer, const struct proto_request *
 			init_tree_end(s, r, VERDICT_KILLED);
 		else if (peer == -2)
 			init_reply(s, peer, &done);
+		break;
+	case PROTO_BEGIN:
+		if (r && peer == -2)
+			begin(r, rq->timeout_ms);
 		break;
 	}
 }

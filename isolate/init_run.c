@@ -359,6 +359,7 @@ static void run_ended(struct init_state *s, struct init_run *r, int status, cons
 	res.output_bytes = r->output_bytes;
 	res.output_kept = r->output_kept;
 	res.truncated = r->output_bytes > r->output_kept;
+	init_usage_since(r->cpu_before_us, &res);
 	init_usage_tell(&r->before, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
 }
@@ -399,6 +400,7 @@ static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdic
 	res.output_bytes = r->output_bytes;
 	res.output_kept = r->output_kept;
 	res.truncated = r->output_bytes > r->output_kept;
+	init_usage_since(r->cpu_before_us, &res);
 	init_usage_tell(&r->before, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
 }

@@ -1,5 +1,6 @@
 /* What a run cost and which limit of the sandbox it met, from the files of its control group. */
 #include <fcntl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "isolate/cgfile.h"
@@ -47,6 +48,29 @@ uint32_t init_usage_processes(int first)
 	return !known || first <= 0 || last < (uint64_t)first
 		       ? 0
 		       : (uint32_t)(last - (uint64_t)first) + 1;
+}
+
+uint64_t init_usage_cpu_us(int pid)
+{
+	struct timespec t;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) < 0)
+		return 0;
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* The clock does not tell user from system time: taken off both as they are to each other. */
+void init_usage_since(uint64_t before, struct result *r)
+{
+	uint64_t all = r->user_us + r->system_us;
+	double part;
+
+	if (!before || !all)
+		return;
+	part = before < all ? (double)(all - before) / (double)all : 0;
+	r->user_us = (uint64_t)((double)r->user_us * part);
+	r->system_us = (uint64_t)((double)r->system_us * part);
 }
 
 static uint32_t clamp32(uint64_t v)

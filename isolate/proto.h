@@ -36,6 +36,8 @@ enum proto_request_op {
 	PROTO_END,    /* keeper only: ends the run and its descendants */
 	PROTO_CLAIM,  /* keeper only, once, after PARKED; fds: PLAN_FD_PLAN and those after it, as
 		      * far as flags has bit 0, 1, ... */
+	PROTO_BEGIN, /* keeper only: a KEPT run that waited for its input begins now, with timeout_ms;
+		      * what it put out before is dropped */
 };
 
 enum proto_exec_flags {

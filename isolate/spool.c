@@ -124,6 +124,16 @@ static bool put_data(struct spool *s, uint64_t at, const char *p, size_t n)
 	return true;
 }
 
+void spool_restart(struct spool *s)
+{
+	struct spool_head *h = s->head;
+
+	store(&h->written, 0);
+	store(&h->start, 0);
+	store(&h->nmarks, 0);
+	h->begun_us = now_us();
+}
+
 void spool_write(struct spool *s, enum spool_stream stream, const void *p, size_t n)
 {
 	struct spool_head *h = s->head;

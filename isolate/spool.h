@@ -63,6 +63,9 @@ void spool_close(struct spool *s);
 /* Appends n bytes. What cannot be written (a full disk) counts as written and expired. Pid 1. */
 void spool_write(struct spool *s, enum spool_stream stream, const void *p, size_t n);
 
+/* Forgets what was written: the output begins now. Nobody may be reading it yet. Pid 1. */
+void spool_restart(struct spool *s);
+
 /* The last word, once: what became of the run, or why it could not be started. Pid 1; when that is
  * gone, the keeper. */
 void spool_end(struct spool *s, const struct result *r, const struct err *why);

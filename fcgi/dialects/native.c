@@ -124,9 +124,14 @@ static void answer(struct dialect_call *c, const struct system_info *info)
 	buf_adds(b, ",\"limits\":");
 	put_limits(b, c->conf, info->means);
 	buf_addf(b, ",\"sessions\":%u,\"sandboxes\":%u", info->sessions, info->sandboxes);
-	buf_addf(b, ",\"prepared\":{\"ready\":%u,\"taken\":%llu,\"missed\":%llu}}",
+	buf_addf(b, ",\"prepared\":{\"ready\":%u,\"taken\":%llu,\"missed\":%llu",
 		info->prepared_ready, (unsigned long long)info->prepared_taken,
 		(unsigned long long)info->prepared_missed);
+	buf_addf(b, ",\"interpreters\":{\"ready\":%u,\"bytes\":%llu,\"taken\":%llu,",
+		info->warm_ready, (unsigned long long)info->warm_bytes,
+		(unsigned long long)info->warm_taken);
+	buf_addf(b, "\"missed\":%llu,\"failed\":%llu}}}", (unsigned long long)info->warm_missed,
+		(unsigned long long)info->warm_failed);
 	dialect_status(c, 200);
 }
 

@@ -13,6 +13,8 @@ extern const struct route native_image_routes[]; /* native_images.c */
 extern const size_t native_nimage_routes;
 extern const struct route native_file_routes[]; /* native_files.c */
 extern const size_t native_nfile_routes;
+extern const struct route native_code_routes[]; /* native_code.c */
+extern const size_t native_ncode_routes;
 extern const struct route native_metrics_routes[]; /* native_metrics.c */
 extern const size_t native_nmetrics_routes;
 extern const struct route native_workspace_routes[]; /* native_workspace.c */

@@ -10,6 +10,7 @@
 #include "fcgi/backend_live.h"
 #include "fcgi/dialect.h"
 #include "fcgi/route.h"
+#include "fcgi/schema.h"
 
 extern const struct route native_run_routes[];
 extern const size_t native_nrun_routes;
@@ -49,6 +50,13 @@ void native_output(struct dialect_call *c);
 
 /* native_start.c */
 void native_start(struct dialect_call *c);
+/* Appends a checked map of variables, each with its NUL. ERR_REQUEST. */
+int native_put_env(struct json_object *map, struct buf *out, struct err *e);
+/* The time limit that v (seconds) asks for, or the usual one. ERR_REQUEST. */
+int native_timeout(const struct conf *c, const struct schema_value *v, int64_t *ms, struct err *e);
+/* "stdout":"..","stderr":"..", at most max bytes each; *cut: there was more. -1: unreadable. */
+int native_put_streams(
+	struct buf *b, const struct run_view *v, size_t max, bool *cut, struct err *e);
 
 /* native_stdin.c */
 void native_stdin(struct dialect_call *c);

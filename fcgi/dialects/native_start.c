@@ -95,38 +95,55 @@ static int take_command(struct start *s, struct err *e)
 	return 0;
 }
 
-static int take_env(struct start *s, struct err *e)
+int native_put_env(struct json_object *map, struct buf *out, struct err *e)
 {
-	if (!s->v[F_ENV].given)
-		return 0;
-	json_object_object_foreach(s->v[F_ENV].json, name, value)
+	json_object_object_foreach(map, name, value)
 	{
 		const char *text = plain(value);
-		size_t from = s->env.len;
+		size_t from = out->len;
 
 		if (!text || strchr(name, '='))
 			return bad(
 				e, "env: names match [A-Za-z_][A-Za-z0-9_]*, values hold no NUL");
-		buf_addf(&s->env, "%s=", name);
-		buf_adds(&s->env, text);
-		if (!buf_ok(&s->env))
+		buf_addf(out, "%s=", name);
+		buf_adds(out, text);
+		if (!buf_ok(out))
 			return bad(e, "env: all variables together are too large");
-		if (!env_var_valid(s->env.p + from, s->env.len - from))
+		if (!env_var_valid(out->p + from, out->len - from))
 			return bad(
 				e, "env: names match [A-Za-z_][A-Za-z0-9_]*, values hold no NUL");
-		buf_add(&s->env, "", 1);
+		buf_add(out, "", 1);
 	}
+	return buf_ok(out) ? 0 : bad(e, "env: all variables together are too large");
+}
+
+static int take_env(struct start *s, struct err *e)
+{
+	if (!s->v[F_ENV].given)
+		return 0;
+	if (native_put_env(s->v[F_ENV].json, &s->env, e) < 0)
+		return -1;
 	s->spec.env = s->env.p;
 	s->spec.env_bytes = s->env.len;
-	return buf_ok(&s->env) ? 0 : bad(e, "env: all variables together are too large");
+	return 0;
+}
+
+int native_timeout(const struct conf *c, const struct schema_value *v, int64_t *ms, struct err *e)
+{
+	int64_t max = c->command_timeout_max_s;
+	double t = v->given ? v->d : (double)c->command_timeout_s;
+
+	if (!(t >= 0) || t > (double)max)
+		return err_set(e, ERR_REQUEST, 0, "timeout: from 0 (the most) to %lld seconds",
+			(long long)max);
+	*ms = t > 0 ? (int64_t)(t * 1000) : max * 1000;
+	*ms += *ms == 0;
+	return 0;
 }
 
 static int take_place(struct start *s, struct err *e)
 {
 	const char *dir = s->v[F_WORKDIR].given ? plain(s->v[F_WORKDIR].json) : "";
-	int64_t max = s->c->conf->command_timeout_max_s;
-	double t = s->v[F_TIMEOUT].given ? s->v[F_TIMEOUT].d
-					 : (double)s->c->conf->command_timeout_s;
 	int n;
 
 	if (!dir)
@@ -135,12 +152,7 @@ static int take_place(struct start *s, struct err *e)
 	if (n >= (int)sizeof s->workdir)
 		return bad(e, "workdir is too long");
 	s->spec.workdir = s->workdir;
-	if (!(t >= 0) || t > (double)max)
-		return err_set(e, ERR_REQUEST, 0, "timeout: from 0 (the most) to %lld seconds",
-			(long long)max);
-	s->spec.timeout_ms = t > 0 ? (int64_t)(t * 1000) : max * 1000;
-	s->spec.timeout_ms += s->spec.timeout_ms == 0;
-	return 0;
+	return native_timeout(s->c->conf, &s->v[F_TIMEOUT], &s->spec.timeout_ms, e);
 }
 
 /* 1 to 4096. */
@@ -259,22 +271,14 @@ static int feed_first(struct start *s, struct run_view *v, struct err *e)
 	return e->kind == ERR_NONE ? 0 : -1;
 }
 
-static int put_outputs(struct start *s, struct run_view *v, bool *cut, struct err *e)
+int native_put_streams(
+	struct buf *b, const struct run_view *v, size_t max, bool *cut, struct err *e)
 {
-	struct buf *b = &s->c->rs->body;
-	size_t max = (size_t)s->c->conf->output_max_bytes;
 	struct spool_state st;
 	uint64_t next;
 
 	spool_look(&v->spool, &st);
-	if (s->spec.flags & (RUN_MERGE | RUN_TTY)) {
-		buf_adds(b, ",\"output\":");
-		if (native_put_kept(b, v, SPOOL_OUTPUT, max, &next, e) < 0)
-			return -1;
-		*cut = next < st.written;
-		return 0;
-	}
-	buf_adds(b, ",\"stdout\":");
+	buf_adds(b, "\"stdout\":");
 	if (native_put_kept(b, v, SPOOL_STDOUT, max, &next, e) < 0)
 		return -1;
 	*cut = next < st.written;
@@ -282,6 +286,24 @@ static int put_outputs(struct start *s, struct run_view *v, bool *cut, struct er
 	if (native_put_kept(b, v, SPOOL_STDERR, max, &next, e) < 0)
 		return -1;
 	*cut |= next < st.written;
+	return 0;
+}
+
+static int put_outputs(struct start *s, struct run_view *v, bool *cut, struct err *e)
+{
+	struct buf *b = &s->c->rs->body;
+	size_t max = (size_t)s->c->conf->output_max_bytes;
+	struct spool_state st;
+	uint64_t next;
+
+	buf_addc(b, ',');
+	if (!(s->spec.flags & (RUN_MERGE | RUN_TTY)))
+		return native_put_streams(b, v, max, cut, e);
+	spool_look(&v->spool, &st);
+	buf_adds(b, "\"output\":");
+	if (native_put_kept(b, v, SPOOL_OUTPUT, max, &next, e) < 0)
+		return -1;
+	*cut = next < st.written;
 	return 0;
 }
 

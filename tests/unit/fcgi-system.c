@@ -44,6 +44,11 @@ static void test_facts(void)
 		.prepared_ready = 1,
 		.prepared_taken = 5,
 		.prepared_missed = 4,
+		.warm_ready = 2,
+		.warm_bytes = 4096,
+		.warm_taken = 6,
+		.warm_missed = 7,
+		.warm_failed = 8,
 		.facts = (char *)(uintptr_t) "[" FACT("ok") ",\n " FACT("weaker") "]\n"};
 	const char *got;
 
@@ -54,7 +59,8 @@ static void test_facts(void)
 			"weaker") "],\"limits\":{\"sessions_max\":{\"value\":",
 		"ok and weaker: ready");
 	ok(strstr(got, "}},\"sessions\":3,\"sandboxes\":2,\"prepared\":{\"ready\":1,\"taken\":5,"
-		       "\"missed\":4}}") != NULL,
+		       "\"missed\":4,\"interpreters\":{\"ready\":2,\"bytes\":4096,"
+		       "\"taken\":6,\"missed\":7,\"failed\":8}}}") != NULL,
 		"the live numbers");
 	be.system.facts = (char *)(uintptr_t) "[" FACT("ok") "," FACT("blocked") "]";
 	starts(GET("/system/"), VERSION_S "\"ready\":false,\"checked_at\":77,",
@@ -101,7 +107,7 @@ static void test_paths(void)
 /* Keys that bound something and are no limit on a tenant: the service's own shape. */
 static const char *const not_tenants[] = {"workers_max", "pending_max", "params_max_bytes",
 	"plain_entries_max", "plain_max_bytes", "prepared_max", "fork_max", "snapshots_max",
-	"export_time_max_s"};
+	"export_time_max_s", "warm_python_max", "warm_node_max", "warm_memory_max_bytes"};
 
 static bool listed(const char *name)
 {
