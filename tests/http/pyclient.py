@@ -202,7 +202,9 @@ with c.session(IMAGE, live=True) as s:
     e = raises(cgibox.SandboxOperationError, lambda: cgibox.Client(Front(busy=3).url, KEY, retries=1).version(), "busy for too long", "503 busy")
     eq(e.status, 503, "and says so")
     raises(cgibox.SandboxOperationError, lambda: cgibox.Client(Front(busy=1, after="soon").url, KEY).version(), "no number of seconds: not repeated")
-    r = s.run("head -c %d /dev/zero; printf end" % (5 << 20))
+    run = s.start("head -c %d /dev/zero; printf end" % (5 << 20))
+    run.wait()
+    r = run.follow()
     ok(r.lost and r.stdout.endswith(b"end") and r.output_bytes == (5 << 20) + 3, "what the service keeps no longer is said to be lost", len(r.stdout))
 
 # --- keys
