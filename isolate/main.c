@@ -24,6 +24,7 @@ static const char usage[] =
 	"  doctor [--json]                            what this machine allows\n"
 	"  config                                     print every setting\n"
 	"  bench [--quick] [SECTION...]               what things cost here, against others\n"
+	"  remote run|session|files|images ...        the sandboxes of a service elsewhere\n"
 	"  version\n"
 	"See cgibox(1), sandbox.conf(5).\n";
 
@@ -122,7 +123,8 @@ int main(int argc, char **argv)
 		puts("cgibox " VERSION);
 		return 0;
 	}
-	if (!strcmp(verb, "image") || !strcmp(verb, "doctor") || !strcmp(verb, "bench"))
+	if (!strcmp(verb, "image") || !strcmp(verb, "doctor") || !strcmp(verb, "bench") ||
+		!strcmp(verb, "remote"))
 		return run_helper(verb, conf, state, argv);
 	if (!strcmp(verb, "run") || (!strcmp(verb, "config") && argc == 1))
 		return with_conf(conf, state, argc, argv);

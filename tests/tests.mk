@@ -88,6 +88,7 @@ check-docs:
 	CC=$(CC) scripts/check-docs
 check-openapi: $B/cgibox.fcgi
 	scripts/check-openapi $<
+	scripts/check-routes $<
 check-cli: $(programs) bench-programs $B/treectl $B/rootctl $B/root-probe $B/atk
 	@$(if $(cli_tests),B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) \
 	  prove $(PROVE_FLAGS) -j$(PROVE_JOBS) $(cli_tests),:)
