@@ -105,10 +105,10 @@ static const struct alias table[] = {
 	{RUNTIME, "SANDBOX_CPU_QUOTA", AS_IS, "cpu_time_max_s"},
 	{RUNTIME, "SANDBOX_MEMORY_LIMIT", KIB, "memory_max_bytes"},
 	{RUNTIME, "SANDBOX_ALLOW_NETWORK", NETWORK, "network"},
-	{RUNTIME, "SANDBOX_TIMEOUT_SECONDS", AS_IS, "command_timeout_s"},
+	{RUNTIME, "SANDBOX_TIMEOUT_SECONDS", AS_IS, "kweaver_runtime_timeout_s"},
 	{RUNTIME, "SANDBOX_POOL_SIZE", AS_IS, "prepared_max"},
 	{RUNTIME, "SANDBOX_MAX_USER_PROGRESS", AS_IS, "processes_max"},
-	{RUNTIME, "WORKSPACE_EXPIRATION_TIME", IGNORED, "set session_idle_s"},
+	{RUNTIME, "WORKSPACE_EXPIRATION_TIME", AS_IS, "kweaver_runtime_idle_s"},
 
 	{MANAGER, "SANDBOX_MAX_CONTAINER_AGE", AS_IS, "manager_age_max_s"},
 	{MANAGER, "SANDBOX_INACTIVE_TIMEOUT", AS_IS, "manager_idle_s"},

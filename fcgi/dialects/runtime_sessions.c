@@ -448,15 +448,17 @@ static void answer_cleanup(struct dialect_call *c, const struct cleanup *x)
 	dialect_status(c, 200);
 }
 
+static const struct schema_field cleanup_fields[] = {
+	{"force", SCHEMA_BOOL, false, true, NULL, NULL}};
+
 void rt_cleanup(struct dialect_call *c)
 {
-	static const struct schema_field force = {"force", SCHEMA_BOOL, false, true, NULL, NULL};
 	OWN_JSON *failed = json_object_new_array(), *skipped = json_object_new_array();
 	struct cleanup x = {.failed = failed, .skipped = skipped};
 	struct schema_value v = {.given = false};
 	struct err e = {0};
 
-	if (c->body->doc && schema_check(&force, 1, c->body->doc, &v, NULL, &c->rs->body)) {
+	if (c->body->doc && schema_check(cleanup_fields, 1, c->body->doc, &v, NULL, &c->rs->body)) {
 		dialect_status(c, 422);
 		return;
 	}

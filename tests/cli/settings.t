@@ -56,7 +56,8 @@ WORKS = [
     ("runtime", "SANDBOX_CPU_QUOTA", "2", "cpu_time_max_s", "2"),
     ("runtime", "SANDBOX_MEMORY_LIMIT", "131072", "memory_max_bytes", "134217728"),
     ("runtime", "SANDBOX_ALLOW_NETWORK", "true", "network", "pasta"),
-    ("runtime", "SANDBOX_TIMEOUT_SECONDS", "299", "command_timeout_s", "299"),
+    ("runtime", "SANDBOX_TIMEOUT_SECONDS", "299", "kweaver_runtime_timeout_s", "299"),
+    ("runtime", "WORKSPACE_EXPIRATION_TIME", "7200", "kweaver_runtime_idle_s", "7200"),
     ("runtime", "SANDBOX_POOL_SIZE", "2", "prepared_max", "2"),
     ("runtime", "SANDBOX_MAX_USER_PROGRESS", "10", "processes_max", "10"),
     ("manager", "SANDBOX_MAX_CONTAINER_AGE", "86401", "manager_age_max_s", "86401"),
@@ -88,7 +89,6 @@ IGNORED = [
     ("kweaver", "CREATING_TIMEOUT_SECONDS", "made at once"), ("kweaver", "HEARTBEAT_TIMEOUT_SECONDS", "nothing calls back"),
     ("kweaver", "LOG_FORMAT", "JSON"), ("kweaver", "RATE_LIMIT_ENABLED", "never had"), ("kweaver", "WARM_POOL_SIZE", "never had"),
     ("kweaver", "METRICS_ENABLED", "never had"), ("kweaver", "SECRET_KEY", "never had"), ("kweaver", "CORS_ORIGINS", "never had"),
-    ("runtime", "WORKSPACE_EXPIRATION_TIME", "set session_idle_s"),
     ("manager", "SANDBOX_CLEANUP_INTERVAL", "timers"), ("manager", "SANDBOX_DOMAIN", "ports are paths"),
     ("manager", "SANDBOX_VOLUMES_ROOT", "below state_dir"), ("manager", "SANDBOX_PROMETHEUS_PORT", "GET /-/metrics"),
 ]

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -12,7 +13,7 @@ import urllib.parse
 import uuid
 
 import client
-from client import conf, connect, done, eq, note, ok, request, wait_for
+from client import conf, done, eq, note, ok, request, wait_for
 
 SE = "/workspace/se"
 
@@ -371,11 +372,11 @@ def racer(n):
     got[n] = post("/create/" + R, {"content": str(n), "filename": "f%d" % n})
 
 
-ts = [threading.Thread(target=racer, args=(n,)) for n in range(6)]
+ts = [threading.Thread(target=racer, args=(n,)) for n in range(4)]
 [t.start() for t in ts]
 [t.join() for t in ts]
-ok(all(a.status == 200 for a in got.values()), "six first requests at once", *got.values())
-eq(names(R), ["f%d" % n for n in range(6)], "are one session")
+ok(all(a.status == 200 for a in got.values()), "four first requests at once", *got.values())
+eq(names(R), ["f%d" % n for n in range(4)], "are one session")
 if client.STATE:
     there = {d for d in os.listdir(client.STATE + "/sessions") if d[0] != "."}
     listed = {x["session"] for x in get("/workspaces").json["workspaces"].values()}
@@ -434,13 +435,33 @@ def hang():
 
 before = OURS + len(get("/workspaces").json["workspaces"])
 ok(wait_for(lambda: sessions() == before, 10), "finished calls leave no session", sessions(), before)
-c = connect()
-c.request("POST", client.PREFIX + SE + "/v2/execute_code", json.dumps({"handler_code": "import time\ndef handler(event): time.sleep(100)"}),
-          {"Content-Type": "application/json", "X-API-Key": client.KEY})
-ok(wait_for(lambda: sessions() == before + 1, 10), "while one runs there is a session for it")
-c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-c.close()  # a reset: after a mere FIN a web server may wait, for the client may still read
-ok(wait_for(lambda: sessions() == before, 15), "its client is gone: it goes", sessions(), before)
+
+
+def fastcgi(body):
+    """The request on a FastCGI connection of one's own: most web servers do not tell when a client has gone."""
+    found = [os.path.join(client.STATE, "web", d, "cgibox.sock") for d in ("sock", "")]
+    with open(os.path.join(client.STATE, "web", "lighttpd.conf")) as f:
+        found += re.findall(r"[^\s\"':]*/cgibox\.sock", f.read())
+
+    def pair(k, v):
+        return bytes((len(k), len(v))) + k.encode() + v.encode()
+
+    def rec(kind, data=b""):
+        return struct.pack(">BBHHBB", 1, kind, 1, len(data), 0, 0) + data
+
+    v = {"REQUEST_METHOD": "POST", "REQUEST_URI": SE + "/v2/execute_code", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1",
+         "CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/json", "HTTP_X_API_KEY": client.KEY}
+    s = socket.socket(socket.AF_UNIX)
+    s.connect([x for x in found if os.path.exists(x)][0])
+    s.sendall(rec(1, struct.pack(">HB5x", 1, 0)) + rec(4, b"".join(pair(*x) for x in v.items())) + rec(4) + rec(5, body) + rec(5))
+    return s
+
+
+if client.STATE and client.SERVER == "lighttpd":
+    s = fastcgi(json.dumps({"handler_code": "import time\ndef handler(event): time.sleep(100)"}).encode())
+    ok(wait_for(lambda: sessions() == before + 1, 10), "while one runs there is a session for it")
+    s.close()
+    ok(wait_for(lambda: sessions() == before, 10), "who asked is gone: it goes", sessions(), before)
 
 # so does one whose worker is killed
 if client.STATE and os.environ.get("CGIBOX_TEST_PID") and not client.SELF_STARTING:
