@@ -124,7 +124,7 @@ struct live_ops {
 	/*
 	 * Runs code in a sandbox of its own, in an interpreter that waited for it if there is one: the
 	 * same run, sooner. The sandbox and its files go with close(v), or when the worker dies. Both
-	 * streams are apart. Errors as of create() and start(); an interpreter that the image lacks is a
+	 * streams are apart. Until close() v->session is a session as any other, for file verbs, say. Errors as of create() and start(); an interpreter that the image lacks is a
 	 * verdict (127).
 	 */
 	int (*code)(

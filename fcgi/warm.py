@@ -7,12 +7,27 @@ def warm():
     import io, os, sys
     read, dup2, close, memfd_create = os.read, os.dup2, os.close, os.memfd_create
 
+    def practise():
+        # Pages that the first code would fault in: 0.8 ms of 3.4 until `pass` has ended
+        text = "def f(x):\n    return [y for y in (x, 1.5, 'a')]\nprint(f({}), f'{1}')\n"
+        exec(compile(text, "<string>", "exec", 0, True), {"__name__": "__main__"})
+        io.TextIOWrapper(io.open(0, "rb", -1, closefd=False), "utf-8", "strict", "\n")
+        close(memfd_create("stdin"))
+        # What is here now needs no look when all is cleared at the end: 1 ms
+        new = "gc" not in sys.modules
+        import gc
+        gc.collect()
+        gc.freeze()
+        if new:
+            del sys.modules["gc"]
+
     def load(modules):
         # what a module prints when it is imported is no output of the code
         null, out = os.open(os.devnull, os.O_WRONLY), os.dup(1)
         dup2(null, 1)
         for module in modules:
             __import__(module)
+        practise()
         sys.stdout.flush()
         dup2(out, 1)
         close(null)

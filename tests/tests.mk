@@ -114,7 +114,7 @@ fuzz: fuzzers
 # measure lie beside libexec/bench, which `cgibox bench` executes. Python decides and reports.
 #	make bench [QUICK=1] [BENCH_PASSES=7] [BENCH="launch http ..."]	writes docs/bench.md unless QUICK
 #	cgibox bench --help
-bench_names    = launch park body unpack load plain.fcgi true tree
+bench_names    = launch park body unpack load plain.fcgi true tree warm
 bench_programs = $(addprefix $B/libexec/bench-,$(bench_names))
 bench_box      = $B/tests/bench/box.o
 JANSSON       := $(shell $(PKG_CONFIG) --exists jansson 2>/dev/null && echo yes)
@@ -135,6 +135,10 @@ $B/libexec/bench-unpack: $B/tests/bench/unpack.o $(LM) $(LI)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp $(PKGS_image))
 # Our front without a sandbox: backend_plain.o comes before the library that holds the real one.
 $B/libexec/bench-plain.fcgi: $B/fcgi/main.o $B/tests/bench/backend_plain.o $(LF) $(LM) $(LI)
+	@mkdir -p $(@D)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
+# Interpreters that wait, without HTTP.
+$B/libexec/bench-warm: $B/tests/bench/warm.o $(LF) $(LM) $(LI)
 	@mkdir -p $(@D)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
 # A `true` that no libc starts slowly.

@@ -125,7 +125,7 @@ static void run(struct code *x)
 	}
 	if (c->ops->live->code(c->backend, &x->spec, &v, &e) < 0) {
 		if (e.kind == ERR_NOTFOUND)
-			dialect_detail(c, 404, "Image not found");
+			dialect_detail(c, 422, e.msg); /* it says what to type */
 		else
 			dialect_fail(c, &e, "run code");
 		return;

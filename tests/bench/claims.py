@@ -30,7 +30,7 @@ def claims():
             Claim("`docker exec` over the library's exec into a live sandbox", ratio, ("d-docker-exec", "d-live"), 15, 40, True),
             Claim("`docker exec` by the Engine API over the same", ratio, ("d-docker-api", "d-live"), None, None, True),
             Claim("`python3 -c pass`, cold, x bare interpreter", ratio, ("p-cold", "p-spawn"), 1.2, 1.1),
-            Claim("bwrap and cold Python over a warm interpreter", ratio, ("p-bwrap", "p-warm"), 3, 5, True),
+            Claim("bwrap and cold Python over a warm interpreter", ratio, ("w-bwrap", "w-warm"), 3, 5, True),
             Claim("JSON body of 50 MB, jansson's time over ours", ratio, ("json-jansson", "json-ours"), 5, 12, True),
             Claim("its memory, x body", lambda a: a, ("json-memory-ours",), 2.5, 0.2),
             Claim("unpacking tar.gz, bsdtar's time over ours", ratio, ("unpack-bsdtar.gz", "unpack-ours.gz"), 1.5, 2.5, True),

@@ -22,9 +22,10 @@ import plot  # noqa: E402
 import report  # noqa: E402
 import results as res  # noqa: E402
 import trees  # noqa: E402
+import warm  # noqa: E402
 import web  # noqa: E402
 
-SECTIONS = [m.Section for m in (launches, web, bodies, memory, trees)]
+SECTIONS = [m.Section for m in (launches, warm, web, bodies, memory, trees)]
 
 
 def parse():

@@ -221,7 +221,7 @@ def bad(s):
             ("a NUL", {"language": "python", "code": "1\0"}, 422, "NUL"),
             ("a variable that is none", {"language": "python", "code": "1", "env": {"a b": "1"}}, 422, "env"),
             ("too long", {"language": "python", "code": "1", "timeout": 1e6}, 422, "timeout"),
-            ("no such image", {"language": "python", "code": "1", "image": "nosuch:image"}, 404, "Image"),
+            ("no such image", {"language": "python", "code": "1", "image": "nosuch:image"}, 422, "cgibox image pull"),
             ("no image's name", {"language": "python", "code": "1", "image": "A b"}, 422, "image"),
             ("too many arguments", {"language": "python", "code": "1", "args": ["a"] * 1025}, 422, "args")):
         got = s.call("POST", "/api/v1/run", body)
