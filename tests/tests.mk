@@ -182,6 +182,7 @@ lint: check-includes check-docs
 	clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(lint_c))) -- $(STD) $(PC_CFLAGS)
 	shellcheck $(lint_sh)
 	mandoc -Tlint -W warning docs/*.[158]
+	cd scripts/python && mypy --strict --cache-dir=/dev/null cgibox
 	codespell -q 3 -L nd,fo,te,ot,alse,passt README.md docs sandbox.conf isolate images fcgi scripts tests/http
 .PHONY: lint
 
