@@ -85,10 +85,19 @@ static int each_name(int dir, int (*fn)(struct session_dirs *, const char *, voi
 	return 0;
 }
 
+/* Of a request that died with the keeper. */
+static bool is_tied(const struct session_dirs *d, const char *name)
+{
+	OWN_FD fd = session_id_valid(name) ? session_dir_open(d, name, "tied", O_PATH) : -1;
+
+	return fd >= 0;
+}
+
 static int sweep_session(struct session_dirs *d, const char *name, void *arg)
 {
 	(void)arg;
-	if (!strncmp(name, ".new-", 5) && renameat(d->sessions, name, d->trash, name) < 0)
+	if ((!strncmp(name, ".new-", 5) || is_tied(d, name)) &&
+		renameat(d->sessions, name, d->trash, name) < 0)
 		log_line(LOG_WARN, "unfinished session %.40s stays: %s", name, strerror(errno));
 	return 0;
 }
@@ -284,6 +293,7 @@ int session_dir_prepare(struct session_dirs *d, const char *id, const struct ima
 	if (dir >= 0 && write_record(dir, im, rq, e) == 0 &&
 		write_file(dir, "env", env, env_bytes, e) == 0 &&
 		write_file(dir, "used", "", 0, e) == 0 && write_bounds(dir, rq, e) == 0 &&
+		(!rq->tied || write_file(dir, "tied", "", 0, e) == 0) &&
 		session_place_set(dir, rq->at_workspace ? WS_PLACE_TOP : 0, e) == 0 &&
 		prepare_root(dir, home, rq->at_workspace, e) == 0)
 		ws = make_open(dir, "ws", e);

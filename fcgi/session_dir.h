@@ -16,6 +16,7 @@
  *	top           there: the workspace is seen at /workspace, and /repo is a link to it
  *	bounds        there: its mtime is when the session ends, its size after how many seconds
  *	              without use; 0: never
+ *	tied          there: it was to end with a connection, and a new keeper removes it
  *
  * It is made as .new-<id> and renamed when complete; it dies by a rename into STATE/trash.
  */
@@ -50,7 +51,6 @@ struct session_record {
 	uint32_t cpu_percent;  /* 100 = one processor; 0 = as sandbox.conf says */
 	uint64_t disk_bytes;   /* 0 = as sandbox.conf says */
 };
-
 
 /* Opens STATE and makes what is missing, mode 0700. */
 int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err *e);
@@ -115,7 +115,6 @@ int session_dir_set_seeded(struct session_dirs *d, const char *id, struct err *e
 /* Both as a struct ws_layout says them (enum ws_place), for the session's directory dir. */
 uint32_t session_place_get(int dir);
 int session_place_set(int dir, uint32_t place, struct err *e);
-
 
 /* Marks the session as used now. */
 void session_dir_touch(struct session_dirs *d, const char *id);
