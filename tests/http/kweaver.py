@@ -97,9 +97,9 @@ s = a.json
 eq(list(s), S, "members of a session")
 ok(re.match(r"sess_\d{8}_[0-9a-f]{8}$", s["id"]), "its id", s["id"])
 eq((s["status"], s["template_id"], s["env_vars"], s["timeout"], s["language_runtime"], s["container_id"]),
-   ("running", "t1", {"TOKEN": "v"}, 60, "python", "sandbox-" + s["id"]), "its state")
+   ("creating", "t1", {"TOKEN": "v"}, 60, "python", "sandbox-" + s["id"]), "its state")
 eq((s["resource_limit"]["cpu"], s["resource_limit"]["memory"]), ("0.5", "512Mi"), "limits of the template")
-eq(get("/sessions/" + s["id"]).json, s, "it can be read")
+eq(get("/sessions/" + s["id"]).json, dict(s, status="running"), "it can be read, and runs")
 named = "../a b%s" % chr(233)
 a = post("/sessions", {"template_id": "python-basic", "id": named, "memory": "256Mi"})
 eq((a.status, a.json.get("id"), a.json.get("resource_limit", {}).get("memory")), (201, named, "256Mi"), "an id of the client's")
