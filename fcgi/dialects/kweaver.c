@@ -32,6 +32,16 @@ void kw_now(char out[KW_TIME_LEN])
 	snprintf(out + n, KW_TIME_LEN - n, ".%06ld", t.tv_nsec / 1000);
 }
 
+void kw_finish(struct dialect_call *c, bool open, int64_t us)
+{
+	char text[32];
+
+	snprintf(text, sizeof text, "%.3f", (double)us / 1e6);
+	dialect_header(c, "X-Process-Time", text);
+	if (open)
+		dialect_header(c, "Access-Control-Allow-Origin", "*");
+}
+
 /* "what: id"; what alone when the client's own text is too long to be repeated. */
 static const char *name_it(struct buf *text, const char *what, const char *id)
 {
@@ -161,7 +171,7 @@ int kw_ask(struct dialect_call *c, struct index_question *q, struct json_object 
 	OWN_MEM char *text = NULL;
 
 	if (index_ask(c->conf->state_dir, q, body, body ? strlen(body) : 0, a, &text, e) < 0) {
-		if (e->kind == ERR_NOTFOUND || e->errnum == EEXIST)
+		if (e->kind == ERR_NOTFOUND || e->errnum == EEXIST || e->errnum == ESTALE)
 			return -1;
 		dialect_fail(c, e, "ask the index");
 		return -2;
@@ -267,6 +277,7 @@ const struct route kweaver_routes[] = {
 	{HTTP_DELETE, "sessions/*", 0, kw_sessions_remove},
 	{HTTP_POST, "sessions/*/terminate", 0, kw_sessions_terminate},
 	{HTTP_POST, "sessions/*/execute", ROUTE_JSON, kw_executions_add},
+	{HTTP_POST, "sessions/*/dependencies/install", ROUTE_JSON, kw_deps_add},
 	{HTTP_GET, "sessions/*/files", 0, kw_files_list},
 	{HTTP_POST, "sessions/*/files/upload", ROUTE_RAW, kw_files_upload},
 	{HTTP_GET, "sessions/*/files/**", 0, kw_files_get},

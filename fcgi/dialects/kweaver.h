@@ -16,6 +16,9 @@
 extern const struct route kweaver_routes[];
 extern const size_t kweaver_nroutes;
 
+/* Headers of all answers; us: what the request took; open: for pages of any origin, as the original. */
+void kw_finish(struct dialect_call *c, bool open, int64_t us);
+
 /* Kinds of documents. */
 #define KW_TEMPLATE  "kw-template"
 #define KW_SESSION   "kw-session"
@@ -31,6 +34,7 @@ enum {
 	KW_SESSIONS_KEPT = 10000,    /* records; the oldest of ended ones go */
 	KW_EXECUTION_TIMEOUT_S = 30, /* of an execution that asks for none */
 	KW_ARTIFACTS_MAX = 1000,     /* that one execution tells */
+	KW_INSTALL_MAX_S = 3600,     /* an installation that began before has no worker any more */
 	KW_CREATING_S = 300,         /* a session that is not made by then never will be */
 	KW_CLEANUP_S = 300,          /* least time between two looks at all sessions */
 	KW_KEPT_S =
@@ -61,8 +65,8 @@ void kw_refuse_query(struct dialect_call *c, const char *name, const char *type,
 
 /*
  * Asks the index. doc (may be NULL) is what is written; *out (may be NULL) what came, to be put by
- * the caller. Errors that are no answer of a route (all but ERR_NOTFOUND and EEXIST) become the response:
- * then the result is -2. -1: e says which of those two.
+ * the caller. Errors that are no answer of a route (all but ERR_NOTFOUND, EEXIST and ESTALE) become the response:
+ * then the result is -2. -1: e says which of those.
  */
 int kw_ask(struct dialect_call *c, struct index_question *q, struct json_object *doc,
 	struct index_answer *a, struct json_object **out, struct err *e);
@@ -105,6 +109,16 @@ void kw_sweep(struct dialect_call *c);
  * complete, a 404 for none. */
 struct json_object *kw_session(struct dialect_call *c, const char *id, uint64_t *version);
 
+/* Seconds since the epoch of a time that kw_now() has written; 0: it is none. */
+int64_t kw_seconds(const char *text);
+
+/* Calls fn, until it says false, for each name below a directory of a session that the pattern of
+ * fs/glob matches; sorted. A directory that is not there has none. -1: e. kweaver_files.c */
+struct files_record;
+typedef bool kw_name_fn(void *arg, const char *name, size_t n, const struct files_record *r);
+int kw_each(struct dialect_call *c, const char *native, const char *dir, const char *pattern,
+	kw_name_fn *fn, void *arg, struct err *e);
+
 /* A check of a field of variables; arg is a struct buf, which becomes NAME=value, each with its NUL. */
 void kw_check_env(const struct schema_field *f, const struct schema_value *v, void *arg,
 	struct schema_report *r);
@@ -131,5 +145,6 @@ void kw_files_list(struct dialect_call *c);
 void kw_files_upload(struct dialect_call *c);
 void kw_files_get(struct dialect_call *c);
 void kw_sync(struct dialect_call *c);
+void kw_deps_add(struct dialect_call *c);
 
 #endif

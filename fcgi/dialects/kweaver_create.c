@@ -6,7 +6,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "fcgi/dialects/kweaver.h"
+#include "fcgi/dialects/kweaver_deps.h"
 #include "fcgi/env_merge.h"
 #include "fcgi/schema.h"
 #include "fcgi/query.h"
@@ -16,6 +16,8 @@
 
 /* What the original calls the place of a session's files, wherever they are. */
 #define WORKSPACE_PREFIX "s3://sandbox-workspace/sessions/"
+
+enum { INSTALL_S = 300 };
 
 static const struct schema_bounds id_length = {.length_min = 1, .length_max = KW_ID_MAX},
 				  timeout_range = {.min = 1, .max = 3600},
@@ -72,18 +74,6 @@ void kw_check_env(const struct schema_field *f, const struct schema_value *v, vo
 		schema_value_error(r, f, NULL, -1, v->json, "all variables together are too large");
 }
 
-static void check_dependencies(const struct schema_field *f, const struct schema_value *v,
-	void *arg, struct schema_report *r)
-{
-	(void)arg;
-	if (!json_object_is_type(v->json, json_type_array))
-		schema_problem(r, &(struct schema_fault){"list_type", f->name, NULL, -1,
-					  "Input should be a valid list", v->json, NULL});
-	else if (json_object_array_length(v->json) > 0)
-		schema_value_error(r, f, NULL, -1, v->json,
-			"dependencies are not installed here: take an image that has them");
-}
-
 enum {
 	S_TEMPLATE,
 	S_ID,
@@ -96,6 +86,8 @@ enum {
 	S_DEPENDENCIES,
 	S_INSTALL,
 	S_INDEX_URL,
+	S_FAIL,
+	S_CONFLICTS,
 	S_RESOURCES,
 	S_MAX
 };
@@ -109,10 +101,12 @@ static const struct schema_field fields[S_MAX] = {
 	[S_DISK] = {"disk", SCHEMA_STRING, false, false, check_nul, NULL},
 	[S_ENV] = {"env_vars", SCHEMA_STRING_MAP, false, true, kw_check_env, NULL},
 	[S_EVENT] = {"event", SCHEMA_ANY, false, true, NULL, NULL},
-	[S_DEPENDENCIES] = {"dependencies", SCHEMA_ANY, false, true, check_dependencies, NULL},
+	[S_DEPENDENCIES] = {"dependencies", SCHEMA_ANY, false, true, kw_check_dependencies, NULL},
 	[S_INSTALL] = {"install_timeout", SCHEMA_INT, false, false, NULL, &install_range},
 	[S_INDEX_URL] = {"python_package_index_url", SCHEMA_STRING, false, true, NULL,
 		&index_length},
+	[S_FAIL] = {"fail_on_dependency_error", SCHEMA_BOOL, false, false, NULL, NULL},
+	[S_CONFLICTS] = {"allow_version_conflicts", SCHEMA_BOOL, false, false, NULL, NULL},
 	[S_RESOURCES] = {"resources", SCHEMA_ANY, false, true, NULL, NULL},
 };
 
@@ -122,6 +116,7 @@ struct making {
 	struct buf env;
 	struct json_object *template, *doc;
 	struct session_spec spec;
+	char deps[DEPS_KEY_LEN + 1];
 	const char *cpu, *memory, *disk; /* as text, the client's or the template's */
 	char text[3][24];
 };
@@ -232,6 +227,12 @@ static const char *language_of(const char *runtime)
 					      : "python";
 }
 
+static bool wants_dependencies(const struct making *m)
+{
+	return m->v[S_DEPENDENCIES].given &&
+	       json_object_array_length(m->v[S_DEPENDENCIES].json) > 0;
+}
+
 static void add_dependencies(struct json_object *o, const struct making *m)
 {
 	json_object_object_add(o, "python_package_index_url", given_or(&m->v[S_INDEX_URL], NULL));
@@ -241,6 +242,8 @@ static void add_dependencies(struct json_object *o, const struct making *m)
 	kw_add_text(o, "dependency_install_error", NULL);
 	kw_add_text(o, "dependency_install_started_at", NULL);
 	kw_add_text(o, "dependency_install_completed_at", NULL);
+	if (wants_dependencies(m))
+		kw_deps_begun(o, m->v[S_DEPENDENCIES].json, "");
 }
 
 /* In the order of the original's answers. */
@@ -286,6 +289,8 @@ static struct json_object *new_record(
 
 	json_object_object_add(o, "public", new_document(c, m, id));
 	kw_add_text(o, "session", "");
+	kw_add_text(o, "image", m->spec.image);
+	kw_add_text(o, "language", language_of(kw_text(m->template, "runtime_type")));
 	json_object_object_add(o, "event", given_or(&m->v[S_EVENT], NULL));
 	return o;
 }
@@ -371,6 +376,54 @@ static void answer_made(struct dialect_call *c, struct json_object *record)
 	kw_answer(c, 201, kw_public(record));
 }
 
+/* -1: the response is complete, and the record has gone. */
+static int not_made(struct dialect_call *c, struct making *m, const struct err *e)
+{
+	if (e->kind == ERR_LIMIT && e->errnum == ENOTSUP)
+		dialect_detail(c, 503, e->msg);
+	else
+		creation_failed(c, e);
+	forget(c, kw_text(kw_public(m->doc), "id"));
+	return -1;
+}
+
+/*
+ * What the session is to see is installed first. 0: go on. 1: it has failed, which is the session's end and
+ * the answer. -1: the response is complete.
+ */
+static int install(struct dialect_call *c, struct making *m)
+{
+	struct json_object *o = kw_public(m->doc);
+	struct kw_deps d = {.image = m->spec.image,
+		.language = kw_text(m->doc, "language"),
+		.index_url = kw_text(o, "python_package_index_url"),
+		.list = m->v[S_DEPENDENCIES].json,
+		.timeout_s = m->v[S_INSTALL].given ? m->v[S_INSTALL].i : INSTALL_S};
+	struct kw_deps_result r;
+	struct err e = {0};
+	bool go_on;
+
+	if (!wants_dependencies(m))
+		return 0;
+	if (kw_deps_install(c, &d, &r, &e) < 0)
+		return not_made(c, m, &e);
+	go_on = !r.failed || (m->v[S_FAIL].given && !m->v[S_FAIL].b);
+	kw_deps_ended(o, r.failed ? (buf_ok(&r.why) ? r.why.p : "it failed") : NULL);
+	buf_clear(&r.why);
+	if (!r.failed) {
+		memcpy(m->deps, r.key, sizeof m->deps);
+		m->spec.deps = m->deps;
+	}
+	if (go_on)
+		return 0;
+	kw_set_status(m->doc, "failed", true);
+	if (kw_session_write(c, INDEX_CHANGE, m->doc, 0, &e) == 0)
+		kw_answer(c, 201, o);
+	else if (c->rs->status == 0)
+		kw_not_found(c, "Session not found", kw_text(o, "id"));
+	return 1;
+}
+
 static void make_session(struct dialect_call *c, struct making *m)
 {
 	struct session_made made = {0};
@@ -378,15 +431,16 @@ static void make_session(struct dialect_call *c, struct making *m)
 
 	kw_sweep(c);
 	complete_spec(c, &m->spec);
-	if (reserve(c, m, &e) < 0)
+	if (reserve(c, m, &e) < 0 || install(c, m) != 0)
 		return;
 	if (c->ops->create(c->backend, &m->spec, &made, &e) < 0) {
-		creation_failed(c, &e);
-		forget(c, kw_text(kw_public(m->doc), "id"));
+		not_made(c, m, &e);
 		return;
 	}
 	kw_add_text(m->doc, "session", made.id);
 	kw_set_status(m->doc, "running", false);
+	if (m->spec.deps)
+		kw_deps_list(c, m->doc);
 	if (kw_session_write(c, INDEX_CHANGE, m->doc, 0, &e) == 0)
 		answer_made(c, m->doc);
 	else if (c->rs->status == 0) /* removed by another request meanwhile */

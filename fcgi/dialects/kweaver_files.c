@@ -78,10 +78,8 @@ static void put_time(struct buf *b, int64_t ns)
 	buf_addf(b, "\"%s.%06d\"", text, (int)(ns % 1000000000 / 1000));
 }
 
-/* Calls put() for each regular file at or below dir, sorted by name, until it returns false. -1: e. */
-static int each_file(struct dialect_call *c, const char *native, const char *dir,
-	bool (*put)(void *arg, const char *name, size_t n, const struct files_record *r), void *arg,
-	struct err *e)
+int kw_each(struct dialect_call *c, const char *native, const char *dir, const char *pattern,
+	kw_name_fn *fn, void *arg, struct err *e)
 {
 	OWN_FILES_CALL f = FILES_CALL(FILES_GLOB);
 	OWN_BUF name = BUF_INIT(1 << 16);
@@ -90,13 +88,13 @@ static int each_file(struct dialect_call *c, const char *native, const char *dir
 	int got = 0;
 
 	files_call_text(&f, dir);
-	files_call_text(&f, "**");
+	files_call_text(&f, pattern);
 	if (ask(c, native, &f, e) < 0)
 		return -1;
 	if (f.r.code != FILES_OK) /* what is not there, or no directory, has no files */
 		return 0;
 	while ((got = files_next(f.data, &at, f.r.bytes, &rec, &name, e)) > 0)
-		if (S_ISREG(rec.mode) && !put(arg, name.p, rec.name_bytes, &rec))
+		if (!fn(arg, name.p, rec.name_bytes, &rec))
 			return 0;
 	return got;
 }
@@ -123,6 +121,8 @@ static bool put_file(void *arg, const char *name, size_t n, const struct files_r
 {
 	struct listing *l = arg;
 
+	if (!S_ISREG(r->mode))
+		return true;
 	if (l->left-- == 0)
 		return false;
 	buf_adds(l->b, l->n++ ? ",{\"name\":" : "{\"name\":");
@@ -162,7 +162,7 @@ void kw_files_list(struct dialect_call *c)
 	buf_adds(l.b, "{\"session_id\":");
 	json_out_text(l.b, c->param);
 	buf_adds(l.b, ",\"files\":[");
-	if (each_file(c, kw_text(record, "session"), dir, put_file, &l, &e) < 0) {
+	if (kw_each(c, kw_text(record, "session"), dir, "**", put_file, &l, &e) < 0) {
 		failed(c, &e);
 		return;
 	}
@@ -190,7 +190,8 @@ static bool put_artifact(void *arg, const char *name, size_t n, const struct fil
 {
 	struct listing *l = arg;
 
-	if (r->mtime_ns < l->from_ns || r->mtime_ns > l->to_ns || !utf8_valid(name, n))
+	if (!S_ISREG(r->mode) || r->mtime_ns < l->from_ns || r->mtime_ns > l->to_ns ||
+		!utf8_valid(name, n))
 		return true;
 	if (l->left-- == 0)
 		return false;
@@ -211,7 +212,7 @@ void kw_put_artifacts(
 	struct err e = {0};
 
 	buf_addc(b, '[');
-	if (each_file(c, native, KW_WORKSPACE, put_artifact, &l, &e) < 0) {
+	if (kw_each(c, native, KW_WORKSPACE, "**", put_artifact, &l, &e) < 0) {
 		log_err(LOG_WARN, &e, "request %s: artifacts", c->rq->request_id);
 		buf_clear(b);
 		return;

@@ -83,8 +83,7 @@ bool kw_alive(struct json_object *record)
 	return !strcmp(s, "creating") || !strcmp(s, "running");
 }
 
-/* Seconds since the epoch of a time that kw_now() has written; 0: it is none. */
-static int64_t seconds_of(const char *text)
+int64_t kw_seconds(const char *text)
 {
 	struct tm tm = {0};
 
@@ -93,7 +92,7 @@ static int64_t seconds_of(const char *text)
 
 bool kw_session_over(struct dialect_call *c, struct json_object *record, int64_t used)
 {
-	int64_t made = seconds_of(kw_text(kw_public(record), "created_at"));
+	int64_t made = kw_seconds(kw_text(kw_public(record), "created_at"));
 	int64_t now = (int64_t)time(NULL);
 
 	return (c->conf->kweaver_idle_s && now - used > c->conf->kweaver_idle_s) ||
@@ -124,9 +123,11 @@ int kw_session_end(struct dialect_call *c, struct json_object *record, const cha
 /* A session that was never made: whoever made it has died. */
 static int look_at_unmade(struct dialect_call *c, struct json_object *record)
 {
-	int64_t made = seconds_of(kw_text(kw_public(record), "created_at"));
+	int64_t made = kw_seconds(kw_text(kw_public(record), "created_at"));
 	struct err e = {0};
 
+	if (!strcmp(kw_text(kw_public(record), "dependency_install_status"), "installing"))
+		made += KW_INSTALL_MAX_S;
 	if ((int64_t)time(NULL) - made < KW_CREATING_S)
 		return 0;
 	kw_set_status(record, "failed", true);
