@@ -69,7 +69,7 @@ static const struct alias table[] = {
 		"a lock ends with its request"},
 	{DAIV, "DAIV_SANDBOX_NETWORK", IGNORED, "set network"},
 	{DAIV, "DAIV_SANDBOX_EGRESS_*", IGNORED, NO_EGRESS},
-	{DAIV, "DAIV_SANDBOX_REAPER_*", IGNORED, "sessions are looked at as they are asked for"},
+	{DAIV, "DAIV_SANDBOX_REAPER_*", IGNORED, "sessions expire by timers"},
 	{DAIV, "DAIV_SANDBOX_MAX_STOPPED_SESSIONS", IGNORED, "set sessions_max"},
 	{DAIV, "DAIV_SANDBOX_STOP_TIMEOUT_SECONDS", IGNORED, "a sandbox ends at once"},
 	{DAIV, "DAIV_SANDBOX_*", IGNORED, "there is no such setting"},
