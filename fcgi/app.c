@@ -18,6 +18,7 @@
 #include "fcgi/schema.h"
 #include "fcgi/trace.h"
 #include "fcgi/url.h"
+#include "isolate/clock.h"
 #include "isolate/conf.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -198,11 +199,23 @@ static void note_route(struct dialect_call *c, const struct route *r)
 		trace_session(c->rq->trace, c->param);
 }
 
+/* A browser asks before it sends a request of a page of another origin. */
+static void answer_shared(struct dialect_call *c)
+{
+	body_drain(c->rq, NULL);
+	dialect_no_content(c);
+	dialect_header(c, "Access-Control-Allow-Origin", "*");
+	dialect_header(c, "Access-Control-Allow-Methods", "DELETE, GET, POST, PUT");
+	dialect_header(c, "Access-Control-Allow-Headers", "*");
+	dialect_header(c, "Access-Control-Max-Age", "600");
+}
+
 static void answer(struct app *a, struct dialect_call *c)
 {
 	const struct route *r;
 	const char *allow, *params[ROUTE_PARAMS];
 	struct url url = {.nsegments = 0};
+	int64_t begun = clock_us();
 	struct err e;
 
 	if (url_parse(c->rq->uri, &url, &e) < 0) {
@@ -216,7 +229,9 @@ static void answer(struct app *a, struct dialect_call *c)
 	c->param = params[0];
 	c->param2 = params[1];
 	note_route(c, r);
-	if (!r)
+	if (!r && c->rq->method == HTTP_OPTIONS && routes_shared(a->conf, &url))
+		answer_shared(c);
+	else if (!r)
 		answer_none(
 			c, allow ? 405 : 404, allow ? "Method Not Allowed" : "Not Found", allow);
 	else if (r->flags & ROUTE_JSON)
@@ -225,6 +240,7 @@ static void answer(struct app *a, struct dialect_call *c)
 		answer_raw(a, r, c);
 	else
 		answer_bare(a, r, c);
+	routes_finish(a->conf, r, c, clock_us() - begun);
 }
 
 int app_handle(struct app *a, struct http_request *rq, struct http_response *rs)

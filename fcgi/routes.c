@@ -104,6 +104,24 @@ bool routes_open(const struct conf *c, const struct route *r)
 	return false;
 }
 
+void routes_finish(
+	const struct conf *c, const struct route *r, struct dialect_call *call, int64_t us)
+{
+	if (r >= kweaver_routes && r < kweaver_routes + kweaver_nroutes)
+		kw_finish(call, c->kweaver == DIALECT_OPEN, us);
+}
+
+bool routes_shared(const struct conf *c, struct url *url)
+{
+	const char *params[ROUTE_PARAMS], *allow = NULL;
+
+	if (c->kweaver != DIALECT_OPEN)
+		return false;
+	route_find(
+		kweaver_routes, kweaver_nroutes, c->api_prefix, url, HTTP_OPTIONS, params, &allow);
+	return allow != NULL;
+}
+
 unsigned routes_number(const struct route *r)
 {
 	unsigned before = 1;

@@ -25,6 +25,15 @@ const struct route *routes_find(const struct conf *c, struct url *url, enum http
 /* Whether sandbox.conf opens the dialect of r to clients without a key. */
 bool routes_open(const struct conf *c, const struct route *r);
 
+/* Headers of the dialect of r that all its answers have; us: what the request took. */
+struct dialect_call;
+void routes_finish(
+	const struct conf *c, const struct route *r, struct dialect_call *call, int64_t us);
+
+/* Whether a browser may be told that pages of other origins can use the path of url: its dialect is open
+ * and says so. */
+bool routes_shared(const struct conf *c, struct url *url);
+
 /* The number of r, which is one of ours: 1 and up; ROUTES_NONE for NULL. */
 unsigned routes_number(const struct route *r);
 

@@ -64,7 +64,16 @@ static const struct key keys[] = {
 		"everybody"),
 	ENUM(kweaver, "off key open", "key",
 		"routes of the KWeaver sandbox; open: without a key, as its own clients ask"),
-	STR(kweaver_image, "host", "image of its first template, python-basic"),
+	STR(kweaver_image, "host",
+		"image of its first template, python-basic, and what its clients call "
+		"sandbox-template-python-basic"),
+	INT(kweaver_output_max_bytes, 1024, 1 << 22, "1048576",
+		"each output and the return value of one execution, as they are stored"),
+	INT(kweaver_executions_max, 1, 10000000, "100000",
+		"executions that are stored; somewhat more for a while, the oldest go first"),
+	INT(kweaver_idle_s, 0, 31536000, "3600",
+		"a KWeaver session without an execution for so long is ended, 0 = never"),
+	INT(kweaver_lifetime_s, 0, 31536000, "0", "and one that is so old, 0 = never"),
 	ENUM(daiv, "off key open", "key",
 		"routes of daiv-sandbox, which make and run sessions; health and version always "
 		"answer"),

@@ -62,6 +62,8 @@ struct conf {
 	int64_t engine_timeout_s;
 	int64_t manager; /* enum conf_dialect */
 	int64_t manager_age_max_s, manager_idle_s;
+	int64_t kweaver_output_max_bytes, kweaver_executions_max;
+	int64_t kweaver_idle_s, kweaver_lifetime_s;
 
 	/* the front */
 	int64_t workers_min, workers_max, worker_idle_s;

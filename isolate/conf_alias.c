@@ -20,7 +20,8 @@ enum how {
 	AS_IS,      /* the value is the key's */
 	LEVEL,      /* Python's names of levels, in any case */
 	SECONDS_MS, /* seconds, perhaps with a fraction, to milliseconds */
-	MINUTES_S,  /* minutes to seconds; -1: never, which is a year here */
+	MINUTES_S,  /* minutes to seconds; -1: never, which is 0 here */
+	HOURS_S,    /* the same of hours */
 	KIB,        /* to bytes */
 	NETWORK,    /* true or false */
 	RUNC,       /* nothing to do for runc; another runtime is refused */
@@ -77,7 +78,7 @@ static const struct alias table[] = {
 	{KWEAVER, "DEFAULT_TIMEOUT", AS_IS, "command_timeout_s"},
 	{KWEAVER, "MAX_TIMEOUT", AS_IS, "command_timeout_max_s"},
 	{KWEAVER, "LOG_LEVEL", LEVEL, "log_level"},
-	{KWEAVER, "IDLE_THRESHOLD_MINUTES", MINUTES_S, "session_idle_s"},
+	{KWEAVER, "IDLE_THRESHOLD_MINUTES", MINUTES_S, "kweaver_idle_s"},
 	{KWEAVER, "HOST", IGNORED, WEB_SERVER},
 	{KWEAVER, "PORT", IGNORED, WEB_SERVER},
 	{KWEAVER, "ENVIRONMENT", IGNORED, "nothing here depends on it"},
@@ -91,8 +92,9 @@ static const struct alias table[] = {
 	{KWEAVER, "DEFAULT_DISK", IGNORED, NO_DEFAULT},
 	{KWEAVER, "DISABLE_BWRAP", IGNORED, "the sandbox cannot be switched off"},
 	{KWEAVER, "CONTROL_PLANE_URL", IGNORED, "nothing calls back"},
-	{KWEAVER, "MAX_LIFETIME_HOURS", IGNORED, "set session_idle_s"},
-	{KWEAVER, "CLEANUP_INTERVAL_SECONDS", IGNORED, "sessions expire by timers"},
+	{KWEAVER, "MAX_LIFETIME_HOURS", HOURS_S, "kweaver_lifetime_s"},
+	{KWEAVER, "CLEANUP_INTERVAL_SECONDS", IGNORED,
+		"sessions are looked at as they are asked for"},
 	{KWEAVER, "CREATING_TIMEOUT_SECONDS", IGNORED, "a session is made at once, or not"},
 	{KWEAVER, "HEARTBEAT_TIMEOUT_SECONDS", IGNORED, "nothing calls back"},
 	{KWEAVER, "LOG_FORMAT", IGNORED, "access_log is JSON, the log is text"},
@@ -179,11 +181,12 @@ static int set_scaled(struct conf *c, const struct alias *a, const char *value, 
 	return conf_set(c, a->key, text, e);
 }
 
-static int set_minutes(struct conf *c, const struct alias *a, const char *value, struct err *e)
+static int set_time(
+	struct conf *c, const struct alias *a, const char *value, int unit_s, struct err *e)
 {
 	if (!strcmp(value, "-1"))
-		return conf_set(c, a->key, "31536000", e);
-	return set_scaled(c, a, value, 60, true, e);
+		return conf_set(c, a->key, "0", e);
+	return set_scaled(c, a, value, unit_s, true, e);
 }
 
 static int set_network(struct conf *c, const struct alias *a, const char *value, struct err *e)
@@ -226,7 +229,9 @@ static int apply(struct conf *c, const struct alias *a, const char *name, size_t
 	case SECONDS_MS:
 		return set_scaled(c, a, value, 1000, false, e);
 	case MINUTES_S:
-		return set_minutes(c, a, value, e);
+		return set_time(c, a, value, 60, e);
+	case HOURS_S:
+		return set_time(c, a, value, 3600, e);
 	case KIB:
 		return set_scaled(c, a, value, 1024, true, e);
 	case NETWORK:

@@ -32,6 +32,16 @@ void kw_now(char out[KW_TIME_LEN])
 	snprintf(out + n, KW_TIME_LEN - n, ".%06ld", t.tv_nsec / 1000);
 }
 
+void kw_finish(struct dialect_call *c, bool open, int64_t us)
+{
+	char text[32];
+
+	snprintf(text, sizeof text, "%.3f", (double)us / 1e6);
+	dialect_header(c, "X-Process-Time", text);
+	if (open)
+		dialect_header(c, "Access-Control-Allow-Origin", "*");
+}
+
 /* "what: id"; what alone when the client's own text is too long to be repeated. */
 static const char *name_it(struct buf *text, const char *what, const char *id)
 {
@@ -80,8 +90,8 @@ void kw_answer(struct dialect_call *c, int status, struct json_object *o)
 	dialect_status(c, status);
 }
 
-static void refuse_query(struct dialect_call *c, const char *name, const char *type,
-	const char *msg, const char *value)
+void kw_refuse_query(struct dialect_call *c, const char *name, const char *type, const char *msg,
+	const char *value)
 {
 	struct buf *b = &c->rs->body;
 
@@ -106,7 +116,7 @@ int kw_query_number(struct dialect_call *c, const char *name, int64_t fallback, 
 	if (n > 0 && *value)
 		*out = strtoll(value, &end, 10);
 	if (n < 0 || !*value || *end) {
-		refuse_query(c, name, "int_parsing",
+		kw_refuse_query(c, name, "int_parsing",
 			"Input should be a valid integer, unable to parse string as an integer",
 			value);
 		return -1;
@@ -116,7 +126,7 @@ int kw_query_number(struct dialect_call *c, const char *name, int64_t fallback, 
 	if (!clamp) {
 		snprintf(msg, sizeof msg, "Input should be %s than or equal to %lld",
 			*out < min ? "greater" : "less", (long long)(*out < min ? min : max));
-		refuse_query(
+		kw_refuse_query(
 			c, name, *out < min ? "greater_than_equal" : "less_than_equal", msg, value);
 		return -1;
 	}
@@ -132,6 +142,12 @@ struct index_question kw_question(enum index_op op, const char *kind, const char
 	/* an id that is cut would be another's; this one is nobody's, for it is no UTF-8 */
 	snprintf(q.id, sizeof q.id, "%s", strlen(id) < sizeof q.id ? id : "\xff");
 	return q;
+}
+
+void kw_of_session(struct index_question *q, const char *id)
+{
+	snprintf(q->parent, sizeof q->parent, KW_SESSION "/%s",
+		strlen(id) < INDEX_NAME_MAX - sizeof KW_SESSION ? id : "\xff");
 }
 
 /* What a body may hold at its deepest lies some levels deeper in a document, and in a list of them. */
@@ -155,7 +171,7 @@ int kw_ask(struct dialect_call *c, struct index_question *q, struct json_object 
 	OWN_MEM char *text = NULL;
 
 	if (index_ask(c->conf->state_dir, q, body, body ? strlen(body) : 0, a, &text, e) < 0) {
-		if (e->kind == ERR_NOTFOUND || e->errnum == EEXIST)
+		if (e->kind == ERR_NOTFOUND || e->errnum == EEXIST || e->errnum == ESTALE)
 			return -1;
 		dialect_fail(c, e, "ask the index");
 		return -2;
@@ -177,6 +193,11 @@ const char *kw_text(struct json_object *o, const char *name)
 	if (!json_object_object_get_ex(o, name, &v) || !json_object_is_type(v, json_type_string))
 		return "";
 	return json_object_get_string(v);
+}
+
+void kw_add_text(struct json_object *o, const char *name, const char *text)
+{
+	json_object_object_add(o, name, text ? json_object_new_string(text) : NULL);
 }
 
 static double uptime_s(struct dialect_call *c, struct err *e)
@@ -223,7 +244,31 @@ static void health_detailed(struct dialect_call *c)
 	dialect_status(c, 200);
 }
 
+static void root(struct dialect_call *c)
+{
+	buf_adds(&c->rs->body,
+		"{\"name\":\"cgibox\",\"version\":\"" VERSION "\",\"status\":\"operational\","
+		"\"features\":[\"sessions\",\"executions\",\"templates\",\"files\","
+		"\"dependencies\"],"
+		"\"documentation\":{\"swagger\":\"/docs\",\"redoc\":\"/redoc\","
+		"\"openapi\":\"/openapi.json\"}}");
+	dialect_status(c, 200);
+}
+
+/* The original's executor reports what became of code; here nobody has to be believed. */
+static void no_executor(struct dialect_call *c)
+{
+	dialect_detail(
+		c, 403, "No executor calls back here: the service itself sees how executions end");
+}
+
 const struct route kweaver_routes[] = {
+	{HTTP_GET, "", ROUTE_OPEN, root},
+	{HTTP_POST, "health/sync", 0, kw_sync},
+	{HTTP_POST, "internal/containers/ready", 0, no_executor},
+	{HTTP_POST, "internal/containers/exited", 0, no_executor},
+	{HTTP_POST, "internal/executions/*/heartbeat", 0, no_executor},
+	{HTTP_POST, "internal/executions/*/result", 0, no_executor},
 	{HTTP_GET, "health", ROUTE_OPEN, health},
 	{HTTP_GET, "health/detailed", 0, health_detailed},
 	{HTTP_POST, "sessions", ROUTE_JSON, kw_sessions_add},
@@ -231,6 +276,16 @@ const struct route kweaver_routes[] = {
 	{HTTP_GET, "sessions/*", 0, kw_sessions_get},
 	{HTTP_DELETE, "sessions/*", 0, kw_sessions_remove},
 	{HTTP_POST, "sessions/*/terminate", 0, kw_sessions_terminate},
+	{HTTP_POST, "sessions/*/execute", ROUTE_JSON, kw_executions_add},
+	{HTTP_POST, "sessions/*/dependencies/install", ROUTE_JSON, kw_deps_add},
+	{HTTP_GET, "sessions/*/files", 0, kw_files_list},
+	{HTTP_POST, "sessions/*/files/upload", ROUTE_RAW, kw_files_upload},
+	{HTTP_GET, "sessions/*/files/**", 0, kw_files_get},
+	{HTTP_POST, "executions/sessions/*/execute", ROUTE_JSON, kw_executions_add},
+	{HTTP_POST, "executions/sessions/*/execute-sync", ROUTE_JSON, kw_executions_sync},
+	{HTTP_GET, "executions/sessions/*/executions", 0, kw_executions_list},
+	{HTTP_GET, "executions/*/status", 0, kw_executions_get},
+	{HTTP_GET, "executions/*/result", 0, kw_executions_get},
 	{HTTP_POST, "templates", ROUTE_JSON, kw_templates_add},
 	{HTTP_GET, "templates", 0, kw_templates_list},
 	{HTTP_GET, "templates/*", 0, kw_templates_get},

@@ -1,294 +1,15 @@
 /* Sessions of the control plane: a document in the index and a session of ours. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
-#include "fcgi/dialects/kweaver.h"
-#include "fcgi/env_merge.h"
-#include "fcgi/schema.h"
+#include "fcgi/dialects/kweaver_result.h"
 #include "fcgi/query.h"
 #include "images/own_json.h"
-#include "images/store.h"
 #include "isolate/own.h"
 
-/* What the original calls the place of a session's files, wherever they are. */
-#define WORKSPACE_PREFIX "s3://sandbox-workspace/sessions/"
-
-static const struct schema_bounds id_length = {.length_min = 1, .length_max = KW_ID_MAX},
-				  timeout_range = {.min = 1, .max = 3600},
-				  install_range = {.min = 30, .max = 1800},
-				  index_length = {.length_max = 512};
-
-static void check_nul(const struct schema_field *f, const struct schema_value *v, void *arg,
-	struct schema_report *r)
-{
-	const char *text = json_object_get_string(v->json);
-
-	(void)arg;
-	if (strlen(text) != (size_t)json_object_get_string_len(v->json))
-		schema_value_error(r, f, NULL, -1, v->json, "must not contain a NUL character");
-}
-
-static bool parse_cores(const char *text, double *out)
-{
-	char *end;
-
-	*out = strtod(text, &end);
-	return *text >= '0' && *text <= '9' && !*end && *out > 0 && *out <= 1024;
-}
-
-static void check_cpu(const struct schema_field *f, const struct schema_value *v, void *arg,
-	struct schema_report *r)
-{
-	double cores;
-
-	(void)arg;
-	if (!parse_cores(json_object_get_string(v->json), &cores))
-		schema_value_error(
-			r, f, NULL, -1, v->json, "cpu must be a number of cores, as \"0.5\"");
-}
-
-static void check_env(const struct schema_field *f, const struct schema_value *v, void *arg,
-	struct schema_report *r)
-{
-	struct buf *env = arg;
-
-	json_object_object_foreach(v->json, name, value)
-	{
-		const char *text = json_object_get_string(value);
-
-		if (!*name || strchr(name, '=') ||
-			strlen(text) != (size_t)json_object_get_string_len(value)) {
-			schema_value_error(r, f, name, -1, value,
-				"a variable needs a name without \"=\", and no NUL character");
-			continue;
-		}
-		buf_addf(env, "%s=%s%c", name, text, 0);
-	}
-	if (!buf_ok(env))
-		schema_value_error(r, f, NULL, -1, v->json, "all variables together are too large");
-}
-
-static void check_dependencies(const struct schema_field *f, const struct schema_value *v,
-	void *arg, struct schema_report *r)
-{
-	(void)arg;
-	if (!json_object_is_type(v->json, json_type_array))
-		schema_problem(r, &(struct schema_fault){"list_type", f->name, NULL, -1,
-					  "Input should be a valid list", v->json, NULL});
-	else if (json_object_array_length(v->json) > 0)
-		schema_value_error(r, f, NULL, -1, v->json,
-			"dependencies are not installed here: take an image that has them");
-}
-
-enum {
-	S_TEMPLATE,
-	S_ID,
-	S_TIMEOUT,
-	S_CPU,
-	S_MEMORY,
-	S_DISK,
-	S_ENV,
-	S_EVENT,
-	S_DEPENDENCIES,
-	S_INSTALL,
-	S_INDEX_URL,
-	S_RESOURCES,
-	S_MAX
-};
-
-static const struct schema_field fields[S_MAX] = {
-	[S_TEMPLATE] = {"template_id", SCHEMA_STRING, true, false, check_nul, &id_length},
-	[S_ID] = {"id", SCHEMA_STRING, false, true, check_nul, &id_length},
-	[S_TIMEOUT] = {"timeout", SCHEMA_INT, false, false, NULL, &timeout_range},
-	[S_CPU] = {"cpu", SCHEMA_STRING, false, false, check_cpu, NULL},
-	[S_MEMORY] = {"memory", SCHEMA_STRING, false, false, check_nul, NULL},
-	[S_DISK] = {"disk", SCHEMA_STRING, false, false, check_nul, NULL},
-	[S_ENV] = {"env_vars", SCHEMA_STRING_MAP, false, true, check_env, NULL},
-	[S_EVENT] = {"event", SCHEMA_ANY, false, true, NULL, NULL},
-	[S_DEPENDENCIES] = {"dependencies", SCHEMA_ANY, false, true, check_dependencies, NULL},
-	[S_INSTALL] = {"install_timeout", SCHEMA_INT, false, false, NULL, &install_range},
-	[S_INDEX_URL] = {"python_package_index_url", SCHEMA_STRING, false, true, NULL,
-		&index_length},
-	[S_RESOURCES] = {"resources", SCHEMA_ANY, false, true, NULL, NULL},
-};
-
-/* A request on its way to a session. */
-struct making {
-	struct schema_value v[S_MAX];
-	struct buf env;
-	struct json_object *template, *doc;
-	struct session_spec spec;
-	const char *cpu, *memory, *disk; /* as text, the client's or the template's */
-	char text[3][24];
-};
-
-static void making_clear(struct making *m)
-{
-	buf_clear(&m->env);
-	json_object_put(m->template);
-	json_object_put(m->doc);
-}
-
-/* "512Mi" and "1Gi": bytes, or -1. */
-static int64_t parse_size(const char *text)
-{
-	char *end;
-	long long n = strtoll(text, &end, 10);
-	int shift = !strcmp(end, "Mi") ? 20 : !strcmp(end, "Gi") ? 30 : 0;
-
-	if (*text < '0' || *text > '9' || !shift || n <= 0 || n > (INT64_MAX >> shift))
-		return -1;
-	return (int64_t)n << shift;
-}
-
-/* The request's own member, or that of "resources", which the README of the original documents. */
-static const char *limit_text(const struct making *m, int field, const char *fallback)
-{
-	struct json_object *o;
-
-	if (m->v[field].given)
-		return json_object_get_string(m->v[field].json);
-	if (m->v[S_RESOURCES].given &&
-		json_object_object_get_ex(m->v[S_RESOURCES].json, fields[field].name, &o) &&
-		json_object_is_type(o, json_type_string))
-		return json_object_get_string(o);
-	return fallback;
-}
-
-static double number_of(struct json_object *o, const char *name)
-{
-	struct json_object *v;
-
-	return json_object_object_get_ex(o, name, &v) ? json_object_get_double(v) : 0;
-}
-
-/* -1: the response is complete. */
-static int read_limits(struct dialect_call *c, struct making *m)
-{
-	int64_t memory;
-	double cores;
-
-	snprintf(m->text[0], sizeof m->text[0], "%g", number_of(m->template, "default_cpu_cores"));
-	snprintf(m->text[1], sizeof m->text[1], "%dMi",
-		(int)number_of(m->template, "default_memory_mb"));
-	snprintf(m->text[2], sizeof m->text[2], "%dMi",
-		(int)number_of(m->template, "default_disk_mb"));
-	m->cpu = limit_text(m, S_CPU, m->text[0]);
-	m->memory = limit_text(m, S_MEMORY, m->text[1]);
-	m->disk = limit_text(m, S_DISK, m->text[2]);
-	memory = parse_size(m->memory);
-	if (memory < 0) {
-		kw_refuse(c, 400, "Invalid memory format", m->memory);
-		return -1;
-	}
-	if (parse_size(m->disk) < 0) {
-		kw_refuse(c, 400, "Invalid disk format", m->disk);
-		return -1;
-	}
-	if (!parse_cores(m->cpu, &cores)) {
-		kw_refuse(c, 400, "Invalid CPU format", m->cpu);
-		return -1;
-	}
-	/* What the client asked for is held or refused; a template's default as far as it goes. */
-	if (m->memory != m->text[1] || memory <= c->conf->memory_max_bytes)
-		m->spec.memory_bytes = memory;
-	m->spec.cpus = m->cpu != m->text[0] ? cores : 0;
-	return 0;
-}
-
-static void add_text(struct json_object *o, const char *name, const char *text)
-{
-	json_object_object_add(o, name, text ? json_object_new_string(text) : NULL);
-}
-
-static struct json_object *limits_document(const struct dialect_call *c, const struct making *m)
-{
-	struct json_object *o = json_object_new_object();
-
-	add_text(o, "cpu", m->cpu);
-	add_text(o, "memory", m->memory);
-	add_text(o, "disk", m->disk);
-	json_object_object_add(o, "max_processes", json_object_new_int64(c->conf->processes_max));
-	return o;
-}
-
-static struct json_object *given_or(const struct schema_value *v, struct json_object *other)
-{
-	return v->given ? json_object_get(v->json) : other;
-}
-
-/* "python3.11" runs python, "nodejs20" javascript, and so on. */
-static const char *language_of(const char *runtime)
-{
-	return !strncmp(runtime, "nodejs", 6) ? "javascript"
-	       : !strncmp(runtime, "java", 4) ? "java"
-	       : !strncmp(runtime, "go", 2)   ? "go"
-					      : "python";
-}
-
-static void add_dependencies(struct json_object *o, const struct making *m)
-{
-	json_object_object_add(o, "python_package_index_url", given_or(&m->v[S_INDEX_URL], NULL));
-	json_object_object_add(o, "requested_dependencies", json_object_new_array());
-	json_object_object_add(o, "installed_dependencies", json_object_new_array());
-	add_text(o, "dependency_install_status", "completed");
-	add_text(o, "dependency_install_error", NULL);
-	add_text(o, "dependency_install_started_at", NULL);
-	add_text(o, "dependency_install_completed_at", NULL);
-}
-
-/* In the order of the original's answers. */
-static struct json_object *new_document(
-	const struct dialect_call *c, const struct making *m, const char *id)
-{
-	struct json_object *o = json_object_new_object();
-	const char *runtime = kw_text(m->template, "runtime_type");
-	char path[sizeof WORKSPACE_PREFIX + 4 * KW_ID_MAX], box[8 + 4 * KW_ID_MAX];
-	char now[KW_TIME_LEN];
-
-	kw_now(now);
-	snprintf(path, sizeof path, WORKSPACE_PREFIX "%s", id);
-	snprintf(box, sizeof box, "sandbox-%s", id);
-	add_text(o, "id", id);
-	add_text(o, "template_id", kw_text(m->template, "id"));
-	add_text(o, "status", "creating");
-	json_object_object_add(o, "resource_limit", limits_document(c, m));
-	add_text(o, "workspace_path", path);
-	add_text(o, "language_runtime", language_of(runtime));
-	add_text(o, "runtime_type", runtime);
-	add_text(o, "runtime_node", "local");
-	add_text(o, "container_id", box);
-	add_text(o, "pod_name", NULL);
-	json_object_object_add(o, "env_vars", given_or(&m->v[S_ENV], json_object_new_object()));
-	json_object_object_add(o, "timeout",
-		json_object_new_int64(m->v[S_TIMEOUT].given ? m->v[S_TIMEOUT].i
-							    : (int64_t)number_of(m->template,
-								      "default_timeout_sec")));
-	add_dependencies(o, m);
-	add_text(o, "created_at", now);
-	add_text(o, "updated_at", now);
-	add_text(o, "completed_at", NULL);
-	add_text(o, "last_activity_at", now);
-	return o;
-}
-
-/* What is stored: what clients see, and what is ours. */
-static struct json_object *new_record(
-	struct dialect_call *c, const struct making *m, const char *id)
-{
-	struct json_object *o = json_object_new_object();
-
-	json_object_object_add(o, "public", new_document(c, m, id));
-	add_text(o, "session", "");
-	json_object_object_add(o, "event", given_or(&m->v[S_EVENT], NULL));
-	return o;
-}
-
-static struct json_object *public_part(struct json_object *record)
+struct json_object *kw_public(struct json_object *record)
 {
 	struct json_object *o = NULL;
 
@@ -296,161 +17,31 @@ static struct json_object *public_part(struct json_object *record)
 	return o;
 }
 
-/* sess_YYYYMMDD_<8 hex> */
-static int make_id(char *out, size_t size, struct err *e)
-{
-	time_t now = time(NULL);
-	struct tm tm;
-	uint32_t r;
-	size_t n;
-
-	if (getrandom(&r, sizeof r, 0) != sizeof r)
-		return err_set(e, ERR_SETUP, errno, "make an id");
-	gmtime_r(&now, &tm);
-	n = strftime(out, size, "sess_%Y%m%d_", &tm);
-	snprintf(out + n, size - n, "%08x", r);
-	return 0;
-}
-
-static int write_record(struct dialect_call *c, enum index_op op, struct json_object *record,
+int kw_session_write(struct dialect_call *c, enum index_op op, struct json_object *record,
 	uint64_t version, struct err *e)
 {
-	struct json_object *o = public_part(record);
+	struct json_object *o = kw_public(record);
 	struct index_question q = kw_question(op, KW_SESSION, kw_text(o, "id"));
 	struct index_answer a;
 
 	snprintf(q.status, sizeof q.status, "%s", kw_text(o, "status"));
 	snprintf(q.tag, sizeof q.tag, "%s", kw_text(o, "template_id"));
 	q.version = version;
+	q.final = !kw_alive(record);
+	q.keep = KW_SESSIONS_KEPT;
 	return kw_ask(c, &q, record, &a, NULL, e);
 }
 
-static void set_status(struct json_object *record, const char *status, bool ended)
+void kw_set_status(struct json_object *record, const char *status, bool ended)
 {
-	struct json_object *o = public_part(record);
+	struct json_object *o = kw_public(record);
 	char now[KW_TIME_LEN];
 
 	kw_now(now);
-	add_text(o, "status", status);
-	add_text(o, "updated_at", now);
+	kw_add_text(o, "status", status);
+	kw_add_text(o, "updated_at", now);
 	if (ended)
-		add_text(o, "completed_at", now);
-}
-
-static void forget(struct dialect_call *c, const char *id)
-{
-	struct index_question q = kw_question(INDEX_REMOVE, KW_SESSION, id);
-	struct index_answer a;
-	struct err e = {0};
-
-	if (index_ask(c->conf->state_dir, &q, NULL, 0, &a, NULL, &e) < 0)
-		dialect_fail(c, &e, "forget a session that was not made");
-}
-
-/* A name is taken first, so that of two requests for one only one makes a session. */
-static int reserve(struct dialect_call *c, struct making *m, struct err *e)
-{
-	bool given = m->v[S_ID].given;
-	char made[64];
-	int ret;
-
-	for (int i = 0; i < 8; i++) {
-		if (!given && make_id(made, sizeof made, e) < 0) {
-			dialect_fail(c, e, "make a session");
-			return -1;
-		}
-		json_object_put(m->doc);
-		m->doc = new_record(c, m, given ? json_object_get_string(m->v[S_ID].json) : made);
-		ret = write_record(c, INDEX_ADD, m->doc, 0, e);
-		if (ret == 0 || ret == -2)
-			return ret;
-		if (given)
-			break;
-	}
-	kw_refuse(c, 409, "Session ID already exists", kw_text(public_part(m->doc), "id"));
-	return -1;
-}
-
-/* 400 for whatever the client can change, as the original. */
-static void creation_failed(struct dialect_call *c, const struct err *e)
-{
-	if (e->kind == ERR_NOTFOUND || e->kind == ERR_LIMIT || e->kind == ERR_REQUEST)
-		dialect_detail(c, 400, e->msg);
-	else
-		dialect_fail(c, e, "make a session");
-}
-
-static void make_session(struct dialect_call *c, struct making *m)
-{
-	struct session_made made = {0};
-	struct err e = {0};
-
-	if (reserve(c, m, &e) < 0)
-		return;
-	if (c->ops->create(c->backend, &m->spec, &made, &e) < 0) {
-		creation_failed(c, &e);
-		forget(c, kw_text(public_part(m->doc), "id"));
-		return;
-	}
-	add_text(m->doc, "session", made.id);
-	set_status(m->doc, "running", false);
-	if (write_record(c, INDEX_CHANGE, m->doc, 0, &e) == 0)
-		kw_answer(c, 201, public_part(m->doc));
-	else if (c->rs->status == 0) /* removed by another request meanwhile */
-		kw_not_found(c, "Session not found", kw_text(public_part(m->doc), "id"));
-	if (c->rs->status != 201)
-		c->ops->destroy(c->backend, made.id, &e);
-}
-
-/* The template's variables, then the client's. */
-static int fill_environment(struct making *m, struct err *e)
-{
-	OWN_BUF all = BUF_INIT(m->env.max);
-	struct json_object *vars;
-
-	if (json_object_object_get_ex(m->template, "default_env_vars", &vars) && vars) {
-		json_object_object_foreach(vars, name, value)
-		{
-			OWN_BUF one = BUF_INIT(m->env.max);
-
-			buf_addf(&one, "%s=%s", name, json_object_get_string(value));
-			if (!buf_ok(&one) || env_put(&all, one.p, e) < 0)
-				return err_set(e, ERR_LIMIT, 0, "the template's variables");
-		}
-	}
-	if (m->env.len && env_put_block(&all, m->env.p, m->env.len, e) < 0)
-		return -1;
-	buf_clear(&m->env);
-	m->env = all;
-	all = BUF_INIT(0);
-	m->spec.env = m->env.p;
-	m->spec.env_bytes = m->env.len;
-	return 0;
-}
-
-void kw_sessions_add(struct dialect_call *c)
-{
-	struct making m = {.env = BUF_INIT((size_t)c->conf->environment_max_bytes)};
-	struct err e = {0};
-	bool gone;
-
-	if (schema_check(fields, S_MAX, c->body->doc, m.v, &m.env, &c->rs->body)) {
-		dialect_status(c, 422);
-		making_clear(&m);
-		return;
-	}
-	m.template = kw_template(c, json_object_get_string(m.v[S_TEMPLATE].json), &gone);
-	if (gone) {
-		kw_refuse(
-			c, 400, "Template not found", json_object_get_string(m.v[S_TEMPLATE].json));
-	} else if (m.template && read_limits(c, &m) == 0) {
-		snprintf(m.spec.image, sizeof m.spec.image, "%s", kw_text(m.template, "image_url"));
-		if (fill_environment(&m, &e) < 0)
-			creation_failed(c, &e);
-		else
-			make_session(c, &m);
-	}
-	making_clear(&m);
+		kw_add_text(o, "completed_at", now);
 }
 
 void kw_sessions_list(struct dialect_call *c)
@@ -475,7 +66,7 @@ void kw_sessions_list(struct dialect_call *c)
 	n = json_object_array_length(list);
 	for (size_t i = 0; i < n; i++)
 		json_object_array_add(
-			items, json_object_get(public_part(json_object_array_get_idx(list, i))));
+			items, json_object_get(kw_public(json_object_array_get_idx(list, i))));
 	json_object_object_add(out, "items", json_object_get(items));
 	json_object_object_add(out, "total", json_object_new_int64((int64_t)a.total));
 	json_object_object_add(out, "limit", json_object_new_int64(limit));
@@ -485,81 +76,136 @@ void kw_sessions_list(struct dialect_call *c)
 	kw_answer(c, 200, out);
 }
 
-/* The record of the session that the path names; NULL: the response is complete. */
-static struct json_object *record_of(struct dialect_call *c, uint64_t *version)
+bool kw_alive(struct json_object *record)
 {
-	struct index_question q = kw_question(INDEX_GET, KW_SESSION, c->param);
+	const char *s = kw_text(kw_public(record), "status");
+
+	return !strcmp(s, "creating") || !strcmp(s, "running");
+}
+
+int64_t kw_seconds(const char *text)
+{
+	struct tm tm = {0};
+
+	return strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) ? (int64_t)timegm(&tm) : 0;
+}
+
+bool kw_session_over(struct dialect_call *c, struct json_object *record, int64_t used)
+{
+	int64_t made = kw_seconds(kw_text(kw_public(record), "created_at"));
+	int64_t now = (int64_t)time(NULL);
+
+	return (c->conf->kweaver_idle_s && now - used > c->conf->kweaver_idle_s) ||
+	       (c->conf->kweaver_lifetime_s && now - made > c->conf->kweaver_lifetime_s);
+}
+
+int kw_session_end(struct dialect_call *c, struct json_object *record, const char *status)
+{
+	const char *native = kw_text(record, "session"), *id = kw_text(kw_public(record), "id");
+	struct err e = {0};
+
+	/* What runs gets its verdict first; one that is busy with another request is ended below. */
+	if (*native && c->ops->live->stop(c->backend, native, &e) < 0 && e.kind != ERR_NOTFOUND &&
+		e.kind != ERR_BUSY) {
+		dialect_fail(c, &e, "end a session");
+		return -1;
+	}
+	if (kw_executions_settle(c, id) < 0)
+		return -1;
+	if (*native && c->ops->destroy(c->backend, native, &e) < 0 && e.kind != ERR_NOTFOUND) {
+		dialect_fail(c, &e, "end a session");
+		return -1;
+	}
+	kw_set_status(record, status, true);
+	return kw_session_write(c, INDEX_CHANGE, record, 0, &e) == -2 ? -1 : 0;
+}
+
+/* A session that was never made: whoever made it has died. */
+static int look_at_unmade(struct dialect_call *c, struct json_object *record)
+{
+	int64_t made = kw_seconds(kw_text(kw_public(record), "created_at"));
+	struct err e = {0};
+
+	if (!strcmp(kw_text(kw_public(record), "dependency_install_status"), "installing"))
+		made += KW_INSTALL_MAX_S;
+	if ((int64_t)time(NULL) - made < KW_CREATING_S)
+		return 0;
+	kw_set_status(record, "failed", true);
+	return kw_session_write(c, INDEX_CHANGE, record, 0, &e) == -2 ? -1 : 0;
+}
+
+/* What became of our session, in the record. -1: the response is complete. */
+static int look(struct dialect_call *c, struct json_object *record)
+{
+	const char *native = kw_text(record, "session");
+	struct session_status of;
+	struct err e = {0};
+
+	if (!kw_alive(record))
+		return 0;
+	if (!*native)
+		return look_at_unmade(c, record);
+	if (c->ops->live->status(c->backend, native, &of, &e) < 0) {
+		if (e.kind == ERR_NOTFOUND)
+			return kw_session_end(c, record, "timeout");
+		dialect_fail(c, &e, "look at a session");
+		return -1;
+	}
+	if (of.runs == 0 && kw_session_over(c, record, of.used))
+		return kw_session_end(c, record, "timeout");
+	return 0;
+}
+
+struct json_object *kw_session(struct dialect_call *c, const char *id, uint64_t *version)
+{
+	struct index_question q = kw_question(INDEX_GET, KW_SESSION, id);
 	struct json_object *o = NULL;
 	struct index_answer a = {0};
 	struct err e = {0};
 
 	if (kw_ask(c, &q, NULL, &a, &o, &e) == -1)
-		kw_not_found(c, "Session not found", c->param);
+		kw_not_found(c, "Session not found", id);
 	*version = a.version;
-	return o;
+	if (!o || look(c, o) == 0)
+		return o;
+	json_object_put(o);
+	return NULL;
 }
 
-static bool alive(struct json_object *record)
+/* What the original has no word for: the session's name in the other routes. */
+static void show(struct dialect_call *c, int status, struct json_object *record)
 {
-	const char *s = kw_text(public_part(record), "status");
+	const char *native = kw_text(record, "session");
 
-	return !strcmp(s, "creating") || !strcmp(s, "running");
-}
-
-/* A session of ours that nobody used for long is gone; its record tells so when it is looked at. */
-static void notice_expiry(struct dialect_call *c, struct json_object *record, uint64_t version)
-{
-	const char *id = kw_text(record, "session");
-	struct err e = {0};
-
-	if (!*id || !alive(record) || c->ops->exists(c->backend, id, &e) == 0 ||
-		e.kind != ERR_NOTFOUND)
-		return;
-	set_status(record, "timeout", true);
-	write_record(c, INDEX_CHANGE, record, version, &e);
+	if (*native)
+		dialect_header(c, "X-Session-Id", native);
+	kw_answer(c, status, kw_public(record));
 }
 
 void kw_sessions_get(struct dialect_call *c)
 {
 	uint64_t version;
-	OWN_JSON *record = record_of(c, &version);
+	OWN_JSON *record = kw_session(c, c->param, &version);
 
-	if (!record)
-		return;
-	notice_expiry(c, record, version);
-	if (c->rs->status == 0)
-		kw_answer(c, 200, public_part(record));
+	if (record)
+		show(c, 200, record);
 }
 
 /* Its processes and files end; what was recorded of it stays until it is deleted. */
 void kw_sessions_terminate(struct dialect_call *c)
 {
 	uint64_t version;
-	OWN_JSON *record = record_of(c, &version);
-	struct err e = {0};
+	OWN_JSON *record = kw_session(c, c->param, &version);
 
-	if (!record)
-		return;
-	if (alive(record)) {
-		const char *id = kw_text(record, "session");
-
-		if (*id && c->ops->destroy(c->backend, id, &e) < 0 && e.kind != ERR_NOTFOUND) {
-			dialect_fail(c, &e, "terminate a session");
-			return;
-		}
-		set_status(record, "terminated", true);
-		if (write_record(c, INDEX_CHANGE, record, 0, &e) == -1)
-			kw_not_found(c, "Session not found", c->param);
-	}
-	if (c->rs->status == 0)
-		kw_answer(c, 200, public_part(record));
+	if (record && (!kw_alive(record) || kw_session_end(c, record, "terminated") == 0))
+		show(c, 200, record);
 }
 
 void kw_sessions_remove(struct dialect_call *c)
 {
 	struct index_question q = kw_question(INDEX_REMOVE, KW_SESSION, c->param);
 	uint64_t version;
-	OWN_JSON *record = record_of(c, &version);
+	OWN_JSON *record = kw_session(c, c->param, &version);
 	struct index_answer a;
 	struct err e = {0};
 

@@ -40,6 +40,12 @@ a = get("/health/detailed")
 eq(list(a.json), ["status", "version", "uptime", "dependencies"], "health in detail")
 eq(a.json["dependencies"], {"database": "healthy", "storage": "healthy", "runtime_nodes": "healthy"}, "of its parts")
 eq(get("/sessions", key=None).status, 403, "the key is asked for")
+a = request("GET", "/", key=None)
+eq((a.status, list(a.json), a.json["status"]), (200, ["name", "version", "status", "features", "documentation"], "operational"), "the root")
+ok(re.match(r"\d+\.\d{3}$", a.headers["X-Process-Time"] or "") and a.headers["X-Request-Id"], "headers of every answer", a.headers)
+eq((a.headers["Access-Control-Allow-Origin"], request("OPTIONS", API + "/sessions").status), (None, 405), "closed to other origins")
+a = post("/health/sync")
+eq((a.status, list(a.json), a.json["status"]), (200, ["status", "running", "ended", "failed"], "success"), "looking at all sessions")
 
 # --- templates
 a = get("/templates")
@@ -97,9 +103,9 @@ s = a.json
 eq(list(s), S, "members of a session")
 ok(re.match(r"sess_\d{8}_[0-9a-f]{8}$", s["id"]), "its id", s["id"])
 eq((s["status"], s["template_id"], s["env_vars"], s["timeout"], s["language_runtime"], s["container_id"]),
-   ("running", "t1", {"TOKEN": "v"}, 60, "python", "sandbox-" + s["id"]), "its state")
+   ("creating", "t1", {"TOKEN": "v"}, 60, "python", "sandbox-" + s["id"]), "its state")
 eq((s["resource_limit"]["cpu"], s["resource_limit"]["memory"]), ("0.5", "512Mi"), "limits of the template")
-eq(get("/sessions/" + s["id"]).json, s, "it can be read")
+eq(get("/sessions/" + s["id"]).json, dict(s, status="running"), "it can be read, and runs")
 named = "../a b%s" % chr(233)
 a = post("/sessions", {"template_id": "python-basic", "id": named, "memory": "256Mi"})
 eq((a.status, a.json.get("id"), a.json.get("resource_limit", {}).get("memory")), (201, named, "256Mi"), "an id of the client's")
@@ -135,6 +141,7 @@ eq([x["id"] for x in get("/sessions?template_id=t1").json["items"]], [s["id"]], 
 eq(get("/sessions?status=nonsense").json["items"], [], "an unknown status matches nothing")
 eq(get("/sessions?status=running").json["total"], 3, "by status")
 
+eq(post("/health/sync").json, {"status": "success", "running": 3, "ended": 0, "failed": 0}, "all of them are looked at")
 a = post("/sessions/%s/terminate" % s["id"])
 eq((a.status, a.json["status"], list(a.json)), (200, "terminated", S), "a session is terminated")
 ok(re.match(TIME, a.json["completed_at"] or ""), "and says when", a)

@@ -1,0 +1,102 @@
+#!/usr/bin/python3
+"""Dependencies of KWeaver sessions: what is refused before anything is installed, and where nothing can be.
+
+The tests behind CGIBOX_DEPS_INDEX (deps.py starts them so) install from an index.
+"""
+import os
+
+from client import done, eq, note, ok, request
+
+API = "/api/v1"
+INDEX = os.environ.get("CGIBOX_DEPS_INDEX")
+
+
+def post(path, body=None):
+    return request("POST", API + path, body, timeout=300)
+
+
+def get(path):
+    return request("GET", API + path)
+
+
+def faults(a):
+    return a.status, [(p["type"], p["loc"]) for p in a.detail] if isinstance(a.detail, list) else a
+
+
+post("/templates", {"id": "kwd", "name": "x", "image_url": "host", "runtime_type": "python3.11"})
+BAD = ((1, [("list_type", ["body", "dependencies"])]),
+       ([1], [("model_attributes_type", ["body", "dependencies", 0])]),
+       ([{}], [("missing", ["body", "dependencies", 0, "name"])]),
+       ([{"name": ""}], [("string_too_short", ["body", "dependencies", 0, "name"])]),
+       ([{"name": "x" * 101}], [("string_too_long", ["body", "dependencies", 0, "name"])]),
+       ([{"name": "ok"}, {"name": "a b"}], [("value_error", ["body", "dependencies", 1, "name"])]),
+       ([{"name": "--index-url"}, {"name": "git+ssh://x"}], [("value_error", ["body", "dependencies", 1, "name"])]),
+       ([{"name": "ok", "version": 1}], [("string_type", ["body", "dependencies", 0, "version"])]),
+       ([{"name": "p%d" % i} for i in range(51)], [("too_long", ["body", "dependencies"])]))
+for value, want in BAD:
+    eq(faults(post("/sessions", {"template_id": "kwd", "dependencies": value})), (422, want), "422: %s" % str(value)[:50])
+a = post("/sessions", {"template_id": "kwd", "dependencies": [], "id": "kwdeps"})
+eq((a.status, a.json["dependency_install_status"], a.json["requested_dependencies"]), (201, "completed", []), "none are there at once")
+I = "/sessions/kwdeps/dependencies/install"
+for value, want in BAD + (([], [("too_short", ["body", "dependencies"])]),):
+    eq(faults(post(I, {"dependencies": value})), (422, want), "install: 422: %s" % str(value)[:50])
+eq(faults(post(I, {})), (422, [("missing", ["body", "dependencies"])]), "install nothing")
+a = post("/sessions/none/dependencies/install", {"dependencies": [{"name": "x"}]})
+eq((a.status, a.json["message"]), (404, "Session not found: none"), "for no session")
+before = get("/sessions/kwdeps").json
+for spec in ({"name": "--target"}, {"name": "ok", "version": "; rm -rf /"}, {"name": "ok", "version": "@ file:///etc/passwd"},
+             {"name": "ok", "version": "==1 --hash=x"}):
+    a = post(I, {"dependencies": [spec]})
+    eq(a.status, 400, "no requirement: %s" % spec)
+    eq(post("/sessions", {"template_id": "kwd", "dependencies": [spec]}).status, 400, "nor when a session is made")
+for url in ("file:///etc", "http://user:pw@host/simple", "ftp://host/"):
+    eq(post(I, {"dependencies": [{"name": "ok"}], "python_package_index_url": url}).status, 400, "no index: " + url)
+
+
+def same(a, b):
+    return {k: v for k, v in a.items() if k != "updated_at"} == {k: v for k, v in b.items() if k != "updated_at"}
+
+
+ok(same(get("/sessions/kwdeps").json, before), "the session is as it was", get("/sessions/kwdeps"))
+if not INDEX:
+    a = post(I, {"dependencies": [{"name": "demo"}]})
+    ok(a.status == 503 and a.detail, "503 where there is no network to install from", a)
+    a = post("/sessions", {"template_id": "kwd", "dependencies": [{"name": "demo"}]})
+    ok(a.status in (400, 503) and a.detail, "nor is a session made", a)
+    ok(same(get("/sessions/kwdeps").json, before), "and the session is as it was", get("/sessions/kwdeps"))
+else:
+    def what(sid, code):
+        a = post("/executions/sessions/%s/execute-sync" % sid, {"code": code, "language": "python"})
+        return a.json.get("return_value") if a.status == 200 else a
+
+    DEMO = "import demo\ndef handler(e): return demo.WHAT"
+    a = post("/sessions", {"template_id": "kwd", "dependencies": [{"name": "demo", "version": "1.0"}], "id": "kwdep2",
+                           "python_package_index_url": INDEX + "/simple/"})
+    eq((a.status, a.json["dependency_install_status"], a.json["requested_dependencies"]),
+       (201, "completed", [{"name": "demo", "version": "1.0"}]), "a session with dependencies")
+    eq([(d["name"], d["version"]) for d in a.json["installed_dependencies"]], [("demo", "1.0")], "what is installed")
+    eq(what("kwdep2", DEMO), "one", "and seen by its code")
+    I = "/sessions/kwdep2/dependencies/install"
+    a = post(I, {"dependencies": [{"name": "other"}]})
+    eq((a.status, [d["name"] for d in a.json["requested_dependencies"]]), (200, ["demo", "other"]), "one more: the merged set")
+    eq(what("kwdep2", "import demo, other\ndef handler(e): return demo.WHAT + other.WHAT"), "oneother", "both are seen")
+    a = post(I, {"dependencies": [{"name": "Demo", "version": ">=2"}]})
+    eq((a.status, what("kwdep2", DEMO)), (200, "two"), "another version takes the place of the first")
+    before = get("/sessions/kwdep2").json
+    a = post(I, {"dependencies": [{"name": "nosuchthing"}]})
+    eq((a.status, "nosuchthing" in a.detail), (400, True), "what the index does not have")
+    ok(same(get("/sessions/kwdep2").json, before), "rolled back", get("/sessions/kwdep2"))
+    eq(what("kwdep2", DEMO), "two", "and its code sees what it saw")
+    a = post("/sessions", {"template_id": "kwd", "dependencies": [{"name": "nosuchthing"}], "id": "kwdep3",
+                           "python_package_index_url": INDEX + "/simple/"})
+    eq((a.status, a.json["status"], a.json["dependency_install_status"]), (201, "failed", "failed"), "a session whose dependencies cannot be had")
+    ok("nosuchthing" in a.json["dependency_install_error"], "says why", a)
+    a = post("/sessions", {"template_id": "kwd", "dependencies": [{"name": "nosuchthing"}], "id": "kwdep4", "fail_on_dependency_error": False,
+                           "python_package_index_url": INDEX + "/simple/"})
+    eq((a.status, get("/sessions/kwdep4").json["status"], a.json["dependency_install_status"]), (201, "running", "failed"), "unless it may run without")
+for x in ("kwdeps", "kwdep2", "kwdep3", "kwdep4"):
+    request("DELETE", API + "/sessions/" + x)
+request("DELETE", API + "/templates/kwd")
+if not INDEX:
+    note("without an index nothing is installed here")
+done()
