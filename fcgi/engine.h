@@ -83,8 +83,11 @@ enum engine_op {
 	 * told then, and containers that are gone are not */
 	ENGINE_STATE,
 	/* The broker died and is there again: what was asked before and not answered never will be.
-	 * It may have been done all the same */
+	 * It may have been done all the same, even after a sweep that comes soon: sweep again */
 	ENGINE_LOST,
+	/* box, container: the kernel has ended a process of it for want of memory; the container may
+	 * live on. Before ENGINE_ENDED or shortly after it: oom_killed there is what is known by then */
+	ENGINE_OOM,
 };
 
 enum {

@@ -337,6 +337,12 @@ static int no_connection(struct exchange *x)
 		"the Engine does not run at \"%.100s\": start it (systemctl start docker)", place);
 }
 
+static int bad_tls(struct exchange *x, const char *shown)
+{
+	return err_set(&x->e, ERR_CONF, 0,
+		"TLS with the Engine (engine_cert_file, engine_key_file): %s", shown);
+}
+
 static int no_answer(struct exchange *x, CURLcode code)
 {
 	const char *why = x->error[0] ? x->error : curl_easy_strerror(code);
@@ -355,12 +361,14 @@ static int no_answer(struct exchange *x, CURLcode code)
 			"the Engine's certificate is not good (engine_ca_file): %s", shown);
 	case CURLE_SSL_CERTPROBLEM:
 	case CURLE_SSL_CONNECT_ERROR:
-		return err_set(&x->e, ERR_CONF, 0,
-			"TLS with the Engine (engine_cert_file, engine_key_file): %s", shown);
+		return bad_tls(x, shown);
 	case CURLE_GOT_NOTHING:
 	case CURLE_RECV_ERROR:
 	case CURLE_SEND_ERROR:
 	case CURLE_PARTIAL_FILE:
+		/* TLS 1.3 tells that it wants a certificate when all seems to be done. */
+		if (!x->http->path && strstr(why, "certificate"))
+			return bad_tls(x, shown);
 		return err_set(
 			&x->e, ERR_BUSY, EPIPE, "the Engine hung up in the middle: %s", shown);
 	default:

@@ -40,8 +40,9 @@ bool engine_event_read(const char *line, size_t n, struct engine_event *out)
 	memset(out, 0, sizeof *out);
 	if (!*action)
 		action = engine_json_text(o, "status");
+	out->oom = !strcmp(action, "oom");
 	/* podman: its own name for it, and the code under another */
-	if (strcmp(action, "die") != 0 && strcmp(action, "died") != 0)
+	if (!out->oom && strcmp(action, "die") != 0 && strcmp(action, "died") != 0)
 		return false;
 	if (!engine_box_valid(box) || !ref_is_hex(id, 64))
 		return false;

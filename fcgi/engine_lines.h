@@ -23,14 +23,15 @@ struct engine_lines {
 int engine_lines_feed(struct engine_lines *l, const char *p, size_t n,
 	void (*fn)(void *arg, const char *line, size_t n), void *arg);
 
-/* The end of a container of ours. */
+/* What happened to a container of ours. */
 struct engine_event {
 	char box[ENGINE_BOX_MAX + 1];
 	char container[65];
-	int32_t exit_code;
+	bool oom;          /* a process was ended for want of memory; else: it has ended */
+	int32_t exit_code; /* of its end */
 };
 
-/* Whether the line tells that a container with our labels has ended; fills out. */
+/* Whether the line tells of a container with our labels one of these two things; fills out. */
 bool engine_event_read(const char *line, size_t n, struct engine_event *out);
 
 /* A pull, as far as its lines tell. Starts as zeros. */

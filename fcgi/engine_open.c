@@ -44,6 +44,8 @@ void engine_filter(const struct engine *g, struct buf *out, const char *more)
 	engine_escape(out, buf_ok(&filter) ? filter.p : "");
 }
 
+enum { API_CGROUPNS = 41 /* CgroupnsMode came with it; any kernel of ours has the namespace */ };
+
 /* --- closing */
 
 void engine_close(struct engine *g, const struct err *why)
@@ -111,9 +113,14 @@ static void events_line(void *arg, const char *line, size_t n)
 
 	if (!engine_event_read(line, n, &ev))
 		return;
-	a.exit_code = ev.exit_code;
 	memcpy(a.box, ev.box, sizeof a.box);
 	memcpy(a.container, ev.container, sizeof ev.container);
+	if (ev.oom) {
+		a.op = ENGINE_OOM;
+		engine_tell(g, &a, -1);
+		return;
+	}
+	a.exit_code = ev.exit_code;
 	j = ask_ourselves(g, ENGINE_ENDED, ev.box);
 	if (j)
 		j->a = a; /* if nothing better is to be had */
@@ -176,7 +183,7 @@ static void ask_events(struct engine *g)
 		.upload = -1};
 	engine_path(g, &url);
 	buf_adds(&url, "/events?filters=");
-	engine_filter(g, &url, "\"type\":[\"container\"],\"event\":[\"die\"]");
+	engine_filter(g, &url, "\"type\":[\"container\"],\"event\":[\"die\",\"oom\"]");
 	engine_http_begin(g->http, &g->events_x, "GET", buf_ok(&url) ? url.p : "", NULL);
 }
 
@@ -281,7 +288,7 @@ static void info_done(struct exchange *x)
 		engine_close(g, &e);
 		return;
 	}
-	g->settings.private_cgroup = i->cgroup_version == 2 || has(i->security, "name=cgroupns");
+	g->settings.private_cgroup = g->api >= API_CGROUPNS;
 	ask_events(g);
 }
 

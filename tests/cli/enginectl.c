@@ -160,6 +160,7 @@ static void show(const struct engine_answer *a, int fd)
 	const char *op = a->op < NELEM(verbs)    ? verbs[a->op]
 			 : a->op == ENGINE_ENDED ? "ENDED"
 			 : a->op == ENGINE_STATE ? "STATE"
+			 : a->op == ENGINE_OOM   ? "OOM"
 			 : a->op == ENGINE_LOST  ? "LOST"
 						 : NULL;
 
