@@ -24,10 +24,13 @@ static const char schema[] =
 	" seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, id TEXT NOT NULL,"
 	" parent TEXT NOT NULL, status TEXT NOT NULL, tag TEXT NOT NULL, final INTEGER NOT NULL,"
 	" version INTEGER NOT NULL, body TEXT NOT NULL, UNIQUE (kind, id));"
+	"PRAGMA temp_store = MEMORY;" /* this process opens no file but its own */
+	"CREATE INDEX IF NOT EXISTS by_kind ON document (kind, seq);"
 	"CREATE INDEX IF NOT EXISTS by_parent ON document (kind, parent, seq);"
 	"CREATE INDEX IF NOT EXISTS of_parent ON document (parent);"
 	"CREATE INDEX IF NOT EXISTS by_status ON document (kind, status, seq);"
 	"CREATE INDEX IF NOT EXISTS by_tag ON document (kind, tag, id);"
+	"CREATE INDEX IF NOT EXISTS of_tag ON document (kind, tag, seq);"
 	"CREATE INDEX IF NOT EXISTS by_final ON document (kind, final, seq);";
 
 static int fail(struct index_db *d, const char *what, struct err *e)
