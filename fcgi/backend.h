@@ -25,7 +25,7 @@ struct session_spec {
 	double cpus;          /* 0 = none */
 	const char *env;      /* NAME=value, each with its NUL, one after the other; borrowed */
 	size_t env_bytes;
-	const char *deps; /* key of an installed set of deps.h that it sees; NULL = none */
+	const char *deps;   /* key of an installed set of deps.h that it sees; NULL = none */
 	bool at_workspace;  /* its files are seen at /workspace; /repo is a link to it */
 	int64_t disk_bytes; /* what it may write; 0 = as sandbox.conf says, which is also the most */
 	bool tied; /* it is deleted when session_made.tie is closed, by whom- or whatever */
@@ -51,7 +51,7 @@ struct session_made {
 
 struct command_spec {
 	const char *command; /* for bash -o pipefail -c, or sh -c */
-	const char *workdir; /* relative to /repo, checked; NULL = /repo */
+	const char *workdir; /* relative to /repo or absolute, checked; NULL = /repo */
 	int64_t timeout_ms;  /* > 0 */
 	int64_t output_max_bytes;
 	int output_fd; /* borrowed, O_RDWR and empty: receives the merged output */

@@ -4,12 +4,14 @@
 
 #include "fcgi/backend.h"
 #include "fcgi/backend_live.h"
+#include "fcgi/deps.h"
 
 struct backend {
 	const struct conf *conf;
 };
 
 extern const struct live_ops backend_isolate_live;
+extern const struct deps_ops backend_isolate_deps;
 
 struct keeper_reply;
 struct keeper_request;

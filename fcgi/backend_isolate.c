@@ -137,6 +137,7 @@ static int isolate_create(
 	OWN_FD env = s->env_bytes ? memfd_create("env", MFD_CLOEXEC) : -1;
 
 	snprintf(rq.image, sizeof rq.image, "%s", s->image);
+	snprintf(rq.deps, sizeof rq.deps, "%s", s->deps ? s->deps : "");
 	if (s->env_bytes && (env < 0 || write(env, s->env, s->env_bytes) != (ssize_t)s->env_bytes))
 		return err_set(e, ERR_SETUP, errno, "write the environment");
 	sock = keeper_connect(b->conf->state_dir, e);
@@ -211,11 +212,13 @@ static struct session_call *isolate_open(
 	return c;
 }
 
-/* "src" -> "/repo/src". */
+/* "src" -> "/repo/src"; what is absolute stays. */
 static int command_dir(const struct command_spec *s, char *out, size_t size, struct err *e)
 {
 	const char *sub = s->workdir && *s->workdir && strcmp(s->workdir, ".") ? s->workdir : NULL;
-	int n = snprintf(out, size, "/repo%s%s", sub ? "/" : "", sub ? sub : "");
+	int n = sub && *sub == '/'
+			? snprintf(out, size, "%s", sub)
+			: snprintf(out, size, "/repo%s%s", sub ? "/" : "", sub ? sub : "");
 
 	return n > 0 && (size_t)n < size ? 0 : err_set(e, ERR_REQUEST, ENAMETOOLONG, "workdir");
 }
@@ -500,4 +503,5 @@ const struct backend_ops backend_isolate = {
 	.seed = isolate_seed,
 	.system = isolate_system,
 	.live = &backend_isolate_live,
+	.deps = &backend_isolate_deps,
 };

@@ -40,9 +40,12 @@ enum files_flag {
 	FILES_RECURSIVE = 4,   /* DELETE: directories, too */
 	FILES_WORKSPACE = 8,   /* the session's /repo is to be at /workspace/repo from now on */
 	FILES_PROBE = 16,      /* APPEND: only tells how much is there */
-	FILES_AT_REST = 32,    /* STAT: a sandbox that runs is ended first */
+	FILES_AT_REST = 32,    /* STAT, PACK: a sandbox that runs is ended first */
 	FILES_ZIP = 64,        /* PACK: a zip, not a tar */
-	FILES_FLAGS_ALL = 127,
+	/* PACK, as tar.gz: regular files alone that were changed (ctime) at `offset`, ns, or later; no name in
+	 * their path begins with a dot; at most `limit` bytes, 0 = as any. records: how many */
+	FILES_CHANGED_ONLY = 128,
+	FILES_FLAGS_ALL = 255,
 };
 
 enum files_code {

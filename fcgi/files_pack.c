@@ -20,6 +20,8 @@ enum { STEP = 1 << 16, DEPTH_MAX = 128 };
 
 struct pack {
 	struct files_job *j;
+	int64_t max; /* bytes */
+	bool changed_only;
 	struct archive *a;
 	struct archive_entry *en;
 	char step[STEP];
@@ -58,6 +60,12 @@ static int put_header(struct pack *k, const char *path, const struct stat *st, c
 	return ret < ARCHIVE_WARN ? bad(k) : 0;
 }
 
+/* Nobody inside can set it, and whatever changes a file does. */
+static int64_t changed_ns(const struct stat *st)
+{
+	return (int64_t)st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec;
+}
+
 /* What a file that shrank lacks is zeros: the archive's header has promised its size. */
 static int put_file(struct pack *k, const struct ws_visit *v)
 {
@@ -70,9 +78,12 @@ static int put_file(struct pack *k, const struct ws_visit *v)
 		k->j->r->n[0]++;
 		return 0;
 	}
+	if (k->changed_only && changed_ns(&st) < k->j->o->offset)
+		return 0;
+	k->j->r->records++;
 	k->j->scanned += 1024;
 	/* by subtraction: a sparse file may be as long as the type goes */
-	if (st.st_size > k->j->lim->transfer_max_bytes - k->j->scanned) {
+	if (st.st_size > k->max - k->j->scanned) {
 		k->full = true;
 		return 0;
 	}
@@ -106,8 +117,12 @@ static int pack_visit(void *arg, const struct ws_visit *v, struct err *e)
 	(void)e;
 	if (k->full)
 		return 0;
+	if (k->changed_only && v->name[0] == '.')
+		return 0;
 	if (v->type == S_IFREG)
 		return put_file(k, v);
+	if (k->changed_only)
+		return v->type == S_IFDIR;
 	if (fstatat(v->dirfd, v->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return 0;
 	k->j->scanned += 1024;
@@ -144,14 +159,15 @@ static int pack_tree(struct pack *k, int dir)
 		return err_set(k->e, ERR_SETUP, ENOMEM, "pack a directory");
 	if (set_format(k) != ARCHIVE_OK ||
 		archive_write_set_bytes_in_last_block(k->a, 1) != ARCHIVE_OK ||
+		(k->changed_only && archive_write_add_filter_gzip(k->a) != ARCHIVE_OK) ||
 		archive_write_open(k->a, k, NULL, pack_out, NULL) != ARCHIVE_OK)
 		return bad(k);
 	if (files_walk(dir, pack_visit, k, k->e) < 0)
 		return -1;
 	if (k->full)
-		return files_code_why(k->j, FILES_TOO_LARGE,
-			"more than %lld bytes at once (download_max_bytes)",
-			(long long)k->j->lim->transfer_max_bytes);
+		return files_code_why(k->j, FILES_TOO_LARGE, "more than %lld bytes at once%s",
+			(long long)k->max,
+			k->max < k->j->lim->transfer_max_bytes ? "" : " (download_max_bytes)");
 	return archive_write_close(k->a) == ARCHIVE_OK ? files_code(k->j, FILES_OK) : bad(k);
 }
 
@@ -184,6 +200,10 @@ int files_pack(struct files_job *j, struct err *e)
 		return err_set(e, ERR_SETUP, ENOMEM, "pack a directory");
 	k->j = j;
 	k->e = e;
+	k->changed_only = j->o->flags & FILES_CHANGED_ONLY;
+	k->max = j->lim->transfer_max_bytes;
+	if (k->changed_only && j->o->limit > 0 && j->o->limit < k->max)
+		k->max = j->o->limit;
 	k->a = archive_write_new();
 	k->en = archive_entry_new();
 	ret = pack_tree(k, dir);

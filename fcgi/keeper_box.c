@@ -330,7 +330,7 @@ static int box_launch(struct keeper *k, struct box *b, struct call *c, struct er
 	OWN_FD theirs = -1;
 	int pair[2] = {-1, -1}, ret;
 
-	if (c->rq.op == KEEPER_OPEN &&
+	if ((c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DEPS) &&
 		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(e, ERR_SETUP, errno, "make a socket for the session");
 	c->client = pair[0];

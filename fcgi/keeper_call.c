@@ -64,6 +64,7 @@ static void finish(struct keeper *k, struct call *c)
 	if (c->stream)
 		k->nstreams--;
 	workspace_clear(c);
+	deps_clear(k, c);
 	lock_release(k, c);
 }
 
@@ -78,6 +79,7 @@ void call_stopped(struct keeper *k, struct call *c)
 	if (c->failure.kind != ERR_NONE) {
 		c->failure.kind = ERR_NONE;
 		call_answer(c, &rp, NULL, 0);
+		deps_clear(k, c);
 		lock_release(k, c);
 		return;
 	}
@@ -123,6 +125,7 @@ static void hang_up(struct keeper *k, struct call *c)
 		finish(k, c);
 		break;
 	case CALL_FACTS:
+	case CALL_DEPS:
 		finish(k, c);
 		break;
 	case CALL_JOB:  /* bounded by its own time limit; the lock stays until it ends */
@@ -131,6 +134,7 @@ static void hang_up(struct keeper *k, struct call *c)
 		break;
 	case CALL_IDLE:
 	case CALL_START:
+	case CALL_INSTALL:
 		if (!stop_sandbox(k, c))
 			finish(k, c);
 		break;
@@ -213,6 +217,8 @@ static void job_done(struct keeper *k, struct source *s)
 	}
 	if (c->work)
 		workspace_job_done(k, c, &r);
+	else if (c->deps)
+		deps_job_done(k, c, &r);
 	else if (files_op(&c->rq))
 		files_job_done(k, c, &r);
 	else if (c->rq.op == KEEPER_CREATE || c->rq.op == KEEPER_CODE)
@@ -267,6 +273,8 @@ void call_pulled(struct keeper *k, struct call *c, const struct err *e)
 		finish(k, c);
 	else if (e->kind != ERR_NONE)
 		call_fail(k, c, e);
+	else if (c->rq.op == KEEPER_DEPS)
+		deps_begin(k, c);
 	else
 		create_begin(k, c);
 }
@@ -303,8 +311,6 @@ static void do_open(struct keeper *k, struct call *c)
 	}
 	if (workspace_make_room(k, c))
 		return; /* comes back */
-	if (workspace_make_room(k, c))
-		return; /* comes back */
 	ws = session_dir_open(&k->dirs, c->held->id, "ws", O_RDONLY | O_DIRECTORY);
 	if (ws < 0) {
 		err_set(&e, ERR_SETUP, errno, "open the workspace");
@@ -326,6 +332,10 @@ void call_ready(struct keeper *k, struct call *c)
 		run_start(k, c);
 		return;
 	}
+	if (c->deps) {
+		deps_ready(k, c);
+		return;
+	}
 	rp.live = c->box && c->box->live;
 	if (env < 0) {
 		err_set(&e, ERR_SETUP, errno, "open the session's environment");
@@ -334,14 +344,6 @@ void call_ready(struct keeper *k, struct call *c)
 	}
 	call_answer(c, &rp, fds, 2);
 	own_close(&c->client);
-}
-
-void call_answer_system(struct keeper *k, struct call *c)
-{
-	struct keeper_reply rp = {.op = KEEPER_SYSTEM};
-
-	system_fill(k, &rp);
-	call_answer(c, &rp, &k->facts.found, k->facts.found >= 0);
 }
 
 /* out: borrowed. */
@@ -485,6 +487,12 @@ static void call_next(struct keeper *k, struct call *c)
 	case KEEPER_CODE:
 		if (!warm_take(k, k->warm, c))
 			create_begin(k, c);
+		return;
+	case KEEPER_DEPS:
+		deps_begin(k, c);
+		return;
+	case KEEPER_DEPS_ATTACH:
+		deps_attach(k, c);
 		return;
 	case KEEPER_OP_MAX:
 		break;

@@ -13,6 +13,7 @@ static unsigned fds_wanted(const struct keeper_request *rq)
 	case KEEPER_OPEN:
 		return rq->has_archive != 0;
 	case KEEPER_PATCH:
+	case KEEPER_DEPS:
 		return 1;
 	case KEEPER_RUN:
 		return rq->flags & PROTO_STDIN_FILE ? 3 : 2;
@@ -46,7 +47,8 @@ static bool run_ok(const struct keeper_request *rq)
 static bool names_session(uint32_t op)
 {
 	return op == KEEPER_EXISTS || op == KEEPER_OPEN || op == KEEPER_DESTROY ||
-	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST && op != KEEPER_CODE);
+	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST && op != KEEPER_CODE &&
+		       op != KEEPER_DEPS);
 }
 
 bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
@@ -71,6 +73,10 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 		(rq->memory_bytes < 0 || !(rq->cpus >= 0) || rq->disk_bytes < 0 ||
 			rq->idle_s > SESSION_AGE_MAX_S || rq->age_s > SESSION_AGE_MAX_S))
 		return false;
+	if ((rq->op == KEEPER_CREATE || rq->op == KEEPER_CODE || rq->op == KEEPER_DEPS ||
+		    rq->op == KEEPER_DEPS_ATTACH) &&
+		!deps_request_ok(rq))
+		return false;
 	if (rq->op == KEEPER_CODE && (rq->language >= CODE_LANGUAGES || rq->timeout_ms == 0 ||
 					     rq->timeout_ms > (uint64_t)INT32_MAX * 1000))
 		return false;
@@ -91,5 +97,5 @@ bool check_wants_lock(struct keeper *k, const struct call *c)
 	if (c->rq.op == KEEPER_RUN)
 		return !s || !box_usable(s->box);
 	return c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY || c->rq.op == KEEPER_STOP ||
-	       c->rq.op == KEEPER_WORKSPACE || files_op(&c->rq);
+	       c->rq.op == KEEPER_WORKSPACE || c->rq.op == KEEPER_DEPS_ATTACH || files_op(&c->rq);
 }

@@ -2,10 +2,11 @@
 #include <limits.h>
 #include <string.h>
 
+#include "fcgi/keeper_deps.h"
 #include "fcgi/keeper_int.h"
 #include "isolate/own.h"
 
-static int check_limits(const struct keeper *k, const struct call *c, struct err *e)
+int create_allowed(const struct keeper *k, const struct call *c, struct err *e)
 {
 	bool refuse = k->conf->unenforceable_limits == UNENFORCEABLE_REFUSE;
 	char pasta[PATH_MAX];
@@ -32,12 +33,24 @@ static int check_limits(const struct keeper *k, const struct call *c, struct err
 	return watch_disk_room(k, e);
 }
 
-static int make_session(struct keeper *k, struct call *c, const struct image *im, struct err *e)
+/* Its directories come first in what the client's own variables list. */
+static int put_deps(struct keeper *k, const struct call *c, struct buf *env, struct err *e)
+{
+	struct deps_entry d;
+
+	if (!c->rq.deps[0])
+		return 0;
+	return deps_store_find(k, c->rq.deps, &d, e) < 0 ? -1
+							 : deps_environment(env, d.language, e);
+}
+
+int create_session(struct keeper *k, struct call *c, const struct image *im, struct err *e)
 {
 	OWN_BUF env = BUF_INIT((size_t)k->conf->environment_max_bytes + 65536);
 	OWN_FD ws = -1;
 
-	if (make_environment(k, im, c, &env, e) < 0 || session_id_make(c->new_id, e) < 0)
+	if (make_environment(k, im, c, &env, e) < 0 || put_deps(k, c, &env, e) < 0 ||
+		session_id_make(c->new_id, e) < 0)
 		return -1;
 	ws = session_dir_prepare(
 		&k->dirs, c->new_id, im, &c->rq, env.p, env.len, k->conf->run_home, e);
@@ -54,11 +67,11 @@ void create_begin(struct keeper *k, struct call *c)
 	struct err e = {0};
 	int ret;
 
-	ret = check_limits(k, c, &e);
+	ret = create_allowed(k, c, &e);
 	if (ret == 0)
 		ret = store_resolve(k->store, c->rq.image, &im, &e);
 	if (ret == 0)
-		ret = make_session(k, c, &im, &e);
+		ret = create_session(k, c, &im, &e);
 	else if (e.kind == ERR_NOTFOUND && k->conf->pull == PULL_MISSING && !c->pulled)
 		ret = pull_start(k, c, &e);
 	image_clear(&im);
@@ -66,12 +79,29 @@ void create_begin(struct keeper *k, struct call *c)
 		call_fail(k, c, &e);
 }
 
+/* With its dependencies, if it has any. */
+static int commit(struct keeper *k, struct call *c, const struct ws_layout *made, struct err *e)
+{
+	struct ws_layout lay = *made;
+	struct deps_entry d;
+
+	if (c->rq.deps[0] &&
+		(deps_store_find(k, c->rq.deps, &d, e) < 0 || deps_stack(k, &lay, &d, e) < 0 ||
+			layers_hold(k, &lay.root, e) < 0))
+		return -1;
+	if (session_dir_commit(&k->dirs, c->new_id, &lay, e) == 0)
+		return 0;
+	if (c->rq.deps[0])
+		layers_drop(k, &lay.root);
+	return -1;
+}
+
 void create_done(struct keeper *k, struct call *c, const struct tree_result *r)
 {
 	struct keeper_reply rp = {.op = c->rq.op};
 	struct err e;
 
-	if (session_dir_commit(&k->dirs, c->new_id, &r->layout, &e) < 0) {
+	if (commit(k, c, &r->layout, &e) < 0) {
 		call_fail(k, c, &e);
 		return;
 	}

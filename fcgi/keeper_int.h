@@ -8,7 +8,8 @@
  * keeper_workspace.c and keeper_fork.c (verbs of a session's workspace), keeper_index.c (the index),
  * keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted),
  * keeper_pool.c (prepared ahead), keeper_root.c (the root's writable layer), keeper_retry.c (runs that
- * are begun anew), keeper_warm.c (interpreters that wait), keeper_demand.c (how many of what is prepared). */
+ * are begun anew), keeper_warm.c (interpreters that wait), keeper_demand.c (how many of what is prepared),
+ * keeper_deps*.c and deps_store.c (dependencies). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -47,13 +48,15 @@ struct source {
 };
 
 enum call_state {
-	CALL_IDLE,  /* waits for a message; may hold a session and work in its sandbox */
-	CALL_LOCK,  /* waits for the session */
-	CALL_PULL,  /* waits for the program `image` */
-	CALL_JOB,   /* waits for a tree helper */
-	CALL_START, /* waits for pid 1 */
-	CALL_STOP,  /* waits for the end of the sandbox */
-	CALL_FACTS, /* waits for the first facts about the machine */
+	CALL_IDLE,    /* waits for a message; may hold a session and work in its sandbox */
+	CALL_LOCK,    /* waits for the session */
+	CALL_PULL,    /* waits for the program `image` */
+	CALL_JOB,     /* waits for a tree helper */
+	CALL_START,   /* waits for pid 1 */
+	CALL_STOP,    /* waits for the end of the sandbox */
+	CALL_FACTS,   /* waits for the first facts about the machine */
+	CALL_DEPS,    /* waits for another call that installs the same dependencies */
+	CALL_INSTALL, /* waits for the installer */
 };
 
 /* How much a session may grow beyond its archives; 0 = no limit. */
@@ -84,7 +87,7 @@ struct box_run {
 	LIST_ENTRY(box_run) link;
 	char id[RUN_ID_LEN + 1];
 	uint32_t number;
-	bool forget; /* its files go with it */
+	bool forget;             /* its files go with it */
 	struct run_retry *retry; /* how it is begun anew when it fails; NULL: it is not */
 };
 LIST_HEAD(box_run_list, box_run);
@@ -140,9 +143,10 @@ struct call {
 	bool pulled;        /* one try a request */
 	uint32_t job_op;    /* enum tree_op of the job in progress */
 	struct disk_limits disk;
-	struct ws_work *work; /* of KEEPER_WORKSPACE, NULL: none */
-	bool stream;          /* counted in keeper.nstreams */
-	int pull_out;         /* what the puller says */
+	struct ws_work *work;   /* of KEEPER_WORKSPACE, NULL: none */
+	struct deps_work *deps; /* of KEEPER_DEPS, NULL: none */
+	bool stream;            /* counted in keeper.nstreams */
+	int pull_out;           /* what the puller says */
 	int pull_pid;
 };
 
@@ -196,6 +200,7 @@ struct keeper {
 	const struct conf *conf;
 	struct layer_table *layers;
 	struct session_dirs dirs;
+	int deps_dir; /* deps_store.c */
 	struct store *store;
 	struct tree_server *tree;
 	struct launcher launcher;
@@ -241,7 +246,6 @@ void call_fail(struct keeper *k, struct call *c, const struct err *e);
 void call_ready(struct keeper *k, struct call *c);   /* pid 1 is ready */
 void call_stopped(struct keeper *k, struct call *c); /* the sandbox is gone */
 void call_pulled(struct keeper *k, struct call *c, const struct err *e);
-void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if there are any */
 void call_answer_image(struct keeper *k, struct call *c, int out, int code);
 int call_deadline(struct keeper *k); /* serves those that passed; ms to the next */
 
@@ -249,6 +253,22 @@ int call_deadline(struct keeper *k); /* serves those that passed; ms to the next
 void create_begin(struct keeper *k, struct call *c);
 void create_done(
 	struct keeper *k, struct call *c, const struct tree_result *r); /* its helper ended */
+
+/* Whether a session that asks for as much may be made: ERR_LIMIT, ERR_BUSY. */
+int create_allowed(const struct keeper *k, const struct call *c, struct err *e);
+/* A new session's directory; job_done() follows. */
+int create_session(struct keeper *k, struct call *c, const struct image *im, struct err *e);
+
+/* keeper_deps.c */
+bool deps_request_ok(const struct keeper_request *rq);
+void deps_begin(struct keeper *k, struct call *c);
+void deps_ready(struct keeper *k, struct call *c); /* pid 1 is */
+void deps_job_done(struct keeper *k, struct call *c, const struct tree_result *r);
+void deps_ended(struct keeper *k, struct call *c); /* the installer, and its sandbox */
+void deps_clear(struct keeper *k, struct call *c);
+const char *deps_place(const struct call *c); /* of an installer's workspace; NULL: it is none */
+/* keeper_deps_attach.c; the session is held */
+void deps_attach(struct keeper *k, struct call *c);
 
 /* keeper_check.c: whether a message may be served, with nfds descriptors in c->fd */
 bool check_request(const struct keeper *k, const struct call *c, unsigned nfds);
@@ -318,6 +338,7 @@ int facts_open(struct keeper *k, struct err *e); /* before the keeper enters its
 int facts_watch(struct keeper *k, struct err *e);
 void facts_ask(struct keeper *k, struct call *c); /* answers, or waits in CALL_FACTS */
 void system_fill(const struct keeper *k, struct keeper_reply *rp);
+void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if there are any */
 
 /* keeper_watch.c */
 int watch_start(struct keeper *k, struct err *e);

@@ -10,6 +10,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "fcgi/keeper_deps.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/layout_file.h"
 #include "fcgi/ws_compact.h"
@@ -229,6 +230,8 @@ int layers_start(struct keeper *k, struct err *e)
 	if (!k->layers)
 		return err_set(e, ERR_SETUP, ENOMEM, "count the shared layers");
 	session_dir_each(&k->dirs, count_session, &c);
+	if (deps_store_start(k, e) < 0)
+		return -1;
 	/* What stands on which layer is not known then: nothing goes. */
 	return c.damaged ? 0 : sweep(k, e);
 }

@@ -87,7 +87,7 @@ int plan_workspace(const struct keeper *k, const struct call *c, struct plan_str
 		return -1;
 	*m = (struct launch_mount){.kind = w->overlay ? PLAN_OVERLAY : PLAN_BIND,
 		.flags = PLAN_WRITABLE,
-		.dst = session_dir_workspace(&k->dirs, id)};
+		.dst = deps_place(c) ? deps_place(c) : session_dir_workspace(&k->dirs, id)};
 	if (!w->overlay)
 		return (m->src = path_of(s, k, id, "ws/", w->tree)) ? 0 : no_memory(e);
 	for (unsigned i = 0; i < w->nlowers; i++)

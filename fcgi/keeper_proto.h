@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "fcgi/backend.h"
+#include "fcgi/deps.h"
 #include "fcgi/files.h"
 #include "isolate/err.h"
 
@@ -43,6 +44,9 @@ enum keeper_op {
 	/* image, flags and limits as CREATE, language, timeout_ms; fd: environment. A tied session. Answer: id; from a waiting interpreter also run, number, and fds a socket of
 	 * pid 1 and the spool */
 	KEEPER_CODE,
+	KEEPER_DEPS, /* image, name: a language; fd: index and requirements. Answer: deps, or what the
+		      * installer says: code, fd */
+	KEEPER_DEPS_ATTACH, /* id, deps */
 	KEEPER_OP_MAX,
 };
 
@@ -69,8 +73,8 @@ struct keeper_request {
 	uint32_t flags, nargs, nenv, blob_bytes, rows, cols; /* of KEEPER_RUN, as in proto.h */
 	uint32_t about_bytes;                                /* of its description */
 	uint32_t retries; /* of KEEPER_RUN: begun anew so often when it fails */
-	uint32_t stream; /* of KEEPER_RUN_OPEN: the answer is followed for long */
-	uint32_t limit;  /* of KEEPER_LIST */
+	uint32_t stream;  /* of KEEPER_RUN_OPEN: the answer is followed for long */
+	uint32_t limit;   /* of KEEPER_LIST */
 	uint64_t timeout_ms;
 	int64_t memory_bytes;
 	double cpus;
@@ -79,9 +83,11 @@ struct keeper_request {
 	char name[WORKSPACE_MARK_MAX + 1];
 	uint32_t count, format, stop, path_bytes;
 	uint32_t at_workspace, tied; /* of KEEPER_CREATE, as in struct session_spec */
-	int64_t disk_bytes;  /* the same */
+	int64_t disk_bytes;          /* the same */
 	uint32_t
 		language; /* of KEEPER_CODE: enum code_language whose waiting interpreter would do */
+	uint32_t deps_bytes;         /* of KEEPER_DEPS: texts, each with its NUL */
+	char deps[DEPS_KEY_LEN + 1]; /* of KEEPER_CREATE ("": none) and KEEPER_DEPS_ATTACH */
 };
 
 struct keeper_reply {
@@ -110,7 +116,11 @@ struct keeper_reply {
 	uint64_t warm_taken, warm_missed, warm_failed, warm_bytes;
 	/* of KEEPER_FILES; KEEPER_SEED: FILES_EXISTS, it has had its seed */
 	struct files_result files;
-	uint64_t disk_limit; /* of KEEPER_STATUS; 0 = as sandbox.conf says */
+	uint64_t disk_limit;         /* of KEEPER_STATUS; 0 = as sandbox.conf says */
+	char deps[DEPS_KEY_LEN + 1]; /* of KEEPER_DEPS */
+	uint32_t deps_flags;         /* DEPS_REUSED, ... */
 };
+
+enum { DEPS_REUSED = 1, DEPS_FAILED = 2, DEPS_TIMED_OUT = 4 };
 
 #endif

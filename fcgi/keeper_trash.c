@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "fcgi/keeper_deps.h"
 #include "fcgi/keeper_int.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -139,6 +140,7 @@ void trash_expire(struct keeper *k)
 	struct expiry x = {k, time(NULL), (time_t)k->conf->session_idle_s};
 
 	session_dir_each(&k->dirs, expire_one, &x);
+	deps_store_expire(k);
 	k->nsessions = session_dir_each(&k->dirs, NULL, NULL);
 	k->trash_stuck = false;
 	trash_work(k);

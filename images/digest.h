@@ -1,4 +1,4 @@
-/* SHA-256 while bytes pass by. Linked by the program `image` only (libcrypto). */
+/* SHA-256 while bytes pass by. Needs libcrypto: the program `image`, the keeper. */
 #ifndef CGIBOX_DIGEST_H
 #define CGIBOX_DIGEST_H
 

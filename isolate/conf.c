@@ -282,6 +282,14 @@ static const struct key keys[] = {
 		"MiB on"),
 	INT(image_layers_max, 1, 500, "128", "layers of one image"),
 	INT(pull_timeout_s, 1, 86400, "1800", "seconds that a pull may take"),
+
+	INT(deps_timeout_s, 1, 86400, "600",
+		"seconds that the installation of requirements may take"),
+	INT(deps_max_bytes, 0, GIB(1024), "2147483648",
+		"installed requirements that are kept for who asks next; the longest unused go "
+		"first"),
+	INT(deps_keep_s, 1, 315360000, "2592000",
+		"installed requirements that nobody asked for are forgotten after this"),
 };
 
 static const struct key *key_find(const char *name)

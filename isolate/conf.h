@@ -122,6 +122,9 @@ struct conf {
 	int64_t pull_parallel, pull_stall_s, pull_timeout_s;
 	int64_t image_max_bytes, image_entries_max, image_ratio_max, image_layers_max;
 
+	/* dependencies */
+	int64_t deps_timeout_s, deps_max_bytes, deps_keep_s;
+
 	/* programming languages: a family of keys */
 	struct conf_languages languages;
 };

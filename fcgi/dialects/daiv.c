@@ -172,6 +172,8 @@ const struct route daiv_routes[] = {
 	{HTTP_POST, "session/*/fs/write", ROUTE_JSON, daiv_fs_write},
 	{HTTP_POST, "session/*/fs/edit", ROUTE_JSON, daiv_fs_edit},
 	{HTTP_POST, "session/*/fs/delete", ROUTE_JSON, daiv_fs_delete},
+	{HTTP_POST, "run/commands", ROUTE_JSON | ROUTE_ARCHIVE, daiv_run_commands},
+	{HTTP_POST, "run/code", ROUTE_JSON, daiv_run_code},
 	/* Names of the first releases; without the slash they are other services' paths. */
 	{HTTP_GET, "health", ROUTE_OPEN | ROUTE_SLASH, health},
 	{HTTP_GET, "version", ROUTE_OPEN | ROUTE_SLASH, version},

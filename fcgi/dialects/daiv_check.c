@@ -209,11 +209,10 @@ void daiv_refuse_create(
 	dialect_status(c, 422);
 }
 
-static void check_commands(const struct schema_field *f, const struct schema_value *v, void *arg,
-	struct schema_report *r)
+void daiv_check_commands(const struct schema_field *f, const struct schema_value *v,
+	const struct conf *conf, struct schema_report *r)
 {
-	const struct run_arg *a = arg;
-	size_t n = json_object_array_length(v->json), max = (size_t)a->conf->commands_max;
+	size_t n = json_object_array_length(v->json), max = (size_t)conf->commands_max;
 	char msg[128], ctx[96];
 
 	if (n > max) {
@@ -227,7 +226,7 @@ static void check_commands(const struct schema_field *f, const struct schema_val
 		return;
 	}
 	snprintf(msg, sizeof msg, "a command must not be longer than %lld bytes",
-		(long long)a->conf->command_max_bytes);
+		(long long)conf->command_max_bytes);
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *s = json_object_array_get_idx(v->json, i);
 
@@ -235,22 +234,27 @@ static void check_commands(const struct schema_field *f, const struct schema_val
 		if (holds_nul(s))
 			schema_value_error(r, f, NULL, (long)i, s,
 				"a command must not contain a NUL character");
-		else if (json_object_get_string_len(s) > a->conf->command_max_bytes)
+		else if (json_object_get_string_len(s) > conf->command_max_bytes)
 			schema_value_error(r, f, NULL, (long)i, s, msg);
 	}
 }
 
-static void check_archive(const struct schema_field *f, const struct schema_value *v, void *arg,
+static void check_commands(const struct schema_field *f, const struct schema_value *v, void *arg,
 	struct schema_report *r)
 {
-	const struct run_arg *a = arg;
+	daiv_check_commands(f, v, ((const struct run_arg *)arg)->conf, r);
+}
+
+void daiv_check_archive(const struct schema_field *f, const struct schema_value *v,
+	const struct json_scan *scan, struct schema_report *r)
+{
 	OWN_BUF ctx = BUF_INIT(512);
 	char text[192], msg[256];
 	const char *what;
 
-	if (a->scan->base64.fault == BASE64_OK)
+	if (scan->base64.fault == BASE64_OK)
 		return;
-	what = base64_fault_text(&a->scan->base64, text, sizeof text);
+	what = base64_fault_text(&scan->base64, text, sizeof text);
 	snprintf(msg, sizeof msg, "Base64 decoding error: '%s'", what);
 	buf_adds(&ctx, "{\"error\":");
 	json_out_text(&ctx, what);
@@ -258,6 +262,12 @@ static void check_archive(const struct schema_field *f, const struct schema_valu
 	/* The input is the scanner's "...": an archive is not echoed. */
 	schema_problem(r, &(struct schema_fault){"base64_decode", f->name, NULL, -1, msg, v->json,
 				  buf_ok(&ctx) ? ctx.p : NULL});
+}
+
+static void check_archive(const struct schema_field *f, const struct schema_value *v, void *arg,
+	struct schema_report *r)
+{
+	daiv_check_archive(f, v, ((const struct run_arg *)arg)->scan, r);
 }
 
 static void check_timeout(const struct schema_field *f, const struct schema_value *v, void *arg,

@@ -77,20 +77,42 @@ static void render_notes(struct buf *b, const struct result *res, int64_t timeou
 		buf_addf(b, "%sCommand timed out after %llds", line, (long long)timeout_s);
 }
 
-static int render_result(struct run *run, struct json_object *command, int fd,
-	const struct result *res, int64_t max, struct err *e)
+int daiv_exec(struct dialect_call *c, struct session_call *call, const struct command_spec *s,
+	struct result *res, struct err *e)
+{
+	int rc;
+
+	trace_run_begin(c->rq->trace);
+	rc = c->ops->exec(call, s, res, e);
+	trace_run_end(c->rq->trace, rc < 0 ? NULL : res);
+	if (rc == 0 && res->verdict == VERDICT_INTERRUPTED)
+		return err_set(e, ERR_BUSY, ECONNRESET, "the sandbox ended under a command");
+	return rc;
+}
+
+int daiv_put_output(
+	struct buf *b, const struct command_spec *s, const struct result *res, struct err *e)
+{
+	char last;
+
+	if (render_spool(b, s->output_fd, s->output_max_bytes, res->truncated, &last, e) < 0)
+		return -1;
+	render_notes(b, res, s->timeout_ms / 1000, last);
+	return 0;
+}
+
+static int render_result(struct run *run, struct json_object *command, const struct command_spec *s,
+	const struct result *res, struct err *e)
 {
 	struct buf *b = &run->c->rs->body;
 	int code = res->verdict == VERDICT_TIMEOUT ? 124 : res->exit_code;
-	char last;
 
 	buf_adds(b, "{\"command\":");
 	json_out_string(
 		b, json_object_get_string(command), (size_t)json_object_get_string_len(command));
 	buf_adds(b, ",\"output\":\"");
-	if (render_spool(b, fd, max, res->truncated, &last, e) < 0)
+	if (daiv_put_output(b, s, res, e) < 0)
 		return -1;
-	render_notes(b, res, run->r.timeout_s, last);
 	buf_addf(b, "\",\"exit_code\":%d,\"verdict\":\"%s\",\"duration_ms\":%llu,\"truncated\":%s",
 		code, verdict_name(res->verdict), (unsigned long long)(res->wall_us / 1000),
 		res->truncated ? "true" : "false");
@@ -114,23 +136,17 @@ static int run_command(struct run *run, struct json_object *command, struct err 
 		.output_fd = fd,
 	};
 	struct result res = {0};
-	int rc;
 
 	if (fd < 0)
 		return err_set(e, ERR_SETUP, errno, "memory for a command's output");
 	if (spec.output_max_bytes > run->output_left)
 		spec.output_max_bytes = run->output_left > OUTPUT_LEAST ? run->output_left
 									: OUTPUT_LEAST;
-	trace_run_begin(run->c->rq->trace);
-	rc = run->c->ops->exec(run->call, &spec, &res, e);
-	trace_run_end(run->c->rq->trace, rc < 0 ? NULL : &res);
-	if (rc < 0)
+	if (daiv_exec(run->c, run->call, &spec, &res, e) < 0)
 		return -1;
-	if (res.verdict == VERDICT_INTERRUPTED)
-		return err_set(e, ERR_BUSY, ECONNRESET, "the sandbox ended under a command");
 	run->output_left -= (int64_t)res.output_kept < run->output_left ? (int64_t)res.output_kept
 									: run->output_left;
-	return render_result(run, command, fd, &res, spec.output_max_bytes, e);
+	return render_result(run, command, &spec, &res, e);
 }
 
 static int run_commands(struct run *run, struct err *e)
@@ -149,7 +165,7 @@ static int run_commands(struct run *run, struct err *e)
 	return 0;
 }
 
-static int encode_spool(struct buf *b, int fd, uint64_t bytes, struct err *e)
+int daiv_put_base64(struct buf *b, int fd, uint64_t bytes, struct err *e)
 {
 	char step[READ_STEP];
 
@@ -162,7 +178,8 @@ static int encode_spool(struct buf *b, int fd, uint64_t bytes, struct err *e)
 			ssize_t n = pread(fd, step + have, want - have, (off_t)(at + have));
 
 			if (n <= 0)
-				return err_set(e, ERR_SETUP, n < 0 ? errno : EIO, "read the patch");
+				return err_set(
+					e, ERR_SETUP, n < 0 ? errno : EIO, "read what was made");
 			have += (size_t)n;
 		}
 		base64_encode(b, step, have);
@@ -191,7 +208,7 @@ static int run_patch(struct run *run, struct err *e)
 		return 0;
 	}
 	buf_addc(b, '"');
-	if (encode_spool(b, fd, bytes, e) < 0)
+	if (daiv_put_base64(b, fd, bytes, e) < 0)
 		return -1;
 	buf_adds(b, "\"}");
 	return 0;
@@ -228,7 +245,7 @@ static void patch_failed(struct dialect_call *c, const struct err *e)
 }
 
 /* The largest body that the limits allow: every byte of output escaped, the patch in base64. */
-static size_t body_max(const struct conf *conf)
+size_t daiv_body_max(const struct conf *conf)
 {
 	int64_t outputs = conf->output_max_bytes > OUTPUT_TOTAL_MAX ? conf->output_max_bytes
 								    : OUTPUT_TOTAL_MAX;
@@ -242,7 +259,7 @@ static void run_open(struct run *run)
 	struct dialect_call *c = run->c;
 	struct err e = {0};
 
-	c->rs->body.max = body_max(c->conf);
+	c->rs->body.max = daiv_body_max(c->conf);
 	if (run_commands(run, &e) < 0)
 		dialect_fail(c, &e, "run a command");
 	else if (run_patch(run, &e) < 0)
