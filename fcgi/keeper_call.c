@@ -78,8 +78,8 @@ void call_stopped(struct keeper *k, struct call *c)
 	}
 	if (c->failure.kind != ERR_NONE) {
 		c->failure.kind = ERR_NONE;
-		call_answer(c, &rp, NULL, 0);
 		deps_clear(k, c);
+		call_answer(c, &rp, NULL, 0);
 		lock_release(k, c);
 		return;
 	}

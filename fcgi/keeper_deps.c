@@ -268,6 +268,7 @@ static void answer(struct keeper *k, struct call *c, uint32_t flags, int code, i
 
 	if (!(flags & DEPS_FAILED))
 		memcpy(rp.deps, c->deps->key, sizeof rp.deps);
+	drop_session(k, c->deps); /* who has the answer finds nothing left */
 	call_answer(c, &rp, &output, output >= 0);
 	deps_clear(k, c);
 	lock_release(k, c);
