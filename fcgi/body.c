@@ -141,7 +141,6 @@ static int parse(struct body *b, struct err *e)
 	if (fault != json_tokener_success)
 		return err_set(e, ERR_BUG, 0, "json-c refuses a checked document: %s",
 			json_tokener_error_desc(fault));
-	buf_clear(&b->scan.copy);
 	b->form = !b->doc                                         ? BODY_EMPTY
 		  : json_object_is_type(b->doc, json_type_object) ? BODY_OBJECT
 								  : BODY_OTHER;

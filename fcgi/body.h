@@ -25,7 +25,7 @@ enum body_form {
 struct body {
 	enum body_form form;
 	struct json_object *doc; /* BODY_OBJECT, BODY_OTHER; the archive stands as "..." */
-	struct json_scan scan;   /* what it found of the archive */
+	struct json_scan scan;   /* what it found of the archive; scan.copy is the text of doc */
 	int archive_fd;          /* unnamed file, at its start; -1: none, or an empty one */
 
 	/* BODY_TEXT: the start, for the echo */

@@ -391,6 +391,12 @@ m = a.json["metrics"]
 ok(list(m) == ["duration_ms", "memory_peak_mb", "cpu_time_ms", "timeout_seconds"] and m["duration_ms"] > 0 and
    m["cpu_time_ms"] > 0 and m["memory_peak_mb"] > 1 and m["timeout_seconds"] == 300, "metrics", m)
 eq(lambda_(H).json["result"], {"got": {}}, "no event is an empty one")
+LARGE = 123456789012345678901234567890
+a = post("/v2/execute_code", ('{"handler_code": %s, "event": {"n": %d, "x": 0.1, "event": [1e2]}}' % (json.dumps(H), LARGE)).encode(),
+         headers={"Content-Type": "application/json"})
+eq((a.status, json.loads(a.body)["result"]), (200, {"got": {"n": LARGE, "x": 0.1, "event": [100.0]}}), "numbers beyond 64 bits arrive")
+a = post("/v2/execute_code", ('{"handler_code": %s, "\\u0065vent": {"a": 1}}' % json.dumps(H)).encode(), headers={"Content-Type": "application/json"})
+eq(a.json["result"], {"got": {"a": 1}}, "a name written with escapes")
 eq(lambda_(H, {"__timeout": 7}).json["result"], {"got": {"__timeout": 7}}, "__timeout stays in the event")
 eq([lambda_(H, {"__timeout": t}).json["metrics"]["timeout_seconds"] for t in (7, 0, -3, 99999, 1.5)], [7, 300, 300, 3600, 1.5], "its meaning")
 eq(lambda_(H, {"__timeout": "x"}).status, 422, "one that is no number")
