@@ -105,7 +105,7 @@ eq(post("/session/" + S, {}).json, {"session_id": S}, "the name can be used agai
 eq(get("/status/" + S).json["size"], 100 << 20, "without a size it has the usual one")
 eq(post("/session/" + sid("bare")).status, 200, "no body at all is good, too")
 
-for bad in ("..", ".", "a%2fb", "..%2f..%2fetc", "-x", ".hidden", "a%20b", "a%0ab", "%c3%a4", "x" * 129, "a;b", "$(id)", "*", "a%00b"):
+for bad in ("..", ".", "a%2fb", "..%2f..%2fetc", "-x", ".hidden", "a%20b", "a%0ab", "%c3%a4", "x" * 129, "a;b", "$(id)", "*") + (("a%00b",) if client.SERVER in ("lighttpd", "nginx") else ()):  # Apache answers that itself
     for verb, path in (("POST", "/session/"), ("DELETE", "/session/"), ("GET", "/status/"), ("POST", "/execute/")):
         a = request(verb, SE + path + bad, {"command": "id"} if "exec" in path else {} if verb == "POST" else None)
         if not ok(a.status in (400, 404) and (a.status == 400 or bad in ("..", ".", "a%00b")), "%s %s%s is refused" %
