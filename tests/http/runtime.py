@@ -377,6 +377,11 @@ ts = [threading.Thread(target=racer, args=(n,)) for n in range(4)]
 [t.join() for t in ts]
 ok(all(a.status == 200 for a in got.values()), "four first requests at once", *got.values())
 eq(names(R), ["f%d" % n for n in range(4)], "are one session")
+request("DELETE", "/session/%s/" % get("/workspaces").json["workspaces"][R]["session"])
+ts = [threading.Thread(target=racer, args=(n,)) for n in range(4)]
+[t.start() for t in ts]
+[t.join() for t in ts]
+ok(all(a.status == 200 for a in got.values()) and names(R) == ["f%d" % n for n in range(4)], "and again when it has gone", names(R), *got.values())
 if client.STATE:
     there = {d for d in os.listdir(client.STATE + "/sessions") if d[0] != "."}
     listed = {x["session"] for x in get("/workspaces").json["workspaces"].values()}
