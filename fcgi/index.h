@@ -32,7 +32,9 @@ enum index_op {
 	INDEX_CHANGE,  /* all of a document but kind, id and parent; see version */
 	INDEX_GET,
 	INDEX_LIST,
-	INDEX_REMOVE, /* with everything whose parent is "KIND/ID"; an absent one is not an error */
+	/* With everything whose parent is "KIND/ID"; an absent one is not an error, and one with another
+	 * tag than that of the question (not empty) is as if absent. */
+	INDEX_REMOVE,
 	INDEX_OP_MAX,
 };
 

@@ -286,7 +286,10 @@ static int list(struct index_db *d, const struct index_question *q, struct index
 static int drop(
 	struct index_db *d, const struct index_question *q, struct index_answer *a, struct err *e)
 {
-	int self = change(d, "DELETE FROM document WHERE kind = :kind AND id = :id", q, NULL, 0, e);
+	int self = change(d,
+		"DELETE FROM document WHERE kind = :kind AND id = :id"
+		" AND (:tag = '' OR tag = :tag)",
+		q, NULL, 0, e);
 	int children = self <= 0
 			       ? 0
 			       : change(d,

@@ -415,8 +415,8 @@ void rt_execute_code(struct dialect_call *c)
 	x->c = c;
 	if (schema_check(code_fields, X_MAX, c->body->doc, x->v, NULL, &c->rs->body)) {
 		dialect_status(c, 422);
-		return;
+	} else {
+		buf_clear(&c->rs->body);
+		run_code(x);
 	}
-	buf_clear(&c->rs->body);
-	run_code(x);
 }

@@ -1,9 +1,11 @@
 /* POST v2/execute_code: handler(event) in a session of its own, which goes with the request. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "fcgi/dialects/runtime.h"
 #include "fcgi/handler.h"
+#include "fcgi/json_member.h"
 #include "fcgi/json_out.h"
 #include "fcgi/schema.h"
 #include "isolate/own.h"
@@ -108,17 +110,33 @@ static int take_timeout(struct invocation *x)
 	return 0;
 }
 
+/* As the client wrote it: json-c keeps no number that has more than 64 bits. */
+static char *event_text(const struct invocation *x)
+{
+	const struct buf *text = &x->c->body->scan.copy;
+	const char *p;
+	size_t n;
+
+	if (!x->v[H_EVENT].given)
+		return strdup("{}");
+	p = json_member(text->p, text->len, "event", &n);
+	if (p)
+		return strndup(p, n);
+	return strdup(json_object_to_json_string_ext(x->v[H_EVENT].json, JSON_C_TO_STRING_PLAIN));
+}
+
 static int prepare(struct invocation *x, struct err *e)
 {
+	OWN_MEM char *event = event_text(x);
 	struct handler_job job = {.language = HANDLER_PYTHON,
 		.code = json_object_get_string(x->v[H_CODE].json),
 		.code_bytes = (size_t)json_object_get_string_len(x->v[H_CODE].json),
 		.value_max_bytes = VALUE_MAX,
 		.phases = true};
 
-	if (x->v[H_EVENT].given)
-		job.event = json_object_to_json_string_ext(
-			x->v[H_EVENT].json, JSON_C_TO_STRING_PLAIN);
+	if (!event)
+		return err_set(e, ERR_SETUP, ENOMEM, "run a handler");
+	job.event = event;
 	return handler_prepare(&job, &x->h, e);
 }
 

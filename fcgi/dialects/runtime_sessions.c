@@ -24,7 +24,6 @@ struct known {
 	char sid[RT_SID_MAX + 1], id[SESSION_ID_LEN + 1];
 	double created;
 	int64_t bytes;
-	uint64_t version; /* of the document; 0: there is none */
 };
 
 static struct index_question question(enum index_op op, const char *sid)
@@ -58,14 +57,13 @@ static int look_up(struct dialect_call *c, const char *sid, struct known *k, str
 	OWN_MEM char *text = NULL;
 	OWN_JSON *o = NULL;
 
-	*k = (struct known){.version = 0};
+	*k = (struct known){.bytes = 0};
 	if (index_ask(c->conf->state_dir, &q, NULL, 0, &a, &text, e) < 0)
 		return e->kind == ERR_NOTFOUND ? 0 : -1;
 	o = text ? json_tokener_parse(text) : NULL;
 	if (!o)
 		return err_set(e, ERR_BUG, 0, "a document of the index is no JSON");
 	read_known(o, k);
-	k->version = a.version;
 	return 1;
 }
 
@@ -118,25 +116,27 @@ struct session_spec rt_spec(const struct dialect_call *c, int64_t disk_bytes, st
 /* Writes down which session sid is. 0; 1: another request was faster; -1. */
 static int write_down(struct dialect_call *c, const struct known *k, struct err *e)
 {
-	struct index_question q = question(k->version ? INDEX_CHANGE : INDEX_ADD, k->sid);
+	struct index_question q = question(INDEX_ADD, k->sid);
 	struct index_answer a;
 	char text[512];
 	int n;
 
-	q.version = k->version;
+	snprintf(q.tag, sizeof q.tag, "%s", k->id);
 	n = snprintf(text, sizeof text,
 		"{\"sid\":\"%s\",\"session\":\"%s\",\"created_at\":%.6f,\"bytes\":%lld}", k->sid,
 		k->id, k->created, (long long)k->bytes);
 	if (index_ask(c->conf->state_dir, &q, text, (size_t)n, &a, NULL, e) == 0)
 		return 0;
-	return e->errnum == EEXIST || e->errnum == ESTALE || e->kind == ERR_NOTFOUND ? 1 : -1;
+	return e->errnum == EEXIST ? 1 : -1;
 }
 
-static int drop(struct dialect_call *c, const char *sid, struct err *e)
+/* Forgets that k->sid is k->id, which has gone; if it has become another one by now that stays. */
+static int drop(struct dialect_call *c, const struct known *k, struct err *e)
 {
-	struct index_question q = question(INDEX_REMOVE, sid);
+	struct index_question q = question(INDEX_REMOVE, k->sid);
 	struct index_answer a;
 
+	snprintf(q.tag, sizeof q.tag, "%s", k->id);
 	return index_ask(c->conf->state_dir, &q, NULL, 0, &a, NULL, e);
 }
 
@@ -161,11 +161,11 @@ static void sweep_some(struct dialect_call *c)
 			return;
 		list = text ? json_tokener_parse(text) : NULL;
 		for (size_t i = 0; list && i < json_object_array_length(list); i++) {
-			struct known k = {.version = 0};
+			struct known k = {.bytes = 0};
 
 			read_known(json_object_array_get_idx(list, i), &k);
 			if (*k.sid && is_there(c, k.id, &e) == 0)
-				drop(c, k.sid, &e);
+				drop(c, &k, &e);
 		}
 		q.offset = a.total ? (uint32_t)((uint64_t)t.tv_nsec % a.total) : 0;
 	}
@@ -183,6 +183,8 @@ static int make(
 
 	if (!buf_ok(&env))
 		return err_set(e, ERR_SETUP, ENOMEM, "make a session");
+	if (*k->id && drop(c, k, e) < 0) /* one that has expired */
+		return -1;
 	if (c->ops->create(c->backend, &spec, &made, e) < 0)
 		return -1;
 	snprintf(k->sid, sizeof k->sid, "%s", sid);
@@ -291,7 +293,7 @@ static int end_session(struct dialect_call *c, const struct known *k, struct err
 {
 	if (c->ops->destroy(c->backend, k->id, e) < 0 && e->kind != ERR_NOTFOUND)
 		return -1;
-	return drop(c, k->sid, e);
+	return drop(c, k, e);
 }
 
 void rt_session_delete(struct dialect_call *c)
@@ -367,12 +369,12 @@ static int each(struct dialect_call *c,
 	if (!list)
 		return err_set(e, ERR_BUG, 0, "a list of the index is no JSON");
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
-		struct known k = {.version = 0};
+		struct known k = {.bytes = 0};
 		int got;
 
 		read_known(json_object_array_get_idx(list, i), &k);
 		got = is_there(c, k.id, e);
-		if (got < 0 || (got == 0 && drop(c, k.sid, e) < 0))
+		if (got < 0 || (got == 0 && drop(c, &k, e) < 0))
 			return -1;
 		if (got > 0)
 			fn(c, arg, &k);

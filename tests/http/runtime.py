@@ -105,7 +105,7 @@ eq(post("/session/" + S, {}).json, {"session_id": S}, "the name can be used agai
 eq(get("/status/" + S).json["size"], 100 << 20, "without a size it has the usual one")
 eq(post("/session/" + sid("bare")).status, 200, "no body at all is good, too")
 
-for bad in ("..", ".", "a%2fb", "..%2f..%2fetc", "-x", ".hidden", "a%20b", "a%0ab", "%c3%a4", "x" * 129, "a;b", "$(id)", "*", "a%00b"):
+for bad in ("..", ".", "a%2fb", "..%2f..%2fetc", "-x", ".hidden", "a%20b", "a%0ab", "%c3%a4", "x" * 129, "a;b", "$(id)", "*") + (("a%00b",) if client.SERVER in ("lighttpd", "nginx") else ()):  # Apache answers that itself
     for verb, path in (("POST", "/session/"), ("DELETE", "/session/"), ("GET", "/status/"), ("POST", "/execute/")):
         a = request(verb, SE + path + bad, {"command": "id"} if "exec" in path else {} if verb == "POST" else None)
         if not ok(a.status in (400, 404) and (a.status == 400 or bad in ("..", ".", "a%00b")), "%s %s%s is refused" %
@@ -377,6 +377,11 @@ ts = [threading.Thread(target=racer, args=(n,)) for n in range(4)]
 [t.join() for t in ts]
 ok(all(a.status == 200 for a in got.values()), "four first requests at once", *got.values())
 eq(names(R), ["f%d" % n for n in range(4)], "are one session")
+request("DELETE", "/session/%s/" % get("/workspaces").json["workspaces"][R]["session"])
+ts = [threading.Thread(target=racer, args=(n,)) for n in range(4)]
+[t.start() for t in ts]
+[t.join() for t in ts]
+ok(all(a.status == 200 for a in got.values()) and names(R) == ["f%d" % n for n in range(4)], "and again when it has gone", names(R), *got.values())
 if client.STATE:
     there = {d for d in os.listdir(client.STATE + "/sessions") if d[0] != "."}
     listed = {x["session"] for x in get("/workspaces").json["workspaces"].values()}
@@ -391,6 +396,12 @@ m = a.json["metrics"]
 ok(list(m) == ["duration_ms", "memory_peak_mb", "cpu_time_ms", "timeout_seconds"] and m["duration_ms"] > 0 and
    m["cpu_time_ms"] > 0 and m["memory_peak_mb"] > 1 and m["timeout_seconds"] == 300, "metrics", m)
 eq(lambda_(H).json["result"], {"got": {}}, "no event is an empty one")
+LARGE = 123456789012345678901234567890
+a = post("/v2/execute_code", ('{"handler_code": %s, "event": {"n": %d, "x": 0.1, "event": [1e2]}}' % (json.dumps(H), LARGE)).encode(),
+         headers={"Content-Type": "application/json"})
+eq((a.status, json.loads(a.body)["result"]), (200, {"got": {"n": LARGE, "x": 0.1, "event": [100.0]}}), "numbers beyond 64 bits arrive")
+a = post("/v2/execute_code", ('{"handler_code": %s, "\\u0065vent": {"a": 1}}' % json.dumps(H)).encode(), headers={"Content-Type": "application/json"})
+eq(a.json["result"], {"got": {"a": 1}}, "a name written with escapes")
 eq(lambda_(H, {"__timeout": 7}).json["result"], {"got": {"__timeout": 7}}, "__timeout stays in the event")
 eq([lambda_(H, {"__timeout": t}).json["metrics"]["timeout_seconds"] for t in (7, 0, -3, 99999, 1.5)], [7, 300, 300, 3600, 1.5], "its meaning")
 eq(lambda_(H, {"__timeout": "x"}).status, 422, "one that is no number")

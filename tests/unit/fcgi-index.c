@@ -146,6 +146,21 @@ static void removal(void)
 	ok(total == 0, "none is left");
 }
 
+static void removes_what_is_meant(void)
+{
+	struct index_question q = question(INDEX_ADD, "named", "n");
+	struct index_answer a;
+
+	snprintf(q.tag, sizeof q.tag, "one");
+	ok(index_ask(s.dir, &q, "{}", 2, &a, NULL, &e) == 0, "a document with a tag");
+	q = question(INDEX_REMOVE, "named", "n");
+	snprintf(q.tag, sizeof q.tag, "two");
+	ok(index_ask(s.dir, &q, NULL, 0, &a, NULL, &e) == 0 && a.total == 0,
+		"is not removed by another tag");
+	snprintf(q.tag, sizeof q.tag, "one");
+	ok(index_ask(s.dir, &q, NULL, 0, &a, NULL, &e) == 0 && a.total == 1, "but by its own");
+}
+
 static void keeps_the_newest(void)
 {
 	struct index_question q;
@@ -273,6 +288,7 @@ int main(void)
 	lists();
 	names_are_data();
 	removal();
+	removes_what_is_meant();
 	keeps_the_newest();
 	large();
 	survives();

@@ -20,6 +20,9 @@ static const struct {
 	{"native", HTTP_GET, "/images/"},
 	{"native", HTTP_GET, "/system/"},
 	{"kweaver", HTTP_POST, "/sessions"},
+	{"kweaver_runtime", HTTP_POST, "/workspace/se/session/x"},
+	{"kweaver_runtime", HTTP_GET, "/workspace/se/download/x/a/b"},
+	{"kweaver_runtime", HTTP_POST, "/workspace/se/v2/execute_code"},
 	{"docs", HTTP_GET, "/openapi.json"},
 	{"docs", HTTP_GET, "/api/docs"},
 	{NULL, HTTP_GET, "/-/health/"},
@@ -63,7 +66,7 @@ static void test_one(const char *key, const char *word)
 
 int main(void)
 {
-	static const char *const keys[] = {"daiv", "native", "kweaver", "docs"};
+	static const char *const keys[] = {"daiv", "native", "kweaver", "kweaver_runtime", "docs"};
 	static const char *const words[] = {"off", "key", "open"};
 
 	for (size_t i = 0; i < NELEM(keys); i++)
