@@ -12,6 +12,7 @@
 
 #include "fcgi/backend.h"
 #include "fcgi/files.h"
+#include "fcgi/volume_name.h"
 #include "isolate/err.h"
 
 enum { KEEPER_MAGIC = 0x63676b31, KEEPER_FDS_MAX = 3 };
@@ -43,6 +44,7 @@ enum keeper_op {
 	/* image, flags and limits as CREATE, language, timeout_ms; fd: environment. A tied session. Answer: id; from a waiting interpreter also run, number, and fds a socket of
 	 * pid 1 and the spool */
 	KEEPER_CODE,
+	KEEPER_VOLUME, /* verb, volume, limit_bytes; id, fd: list of VOLUME_MOUNTS. Answer: limit_bytes */
 	KEEPER_OP_MAX,
 };
 
@@ -69,12 +71,15 @@ struct keeper_request {
 	uint32_t flags, nargs, nenv, blob_bytes, rows, cols; /* of KEEPER_RUN, as in proto.h */
 	uint32_t about_bytes;                                /* of its description */
 	uint32_t retries; /* of KEEPER_RUN: begun anew so often when it fails */
-	uint32_t stream; /* of KEEPER_RUN_OPEN: the answer is followed for long */
-	uint32_t limit;  /* of KEEPER_LIST */
+	uint32_t stream;  /* of KEEPER_RUN_OPEN: the answer is followed for long */
+	uint32_t limit;   /* of KEEPER_LIST */
 	uint64_t timeout_ms;
 	int64_t memory_bytes;
 	double cpus;
 	struct files_order files; /* of KEEPER_FILES */
+	char volume[VOLUME_NAME_MAX +
+		    1];       /* KEEPER_FILES: its files, not the session's; "" = none */
+	uint64_t limit_bytes; /* of KEEPER_VOLUME, whose verb is an enum volume_verb */
 	/* of KEEPER_WORKSPACE, whose verb is an enum workspace_verb */
 	char name[WORKSPACE_MARK_MAX + 1];
 	uint32_t count, format, stop, path_bytes;
@@ -108,6 +113,7 @@ struct keeper_reply {
 	uint64_t prepared_taken, prepared_missed;
 	uint32_t warm_ready;
 	uint64_t warm_taken, warm_missed, warm_failed, warm_bytes;
+	uint64_t limit_bytes; /* of KEEPER_VOLUME */
 	/* of KEEPER_FILES; KEEPER_SEED: FILES_EXISTS, it has had its seed */
 	struct files_result files;
 	uint64_t disk_limit; /* of KEEPER_STATUS; 0 = as sandbox.conf says */

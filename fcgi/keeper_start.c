@@ -110,7 +110,7 @@ int start_launch(struct keeper *k, struct box *b, struct call *c, int client, st
 
 	if (plan_network(k, c, &blocked, &w, e) < 0)
 		return -1;
-	m = calloc(c->record.nbinds + 1, sizeof *m);
+	m = calloc(c->record.nbinds + 1 + c->record.nvolumes, sizeof *m);
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
 	w.staging = staging;
@@ -125,7 +125,9 @@ int start_launch(struct keeper *k, struct box *b, struct call *c, int client, st
 	if (plan_workspace(k, c, &s, lowers, &m[c->record.nbinds], e) < 0)
 		return -1;
 	w.mounts = m;
-	w.nmounts = c->record.nbinds + 1;
+	w.nmounts = c->record.nbinds + 1 + c->record.nvolumes;
+	if (plan_volumes(k, c, &s, &m[c->record.nbinds + 1], e) < 0 || volumes_hold(k, b, c, e) < 0)
+		return -1;
 	if (group_make(k, b, e) < 0)
 		return err_in(e, "limit a sandbox");
 	w.cgroup = b->group.dir < 0 ? NULL : &b->group;

@@ -110,6 +110,9 @@ static const struct key keys[] = {
 		"what its session may write when it names no size"),
 	INT(kweaver_runtime_idle_s, 1, 31536000, "86400",
 		"its session is deleted after so many seconds without use"),
+	INT(volume_max_bytes, 4096, GIB(1024), "1073741824",
+		"what one volume may hold at most; held by the watchdog"),
+	INT(volumes_max, 0, 100000, "1000", "volumes on disk; more is a 503"),
 
 	INT(workers_min, 1, 1024, "4", "worker processes kept ready"),
 	INT(workers_max, 1, 1024, "128", "requests handled at the same time"),

@@ -62,6 +62,7 @@ struct conf {
 	int64_t engine_timeout_s;
 	int64_t manager; /* enum conf_dialect */
 	int64_t manager_age_max_s, manager_idle_s;
+	int64_t volume_max_bytes, volumes_max;
 
 	/* the front */
 	int64_t workers_min, workers_max, worker_idle_s;
