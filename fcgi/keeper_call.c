@@ -484,6 +484,9 @@ static void call_next(struct keeper *k, struct call *c)
 		else
 			files_begin(k, c);
 		return;
+	case KEEPER_CONNECT:
+		connect_begin(k, c);
+		return;
 	case KEEPER_VOLUME:
 		volume_serve(k, c);
 		return;

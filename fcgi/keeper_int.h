@@ -448,6 +448,11 @@ struct run_order {
 int run_begin(struct keeper *k, const struct run_order *o, struct box *b, struct box_run *r,
 	int *sock, struct err *e);
 void run_add(struct box *b, struct box_run *r); /* it is in progress */
+/* Whether c, which will be followed for long, is one too many; else it counts from now on. */
+bool streams_full(struct keeper *k, struct call *c, struct err *e);
+
+/* keeper_connect.c */
+void connect_begin(struct keeper *k, struct call *c);
 
 /*
  * keeper_retry.c: a run that fails is begun anew, as often as was asked for, in the same sandbox and by

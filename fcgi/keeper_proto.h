@@ -45,6 +45,7 @@ enum keeper_op {
 	 * pid 1 and the spool */
 	KEEPER_CODE,
 	KEEPER_VOLUME, /* verb, volume, limit_bytes; id, fd: list of VOLUME_MOUNTS. Answer: limit_bytes */
+	KEEPER_CONNECT, /* id. Answer: fd a socket of pid 1's, for CONNECT; the call counts as a stream */
 	KEEPER_OP_MAX,
 };
 

@@ -62,6 +62,8 @@ struct conf {
 	int64_t engine_timeout_s;
 	int64_t manager; /* enum conf_dialect */
 	int64_t manager_age_max_s, manager_idle_s;
+	int64_t manager_port_silence_s, manager_port_time_s;
+	char *manager_page_rights;
 	int64_t volume_max_bytes, volumes_max;
 
 	/* the front */

@@ -147,6 +147,9 @@ void manager_volume_read(struct dialect_call *c);
 void manager_volume_write(struct dialect_call *c);
 void manager_volume_upload(struct dialect_call *c);
 
+/* manager_ports.c */
+void manager_port(struct dialect_call *c);
+
 /* manager_settings.c */
 void manager_env_get(struct dialect_call *c);
 void manager_env_set(struct dialect_call *c);
