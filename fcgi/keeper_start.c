@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "fcgi/env_merge.h"
 #include "fcgi/keeper_int.h"
@@ -98,6 +99,17 @@ static int plan_network(const struct keeper *k, const struct call *c, struct net
 	return netblock_collect(k->conf->network_blocked, *blocked, e);
 }
 
+/* One that has come to its end gets no other sandbox, else it would never go while it is used. */
+static int check_age(struct keeper *k, const struct call *c, struct err *e)
+{
+	struct session_bounds own;
+
+	if (!session_dir_bounds(&k->dirs, c->held->id, &own) || !own.until ||
+		time(NULL) < own.until)
+		return 0;
+	return err_set(e, ERR_NOTFOUND, ESTALE, "the session has come to its end");
+}
+
 int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e)
 {
 	OWN_PLAN_STRINGS s = {.n = 0};
@@ -108,7 +120,7 @@ int start_launch(struct keeper *k, struct box *b, struct call *c, int client, st
 	OWN_MEM char *staging = NULL;
 	OWN_MEM const char **root_lowers = NULL;
 
-	if (plan_network(k, c, &blocked, &w, e) < 0)
+	if (check_age(k, c, e) < 0 || plan_network(k, c, &blocked, &w, e) < 0)
 		return -1;
 	m = calloc(c->record.nbinds + 1 + c->record.nvolumes, sizeof *m);
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)

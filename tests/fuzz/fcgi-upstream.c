@@ -6,7 +6,8 @@
 #include "fcgi/forward.h"
 #include "fcgi/upstream.h"
 
-static char *const params[] = {"HTTP_HOST=h", "HTTP_COOKIE=m_a=1; b=2", NULL};
+static char host[] = "HTTP_HOST=h", cookie[] = "HTTP_COOKIE=m_a=1; b=2";
+static char *const params[] = {host, cookie, NULL};
 static const struct forward fw = {.params = params,
 	.method = "GET",
 	.prefix = "/p/ports/80",
