@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "fcgi/backend_int.h"
@@ -137,7 +136,7 @@ static int send_run(struct run_view *v, const struct run_spec *s, const struct b
 }
 
 /* The next message of pid 1, within a time. 0: none came. */
-static int hear(struct run_view *v, int timeout_ms, int conn, struct proto_reply *rp, int *fd,
+int live_hear(struct run_view *v, int timeout_ms, int conn, struct proto_reply *rp, int *fd,
 	struct err *e)
 {
 	struct pollfd p[2] = {{.fd = v->peer, .events = POLLIN}, {.fd = conn}};
@@ -171,7 +170,7 @@ static int await_start(struct backend *b, struct run_view *v, struct err *e)
 {
 	struct proto_reply rp;
 	struct err ignored;
-	int none = -1, got = hear(v, START_MS, -1, &rp, &none, e);
+	int none = -1, got = live_hear(v, START_MS, -1, &rp, &none, e);
 
 	own_close(&none);
 	if (got > 0)
@@ -288,7 +287,7 @@ static int live_wait(struct backend *b, struct run_view *v, uint64_t offset, int
 		if (left < 0)
 			return 0;
 		if (v->peer >= 0 && ask_follow(v, offset, e) == 0)
-			got = hear(v, (int)left, conn, &rp, &none, e);
+			got = live_hear(v, (int)left, conn, &rp, &none, e);
 		own_close(&none);
 		if (got == 0)
 			return 0;
@@ -315,7 +314,7 @@ int live_input(struct run_view *v, struct err *e)
 		return err_set(e, ERR_NOTFOUND, 0, "the run has ended");
 	if (fdmsg_send(v->peer, &rq, sizeof rq, NULL, 0, 0) < 0)
 		return err_set(e, ERR_NOTFOUND, 0, "the run has ended");
-	got = hear(v, ANSWER_MS, -1, &rp, &fd, e);
+	got = live_hear(v, ANSWER_MS, -1, &rp, &fd, e);
 	if (got == 0)
 		err_set(e, ERR_SETUP, ETIMEDOUT, "the sandbox does not answer");
 	if (got > 0 && fd < 0)
@@ -455,55 +454,6 @@ static int live_stop(struct backend *b, const char *session, struct err *e)
 	return ask_new(b, &rq, &rp, NULL, e);
 }
 
-/* The socket may still be on its way (connect(2), EINPROGRESS). */
-static int await_connected(int fd, int timeout_ms, struct err *e)
-{
-	struct pollfd p = {.fd = fd, .events = POLLOUT};
-	int64_t until = clock_ms() + timeout_ms;
-	int got, errnum = 0;
-	socklen_t n = sizeof errnum;
-
-	do
-		got = poll(&p, 1, until > clock_ms() ? (int)(until - clock_ms()) : 0);
-	while (got < 0 && errno == EINTR);
-	if (got == 0)
-		return err_set(e, ERR_LIMIT, ETIMEDOUT, "the port does not answer");
-	if (got < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &errnum, &n) < 0)
-		return err_set(e, ERR_SETUP, errno, "connect to a port");
-	return errnum ? err_set(e, ERR_REQUEST, errnum, "nothing answers at the port") : 0;
-}
-
-static int live_connect(struct backend *b, const char *session, unsigned port, int timeout_ms,
-	int conn, struct live_connection *out, struct err *e)
-{
-	struct keeper_request rq = {.op = KEEPER_CONNECT, .stream = 1};
-	struct proto_request to = {.op = PROTO_CONNECT, .port = port};
-	struct run_view v;
-	struct keeper_reply rp;
-	struct proto_reply pr;
-	OWN_FD keeper = keeper_connect(b->conf->state_dir, e), peer = -1, fd = -1;
-	int fds[3], got;
-
-	snprintf(rq.id, sizeof rq.id, "%s", session);
-	if (keeper < 0 || ask(keeper, &rq, NULL, 0, &rp, fds, 1, 1, e) < 0)
-		return -1;
-	peer = fds[0];
-	view_init(&v, session);
-	v.peer = peer;
-	if (fdmsg_send(peer, &to, sizeof to, NULL, 0, 0) < 0)
-		return err_set(e, ERR_REQUEST, errno, "the sandbox has ended");
-	got = hear(&v, timeout_ms, conn, &pr, &fd, e);
-	if (got <= 0)
-		return got < 0 ? -1
-			       : err_set(e, ERR_LIMIT, ETIMEDOUT, "the sandbox does not answer");
-	if (pr.op != PROTO_CONNECTED || fd < 0)
-		return err_set(e, ERR_BUG, 0, "the sandbox gave no connection");
-	if (await_connected(fd, timeout_ms, e) < 0)
-		return -1;
-	*out = (struct live_connection){take_fd(&fd), take_fd(&keeper)};
-	return 0;
-}
-
 const struct live_ops backend_isolate_live = {
 	.start = live_start,
 	.open = live_open,
@@ -519,5 +469,5 @@ const struct live_ops backend_isolate_live = {
 	.status = live_status,
 	.stop = live_stop,
 	.code = backend_code,
-	.connect = live_connect,
+	.connect = backend_connect,
 };
