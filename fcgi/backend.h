@@ -115,6 +115,22 @@ struct workspace_answer {
 	int fd; /* FORK: an id a line; SNAPSHOTS: "seconds name" lines. The caller's, or -1 */
 };
 
+enum volume_verb {
+	VOLUME_MAKE, /* ERR_BUSY with EEXIST: it is there, with another limit */
+	VOLUME_REMOVE, /* ERR_BUSY with EWOULDBLOCK: a session has it; an absent one is not an error */
+	VOLUME_LOOK,   /* ERR_NOTFOUND */
+	VOLUME_MOUNTS, /* a session sees these from its next sandbox on */
+	VOLUME_VERB_MAX
+};
+
+struct volume_order {
+	enum volume_verb verb;
+	const char *name;    /* volume_name.h */
+	uint64_t bytes;      /* MAKE: what it may hold; 0 = volume_max_bytes */
+	const char *session; /* MOUNTS */
+	const char *list;    /* MOUNTS: "NAME PATH" lines */
+};
+
 struct backend;
 struct live_ops;
 struct deps_ops;
@@ -206,6 +222,14 @@ struct backend_ops {
 	int (*export_begin)(struct backend *b, const char *id, const struct workspace_order *o,
 		int to, struct err *e);
 	int (*export_end)(int fd, struct err *e);
+	/* One verb on a volume. *bytes (NULL: not wanted): what it may hold. ERR_NOTFOUND, ERR_REQUEST, ERR_BUSY. */
+	int (*volume)(
+		struct backend *b, const struct volume_order *o, uint64_t *bytes, struct err *e);
+
+	/* files() with the volume as the root, whatever runs. id: of a session that has it, for the log alone. */
+	int (*volume_files)(struct backend *b, const char *id, const char *volume,
+		struct files_order *o, const struct buf *texts, int data, struct files_result *out,
+		struct err *e);
 	/* Runs and live sessions; backend_live.h. */
 	const struct live_ops *live;
 	/* Dependencies; deps.h. NULL: this backend installs none. */

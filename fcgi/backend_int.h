@@ -15,6 +15,7 @@ extern const struct deps_ops backend_isolate_deps;
 
 struct keeper_reply;
 struct keeper_request;
+struct proto_reply;
 
 /* backend_live.c */
 /* One question; min to max descriptors come with the answer, the others of out are -1. */
@@ -28,6 +29,13 @@ int live_view_take(
 /* Begins a run of v's session over v's connection. On failure the caller closes v. */
 int live_begin(struct backend *b, const struct run_spec *s, struct run_view *v, struct err *e);
 int live_input(struct run_view *v, struct err *e);
+/* The next message of pid 1 on v's socket, within a time. 0: none came. conn as in wait(). */
+int live_hear(struct run_view *v, int timeout_ms, int conn, struct proto_reply *rp, int *fd,
+	struct err *e);
+
+/* backend_connect.c */
+int backend_connect(struct backend *b, const char *session, unsigned port, int timeout_ms, int conn,
+	struct live_connection *out, struct err *e);
 
 /* backend_code.c */
 int backend_code(struct backend *b, const struct code_spec *s, struct run_view *v, struct err *e);

@@ -377,8 +377,29 @@ static int ask_files(struct backend *b, struct keeper_request *rq, const int *fd
 	return 0;
 }
 
-static int isolate_files(struct backend *b, const char *id, struct files_order *o,
-	const struct buf *texts, int data, struct files_result *out, struct err *e)
+static int isolate_volume(
+	struct backend *b, const struct volume_order *o, uint64_t *bytes, struct err *e)
+{
+	struct keeper_request rq = {
+		.op = KEEPER_VOLUME, .verb = o->verb, .limit_bytes = o->bytes};
+	struct keeper_reply rp;
+	OWN_FD list = o->verb == VOLUME_MOUNTS ? memfd_create("volumes", MFD_CLOEXEC) : -1;
+	size_t n = o->list ? strlen(o->list) : 0;
+
+	snprintf(rq.volume, sizeof rq.volume, "%s", o->name ? o->name : "");
+	snprintf(rq.id, sizeof rq.id, "%s", o->session ? o->session : "");
+	if (o->verb == VOLUME_MOUNTS && (list < 0 || write(list, o->list, n) != (ssize_t)n))
+		return err_set(e, ERR_SETUP, errno, "write a list of volumes");
+	if (ask_once(b, &rq, list, &rp, e) < 0)
+		return -1;
+	if (bytes)
+		*bytes = rp.limit_bytes;
+	return 0;
+}
+
+static int isolate_volume_files(struct backend *b, const char *id, const char *volume,
+	struct files_order *o, const struct buf *texts, int data, struct files_result *out,
+	struct err *e)
 {
 	struct keeper_request rq = {.op = KEEPER_FILES};
 	OWN_FD fd = hold_texts(texts, e);
@@ -389,7 +410,14 @@ static int isolate_files(struct backend *b, const char *id, struct files_order *
 	o->text_bytes = (uint32_t)texts->len;
 	rq.files = *o;
 	snprintf(rq.id, sizeof rq.id, "%s", id);
+	snprintf(rq.volume, sizeof rq.volume, "%s", volume);
 	return ask_files(b, &rq, fds, 2, out, e);
+}
+
+static int isolate_files(struct backend *b, const char *id, struct files_order *o,
+	const struct buf *texts, int data, struct files_result *out, struct err *e)
+{
+	return isolate_volume_files(b, id, "", o, texts, data, out, e);
 }
 
 static int isolate_seed(struct backend *b, const char *id, int repo, int skills,
@@ -502,6 +530,8 @@ const struct backend_ops backend_isolate = {
 	.files = isolate_files,
 	.seed = isolate_seed,
 	.system = isolate_system,
+	.volume = isolate_volume,
+	.volume_files = isolate_volume_files,
 	.live = &backend_isolate_live,
 	.deps = &backend_isolate_deps,
 };

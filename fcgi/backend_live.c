@@ -136,7 +136,7 @@ static int send_run(struct run_view *v, const struct run_spec *s, const struct b
 }
 
 /* The next message of pid 1, within a time. 0: none came. */
-static int hear(struct run_view *v, int timeout_ms, int conn, struct proto_reply *rp, int *fd,
+int live_hear(struct run_view *v, int timeout_ms, int conn, struct proto_reply *rp, int *fd,
 	struct err *e)
 {
 	struct pollfd p[2] = {{.fd = v->peer, .events = POLLIN}, {.fd = conn}};
@@ -170,7 +170,7 @@ static int await_start(struct backend *b, struct run_view *v, struct err *e)
 {
 	struct proto_reply rp;
 	struct err ignored;
-	int none = -1, got = hear(v, START_MS, -1, &rp, &none, e);
+	int none = -1, got = live_hear(v, START_MS, -1, &rp, &none, e);
 
 	own_close(&none);
 	if (got > 0)
@@ -287,7 +287,7 @@ static int live_wait(struct backend *b, struct run_view *v, uint64_t offset, int
 		if (left < 0)
 			return 0;
 		if (v->peer >= 0 && ask_follow(v, offset, e) == 0)
-			got = hear(v, (int)left, conn, &rp, &none, e);
+			got = live_hear(v, (int)left, conn, &rp, &none, e);
 		own_close(&none);
 		if (got == 0)
 			return 0;
@@ -314,7 +314,7 @@ int live_input(struct run_view *v, struct err *e)
 		return err_set(e, ERR_NOTFOUND, 0, "the run has ended");
 	if (fdmsg_send(v->peer, &rq, sizeof rq, NULL, 0, 0) < 0)
 		return err_set(e, ERR_NOTFOUND, 0, "the run has ended");
-	got = hear(v, ANSWER_MS, -1, &rp, &fd, e);
+	got = live_hear(v, ANSWER_MS, -1, &rp, &fd, e);
 	if (got == 0)
 		err_set(e, ERR_SETUP, ETIMEDOUT, "the sandbox does not answer");
 	if (got > 0 && fd < 0)
@@ -469,4 +469,5 @@ const struct live_ops backend_isolate_live = {
 	.status = live_status,
 	.stop = live_stop,
 	.code = backend_code,
+	.connect = backend_connect,
 };

@@ -80,6 +80,12 @@ struct run_listed {
 	size_t about_bytes;
 };
 
+/* A connection to a port of a sandbox; both are the caller's to close, keeper last. */
+struct live_connection {
+	int fd;     /* a TCP socket, non-blocking, connected */
+	int keeper; /* as long as it is open the connection counts among what is followed for long */
+};
+
 struct live_ops {
 	/*
 	 * Begins a run, starting the session's sandbox when there is none. 0 once the command has been
@@ -129,6 +135,14 @@ struct live_ops {
 	 */
 	int (*code)(
 		struct backend *b, const struct code_spec *s, struct run_view *v, struct err *e);
+
+	/*
+	 * Connects to a TCP port of the loopback inside the session's live sandbox. ERR_NOTFOUND: no such
+	 * session; ERR_REQUEST: nothing runs, or nothing listens there; ERR_LIMIT with ETIMEDOUT;
+	 * ERR_BUSY: too many are followed. conn as in wait().
+	 */
+	int (*connect)(struct backend *b, const char *session, unsigned port, int timeout_ms,
+		int conn, struct live_connection *out, struct err *e);
 
 	/* Ends the session's sandbox; its files stay. ERR_NOTFOUND; ERR_BUSY with EWOULDBLOCK. */
 	int (*stop)(struct backend *b, const char *session, struct err *e);

@@ -41,6 +41,7 @@ struct http_request {
 	const char *given_id;      /* X-Request-Id as the client sent it, NULL when absent */
 	const char *request_id;    /* the client's when it is a safe token, else ours */
 	int conn;                  /* the connection, to see its end; -1 = none */
+	char *const *params; /* all, as "NAME=value", NULL-ended */
 	const char *range, *content_range, *if_none_match, *if_range; /* NULL when absent */
 	int64_t body_max;    /* bytes; a handler that takes more raises it before it reads */
 	struct trace *trace; /* what the log and the counters learn; NULL: nothing */
@@ -77,6 +78,7 @@ struct http_response {
 	char location[1024];      /* "" : none */
 	struct buf headers;       /* owned; whole lines of further headers, each with its CR LF */
 	http_line_fn *line;       /* not NULL: stream is sent behind the body, as it comes */
+	bool foreign;             /* another server's: what it says of caches stays */
 	bool raw;                 /* or, with line NULL: stream_bytes of it, as they are */
 	int64_t stream_bytes;     /* negative: to its end */
 	int stream;               /* owned then, closed by the worker */

@@ -72,6 +72,7 @@ static void box_end(struct keeper *k, struct box *b)
 		k->nboxes--;
 	}
 	group_drop(k, b);
+	volumes_let_go(k, b);
 	run_box_gone(k, b);
 	b->over = true;
 	let_go(k, b);

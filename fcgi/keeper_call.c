@@ -219,6 +219,8 @@ static void job_done(struct keeper *k, struct source *s)
 		workspace_job_done(k, c, &r);
 	else if (c->deps)
 		deps_job_done(k, c, &r);
+	else if (volume_files_wanted(&c->rq))
+		volume_job_done(k, c, &r);
 	else if (files_op(&c->rq))
 		files_job_done(k, c, &r);
 	else if (c->rq.op == KEEPER_CREATE || c->rq.op == KEEPER_CODE)
@@ -479,7 +481,16 @@ static void call_next(struct keeper *k, struct call *c)
 		return;
 	case KEEPER_FILES:
 	case KEEPER_SEED:
-		files_begin(k, c);
+		if (volume_files_wanted(&c->rq))
+			volume_files(k, c);
+		else
+			files_begin(k, c);
+		return;
+	case KEEPER_CONNECT:
+		connect_begin(k, c);
+		return;
+	case KEEPER_VOLUME:
+		volume_serve(k, c);
 		return;
 	case KEEPER_WORKSPACE:
 		workspace_start(k, c);

@@ -22,6 +22,8 @@ static unsigned fds_wanted(const struct keeper_request *rq)
 		return files_fds(rq);
 	case KEEPER_WORKSPACE:
 		return workspace_request_fds(rq);
+	case KEEPER_VOLUME:
+		return rq->verb == VOLUME_MOUNTS;
 	default:
 		return 0;
 	}
@@ -48,7 +50,7 @@ static bool names_session(uint32_t op)
 {
 	return op == KEEPER_EXISTS || op == KEEPER_OPEN || op == KEEPER_DESTROY ||
 	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST && op != KEEPER_CODE &&
-		       op != KEEPER_DEPS);
+		       op != KEEPER_DEPS && op != KEEPER_VOLUME);
 }
 
 bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
@@ -60,7 +62,8 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 		return false;
 	if ((names_session(rq->op) && !session_id_valid(rq->id)) || !run_ok(rq) ||
 		(files_op(rq) && !files_request_ok(rq)) ||
-		(rq->op == KEEPER_WORKSPACE && !workspace_request_ok(k, rq)))
+		(rq->op == KEEPER_WORKSPACE && !workspace_request_ok(k, rq)) ||
+		(rq->op == KEEPER_VOLUME && !volume_request_ok(rq)))
 		return false;
 	if (rq->op == KEEPER_IMAGE &&
 		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
@@ -97,5 +100,6 @@ bool check_wants_lock(struct keeper *k, const struct call *c)
 	if (c->rq.op == KEEPER_RUN)
 		return !s || !box_usable(s->box);
 	return c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DESTROY || c->rq.op == KEEPER_STOP ||
-	       c->rq.op == KEEPER_WORKSPACE || c->rq.op == KEEPER_DEPS_ATTACH || files_op(&c->rq);
+	       c->rq.op == KEEPER_WORKSPACE || c->rq.op == KEEPER_DEPS_ATTACH ||
+	       (files_op(&c->rq) && !volume_files_wanted(&c->rq));
 }

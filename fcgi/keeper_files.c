@@ -35,7 +35,7 @@ unsigned files_fds(const struct keeper_request *rq)
 
 bool files_request_ok(const struct keeper_request *rq)
 {
-	return rq->op == KEEPER_FILES ? files_order_valid(&rq->files)
+	return rq->op == KEEPER_FILES ? files_order_valid(&rq->files) && volume_files_ok(rq)
 				      : rq->has_archive >= 1 && rq->has_archive <= 3;
 }
 
@@ -67,7 +67,8 @@ static int plan_view(struct keeper *k, const struct call *c, uint32_t *bytes, st
 	OWN_PLAN_STRINGS s = {.n = 0};
 	OWN_BUF b = BUF_INIT(FILES_VIEW_MAX);
 	OWN_MEM char *staging = NULL;
-	OWN_MEM struct launch_mount *m = calloc(c->record.nbinds + 1, sizeof *m);
+	OWN_MEM struct launch_mount *m = calloc(
+		c->record.nbinds + 1 + c->record.nvolumes, sizeof *m);
 	OWN_FD fd = memfd_create("view", MFD_CLOEXEC);
 	OWN_MEM const char **root_lowers = NULL;
 	const char *lowers[PLAN_WS_LOWERS_MAX];
@@ -84,8 +85,10 @@ static int plan_view(struct keeper *k, const struct call *c, uint32_t *bytes, st
 			.flags = PLAN_RECURSIVE,
 			.src = c->record.binds[i],
 			.dst = c->record.binds[i]};
-	if (plan_workspace(k, c, &s, lowers, &m[v.nmounts++], e) < 0)
+	if (plan_workspace(k, c, &s, lowers, &m[v.nmounts++], e) < 0 ||
+		plan_volumes(k, c, &s, &m[v.nmounts], e) < 0)
 		return -1;
+	v.nmounts += c->record.nvolumes;
 	files_view_put(&b, &v);
 	if (!buf_ok(&b))
 		return err_set(e, ERR_LIMIT, 0, "the view of a session is too large");
@@ -101,7 +104,7 @@ static int64_t lesser(int64_t limit, uint64_t of_session)
 }
 
 /* An archive that a session cannot hold is not begun; that of a seed is the client's own matter. */
-static void limits_of(const struct conf *conf, const struct call *c, struct files_limits *l)
+void files_limits_of(const struct conf *conf, const struct call *c, struct files_limits *l)
 {
 	const struct disk_limits *disk = &c->disk;
 
@@ -124,14 +127,14 @@ static void limits_of(const struct conf *conf, const struct call *c, struct file
 }
 
 /* Whether the verb may make the session larger. */
-static bool grows(uint32_t verb)
+bool files_grow(uint32_t verb)
 {
 	return verb == FILES_WRITE || verb == FILES_APPEND || verb == FILES_EDIT ||
 	       verb == FILES_MKDIR || verb == FILES_UNPACK;
 }
 
 /* The verb takes as long as there are bytes; the others look, or change a little. */
-static bool moves_contents(uint32_t verb)
+bool files_move_contents(uint32_t verb)
 {
 	return verb == FILES_UNPACK || verb == FILES_PACK || verb == FILES_FETCH ||
 	       verb == FILES_WRITE || verb == FILES_APPEND;
@@ -147,7 +150,7 @@ static int64_t measure_from(const struct call *c)
 /* Whether what comes after it is to be measured whatever came of it. */
 static bool is_large(const struct call *c, const struct files_order *o, int data)
 {
-	return o->verb == FILES_UNPACK || (grows(o->verb) && !(o->flags & FILES_PROBE) &&
+	return o->verb == FILES_UNPACK || (files_grow(o->verb) && !(o->flags & FILES_PROBE) &&
 						  lseek(data, 0, SEEK_END) >= measure_from(c));
 }
 
@@ -168,9 +171,9 @@ static int start(struct keeper *k, struct call *c, const struct files_order *o, 
 	f.view = view;
 	j->order = *o;
 	j->layout = c->layout;
-	limits_of(k->conf, c, &j->files);
+	files_limits_of(k->conf, c, &j->files);
 	j->memory_max_bytes = (uint64_t)k->conf->archive_memory_max_bytes;
-	j->time_max_s = (uint64_t)(moves_contents(o->verb) ? k->conf->archive_time_max_s
+	j->time_max_s = (uint64_t)(files_move_contents(o->verb) ? k->conf->archive_time_max_s
 							   : k->conf->files_time_max_s);
 	if (is_large(c, o, data))
 		session_dir_set_check(&k->dirs, c->held->id, true);
@@ -186,7 +189,7 @@ static bool wants_measure(struct keeper *k, const struct call *c)
 {
 	const struct files_order *o = &c->rq.files;
 
-	if (c->rq.op == KEEPER_FILES && (!grows(o->verb) || (o->flags & FILES_PROBE)))
+	if (c->rq.op == KEEPER_FILES && (!files_grow(o->verb) || (o->flags & FILES_PROBE)))
 		return false;
 	return session_dir_check(&k->dirs, c->held->id);
 }
@@ -259,7 +262,7 @@ static int prepare(struct keeper *k, struct call *c, struct err *e)
 	session_dir_touch(&k->dirs, id);
 	if (g5 && session_dir_move_workspace(&k->dirs, id, c->layout.root_top, e) < 0)
 		return -1;
-	if ((c->rq.op == KEEPER_SEED || grows(c->rq.files.verb)) && watch_disk_room(k, e) < 0)
+	if ((c->rq.op == KEEPER_SEED || files_grow(c->rq.files.verb)) && watch_disk_room(k, e) < 0)
 		return -1;
 	return 0;
 }
@@ -309,7 +312,7 @@ void files_note_growth(struct keeper *k, const struct call *c, const struct file
 
 	if (c->rq.op != KEEPER_FILES || c->job_op != TREE_FILES || !c->held)
 		return;
-	if (!grows(o->verb) || o->verb == FILES_UNPACK || (o->flags & FILES_PROBE))
+	if (!files_grow(o->verb) || o->verb == FILES_UNPACK || (o->flags & FILES_PROBE))
 		return;
 	session_dir_grew(&k->dirs, c->held->id,
 		(uint64_t)(bytes < 0 ? 0 : bytes) / BLOCK_BYTES + 2 + r->records,

@@ -117,6 +117,8 @@ struct box {
 	struct ws_layout layout;  /* of its workspace */
 	uint64_t watch_id;        /* at the watchdog; 0 = none */
 	struct disk_watch disk;
+	struct volume *volumes[VOLUMES_MAX];
+	unsigned nvolumes;
 };
 
 /* One connection of a worker. */
@@ -153,6 +155,7 @@ struct call {
 LIST_HEAD(call_list, call);
 LIST_HEAD(box_list, box);
 LIST_HEAD(session_list, session);
+LIST_HEAD(volume_list, volume);
 
 /* A session that somebody holds or waits for, or that has a sandbox. */
 struct session {
@@ -215,6 +218,7 @@ struct keeper {
 	struct call_list calls;
 	struct box_list boxes;
 	struct session_list sessions;
+	struct volume_list volumes; /* that a sandbox has, or that are measured */
 	unsigned ncalls, nboxes, nstreams;
 	uint64_t last_run_us;    /* in the id of a run */
 	size_t nsessions;        /* on disk */
@@ -386,6 +390,30 @@ void workspace_clear(struct call *c);
 /* keeper_watch.c */
 void watch_end_commands(struct box *b); /* as "killed" */
 
+/* A volume is over its limit, and b has it: ends its commands. */
+void watch_end_full(struct keeper *k, struct box *b, uint64_t have, uint64_t limit);
+
+/*
+ * keeper_volume.c: directories that outlive sandboxes, and that several may have at the same time.
+ * STATE/volumes/NAME/ holds fs/, what is mounted, and limit, whose size is how many KiB it may hold.
+ */
+bool volume_request_ok(const struct keeper_request *rq);
+void volume_serve(struct keeper *k, struct call *c);
+/* Its sandbox is about to have them: they are there, and not twice over their limit. */
+int volumes_hold(struct keeper *k, struct box *b, const struct call *c, struct err *e);
+void volumes_let_go(struct keeper *k, struct box *b);
+void volumes_drop_own(struct keeper *k, const char *id); /* of a session that was discarded */
+void volumes_written(struct keeper *k);                  /* the disk was written to */
+void volumes_measure(struct keeper *k, int *wait);       /* *wait: ms until one may be, -1 = none */
+/* keeper_volume_files.c: file verbs in a volume, without a session */
+bool volume_files_ok(const struct keeper_request *rq);
+bool volume_files_wanted(const struct keeper_request *rq);
+void volume_files(struct keeper *k, struct call *c);
+void volume_job_done(struct keeper *k, struct call *c, const struct tree_result *r);
+uint64_t volume_limit(const struct keeper *k, const char *name); /* 0: there is no such volume */
+/* Starts a helper that weighs it. Returns its descriptor. */
+int volume_weigh(struct keeper *k, const char *name, uint64_t limit, struct err *e);
+
 /* keeper_job.c */
 /* Keeps the layout that a helper leaves as that of the session which c holds. */
 int job_take_layout(struct keeper *k, struct call *c, const struct ws_layout *from, struct err *e);
@@ -405,6 +433,9 @@ unsigned files_fds(const struct keeper_request *rq); /* how many it comes with *
 bool files_request_ok(const struct keeper_request *rq);
 void files_begin(struct keeper *k, struct call *c); /* the session is held */
 void files_job_done(struct keeper *k, struct call *c, const struct tree_result *r);
+bool files_grow(uint32_t verb);
+bool files_move_contents(uint32_t verb);
+void files_limits_of(const struct conf *conf, const struct call *c, struct files_limits *l);
 /* A job has ended, whatever came of it: what a file verb may have added counts. */
 void files_note_growth(struct keeper *k, const struct call *c, const struct files_result *r);
 
@@ -438,6 +469,11 @@ struct run_order {
 int run_begin(struct keeper *k, const struct run_order *o, struct box *b, struct box_run *r,
 	int *sock, struct err *e);
 void run_add(struct box *b, struct box_run *r); /* it is in progress */
+/* Whether c, which will be followed for long, is one too many; else it counts from now on. */
+bool streams_full(struct keeper *k, struct call *c, struct err *e);
+
+/* keeper_connect.c */
+void connect_begin(struct keeper *k, struct call *c);
 
 /*
  * keeper_retry.c: a run that fails is begun anew, as often as was asked for, in the same sandbox and by

@@ -250,5 +250,6 @@ int layers_discard_session(struct keeper *k, const char *id, struct err *e)
 
 	if (session_dir_discard(&k->dirs, id, e) < 0)
 		return -1;
+	volumes_drop_own(k, id);
 	return dir < 0 ? 0 : each_layout(k, dir, drop_layout, e);
 }

@@ -100,3 +100,21 @@ int plan_workspace(const struct keeper *k, const struct call *c, struct plan_str
 	m->work = path_of(s, k, id, "ws/", w->work);
 	return n > 0 && m->upper && m->work ? 0 : no_memory(e);
 }
+
+int plan_volumes(const struct keeper *k, const struct call *c, struct plan_strings *s,
+	struct launch_mount *m, struct err *e)
+{
+	for (size_t i = 0; i < c->record.nvolumes; i++) {
+		const struct session_volume *v = &c->record.volumes[i];
+		char *p = NULL;
+
+		if (s->n >= NELEM(s->p) ||
+			asprintf(&p, "%s/volumes/%s/fs", k->dirs.path, v->name) < 0)
+			return no_memory(e);
+		m[i] = (struct launch_mount){.kind = PLAN_BIND,
+			.flags = PLAN_WRITABLE,
+			.src = s->p[s->n++] = p,
+			.dst = v->path};
+	}
+	return 0;
+}

@@ -9,7 +9,7 @@ enum { PLAN_WS_LOWERS_MAX = 3 * WS_LAYERS_MAX };
 
 /* All strings of one plan, freed together. */
 struct plan_strings {
-	char *p[4 * WS_LAYERS_MAX + 16];
+	char *p[4 * WS_LAYERS_MAX + 16 + VOLUMES_MAX];
 	size_t n;
 };
 void plan_strings_free(struct plan_strings *s);
@@ -26,5 +26,9 @@ int plan_root(const struct keeper *k, const struct call *c, struct plan_strings 
 /* Keeper: its workspace, where commands see it. lowers: room for PLAN_WS_LOWERS_MAX. */
 int plan_workspace(const struct keeper *k, const struct call *c, struct plan_strings *s,
 	const char **lowers, struct launch_mount *m, struct err *e);
+
+/* Keeper: its volumes, into m, which has room for them. */
+int plan_volumes(const struct keeper *k, const struct call *c, struct plan_strings *s,
+	struct launch_mount *m, struct err *e);
 
 #endif

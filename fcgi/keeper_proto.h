@@ -13,6 +13,7 @@
 #include "fcgi/backend.h"
 #include "fcgi/deps.h"
 #include "fcgi/files.h"
+#include "fcgi/volume_name.h"
 #include "isolate/err.h"
 
 enum { KEEPER_MAGIC = 0x63676b31, KEEPER_FDS_MAX = 3 };
@@ -47,6 +48,8 @@ enum keeper_op {
 	KEEPER_DEPS, /* image, name: a language; fd: index and requirements. Answer: deps, or what the
 		      * installer says: code, fd */
 	KEEPER_DEPS_ATTACH, /* id, deps */
+	KEEPER_VOLUME, /* verb, volume, limit_bytes; id, fd: list of VOLUME_MOUNTS. Answer: limit_bytes */
+	KEEPER_CONNECT, /* id. Answer: fd a socket of pid 1's, for CONNECT; the call counts as a stream */
 	KEEPER_OP_MAX,
 };
 
@@ -79,6 +82,9 @@ struct keeper_request {
 	int64_t memory_bytes;
 	double cpus;
 	struct files_order files; /* of KEEPER_FILES */
+	char volume[VOLUME_NAME_MAX +
+		    1];       /* KEEPER_FILES: its files, not the session's; "" = none */
+	uint64_t limit_bytes; /* of KEEPER_VOLUME, whose verb is an enum volume_verb */
 	/* of KEEPER_WORKSPACE, whose verb is an enum workspace_verb */
 	char name[WORKSPACE_MARK_MAX + 1];
 	uint32_t count, format, stop, path_bytes;
@@ -114,6 +120,7 @@ struct keeper_reply {
 	uint64_t prepared_taken, prepared_missed;
 	uint32_t warm_ready;
 	uint64_t warm_taken, warm_missed, warm_failed, warm_bytes;
+	uint64_t limit_bytes; /* of KEEPER_VOLUME */
 	/* of KEEPER_FILES; KEEPER_SEED: FILES_EXISTS, it has had its seed */
 	struct files_result files;
 	uint64_t disk_limit;         /* of KEEPER_STATUS; 0 = as sandbox.conf says */

@@ -98,8 +98,6 @@ void run_add(struct box *b, struct box_run *r)
 	b->nruns++;
 }
 
-static bool streams_full(struct keeper *k, struct call *c, struct err *e);
-
 void run_start(struct keeper *k, struct call *c)
 {
 	struct box *b = c->held ? c->held->box : lock_find(k, c->rq.id)->box;
@@ -169,7 +167,7 @@ void run_box_gone(struct keeper *k, struct box *b)
 	}
 }
 
-static bool streams_full(struct keeper *k, struct call *c, struct err *e)
+bool streams_full(struct keeper *k, struct call *c, struct err *e)
 {
 	unsigned max = (unsigned)k->conf->workers_max / 2;
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "fcgi/env_merge.h"
 #include "fcgi/keeper_int.h"
@@ -98,6 +99,17 @@ static int plan_network(const struct keeper *k, const struct call *c, struct net
 	return netblock_collect(k->conf->network_blocked, *blocked, e);
 }
 
+/* One that has come to its end gets no other sandbox, else it would never go while it is used. */
+static int check_age(struct keeper *k, const struct call *c, struct err *e)
+{
+	struct session_bounds own;
+
+	if (!session_dir_bounds(&k->dirs, c->held->id, &own) || !own.until ||
+		time(NULL) < own.until)
+		return 0;
+	return err_set(e, ERR_NOTFOUND, ESTALE, "the session has come to its end");
+}
+
 int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e)
 {
 	OWN_PLAN_STRINGS s = {.n = 0};
@@ -108,9 +120,9 @@ int start_launch(struct keeper *k, struct box *b, struct call *c, int client, st
 	OWN_MEM char *staging = NULL;
 	OWN_MEM const char **root_lowers = NULL;
 
-	if (plan_network(k, c, &blocked, &w, e) < 0)
+	if (check_age(k, c, e) < 0 || plan_network(k, c, &blocked, &w, e) < 0)
 		return -1;
-	m = calloc(c->record.nbinds + 1, sizeof *m);
+	m = calloc(c->record.nbinds + 1 + c->record.nvolumes, sizeof *m);
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
 	w.staging = staging;
@@ -125,7 +137,9 @@ int start_launch(struct keeper *k, struct box *b, struct call *c, int client, st
 	if (plan_workspace(k, c, &s, lowers, &m[c->record.nbinds], e) < 0)
 		return -1;
 	w.mounts = m;
-	w.nmounts = c->record.nbinds + 1;
+	w.nmounts = c->record.nbinds + 1 + c->record.nvolumes;
+	if (plan_volumes(k, c, &s, &m[c->record.nbinds + 1], e) < 0 || volumes_hold(k, b, c, e) < 0)
+		return -1;
 	if (group_make(k, b, e) < 0)
 		return err_in(e, "limit a sandbox");
 	w.cgroup = b->group.dir < 0 ? NULL : &b->group;

@@ -87,6 +87,12 @@ static bool running(const struct box *b)
 	return b->watch_id != 0 && !b->over;
 }
 
+void watch_end_full(struct keeper *k, struct box *b, uint64_t have, uint64_t limit)
+{
+	if (running(b))
+		end_sandbox(k, b, VERDICT_DISK, 0, have, limit);
+}
+
 static struct box *box_of(struct keeper *k, uint64_t id)
 {
 	struct box *b;
@@ -104,6 +110,7 @@ static void disk_written(struct keeper *k)
 	LIST_FOREACH(b, &k->boxes, link)
 	if (running(b) && (b->disk.limit.bytes || b->disk.limit.inodes))
 		b->disk.want = true;
+	volumes_written(k);
 }
 
 static void obey(struct keeper *k, const struct watch_event *ev)
@@ -372,5 +379,6 @@ int watch_disk_work(struct keeper *k)
 
 	while (k->nmeasuring < MEASURING_MAX && (b = next_measured(k, &wait)))
 		measure(k, b);
+	volumes_measure(k, &wait);
 	return wait;
 }

@@ -121,6 +121,7 @@ int params_take(struct http_request *rq, char *const *envp, struct err *e)
 
 	if (!method || !*method)
 		return err_set(e, ERR_REQUEST, 0, "no REQUEST_METHOD");
+	rq->params = envp;
 	rq->method = method_of(method);
 	rq->uri = param_get(envp, "REQUEST_URI");
 	if (!rq->uri || !*rq->uri)

@@ -21,7 +21,7 @@ int params_scan(const uint8_t *p, size_t n, size_t *count, struct err *e);
 
 /*
  * Fills method, uri, content_type, content_length, api_key, remote_addr, authorization, forwarded and
- * given_id of rq from envp ("NAME=value" strings, borrowed). ERR_REQUEST (status 400): no method, no or a malformed
+ * given_id of rq, and params, from envp ("NAME=value" strings, borrowed). ERR_REQUEST (status 400): no method, no or a malformed
  * REQUEST_URI, a CONTENT_LENGTH that is not a number. An empty one counts as absent: nginx
  * sends that for chunked bodies. One that is too large for an int64_t becomes INT64_MAX.
  */

@@ -9,7 +9,7 @@
 #include "isolate/own.h"
 
 enum {
-	HEADERS_MAX = 4096 + HTTP_HEADERS_MAX,
+	HEADERS_MAX = 4096, /* besides rs->headers, which have their own bound */
 	DETAIL_MAX = 1024,
 	PIECE = 1 << 20,
 	RAW_PIECE = 1 << 16,
@@ -86,7 +86,8 @@ static int add_headers(struct buf *b, const struct request *q, const struct http
 		buf_add(b, rs->headers.p, rs->headers.len);
 	if (rs->more) { /* nginx looks at the first, others at the second */
 		http_put_header(b, "X-Accel-Buffering", "no");
-		http_put_header(b, "Cache-Control", "no-cache, no-transform");
+		if (!rs->foreign)
+			http_put_header(b, "Cache-Control", "no-cache, no-transform");
 	}
 	http_put_header(b, "X-Content-Type-Options", "nosniff");
 	http_put_header(b, "X-Request-Id", q->id);
@@ -229,7 +230,7 @@ static int put_more(struct request *q, struct http_response *rs, struct err *e)
 
 int reply_send(struct request *q, struct http_response *rs, struct err *e)
 {
-	OWN_BUF head = BUF_INIT(HEADERS_MAX);
+	OWN_BUF head = BUF_INIT(HEADERS_MAX + rs->headers.len);
 
 	if (rs->status < 200 || rs->status > 599 || !buf_ok(&rs->body))
 		make_500(rs);
@@ -245,7 +246,7 @@ int reply_send(struct request *q, struct http_response *rs, struct err *e)
 		return -1;
 	if (rs->raw && q->http.method != HTTP_HEAD && put_raw(q, rs, e) < 0)
 		return -1;
-	if (rs->more && q->http.method != HTTP_HEAD && put_more(q, rs, e) < 0)
+	if (rs->more && has_body(rs->status) && q->http.method != HTTP_HEAD && put_more(q, rs, e) < 0)
 		return -1;
 	/* END_REQUEST: before it the server must not take the answer for complete. */
 	FCGX_FClose(q->fcgi.err);

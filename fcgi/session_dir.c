@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "fcgi/layout_file.h"
+#include "fcgi/volume_name.h"
 #include "images/rmtree.h"
 #include "isolate/buf.h"
 #include "isolate/cgfile.h"
@@ -37,7 +38,7 @@ int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err 
 	OWN_FD mnt = -1;
 
 	*d = (struct session_dirs){
-		.state = -1, .sessions = -1, .layers = -1, .trash = -1, .tmp = -1};
+		.state = -1, .sessions = -1, .layers = -1, .trash = -1, .tmp = -1, .volumes = -1};
 	d->path = strdup(state_dir);
 	if (!d->path || strchr(state_dir, '\n'))
 		return err_set(e, ERR_CONF, d->path ? 0 : ENOMEM, "state directory");
@@ -46,7 +47,8 @@ int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err 
 	d->layers = d->sessions < 0 ? -1 : make_open(d->state, "layers", e);
 	d->trash = d->layers < 0 ? -1 : make_open(d->state, "trash", e);
 	d->tmp = d->trash < 0 ? -1 : make_open(d->state, "tmp", e);
-	mnt = d->tmp < 0 ? -1 : make_open(d->state, "mnt", e);
+	d->volumes = d->tmp < 0 ? -1 : make_open(d->state, "volumes", e);
+	mnt = d->volumes < 0 ? -1 : make_open(d->state, "mnt", e);
 	if (mnt < 0) {
 		session_dirs_close(d);
 		return err_in(e, "state directory %s", state_dir);
@@ -63,6 +65,7 @@ void session_dirs_close(struct session_dirs *d)
 	own_close(&d->layers);
 	own_close(&d->trash);
 	own_close(&d->tmp);
+	own_close(&d->volumes);
 }
 
 /* Calls fn for each name but "." and "..", on a descriptor of its own. */
@@ -426,6 +429,56 @@ static int load_text(
 	return read_text(fd, b, e);
 }
 
+int session_volumes_parse(struct session_record *r, char *text, struct err *e)
+{
+	char *save, *line = strtok_r(text, "\n", &save);
+
+	for (; line; line = strtok_r(NULL, "\n", &save)) {
+		char *path = strchr(line, ' ');
+		struct session_volume *more = realloc(r->volumes, (r->nvolumes + 1) * sizeof *more);
+
+		if (!more)
+			return err_set(e, ERR_SETUP, ENOMEM, "read a list of volumes");
+		r->volumes = more;
+		if (!path || (*path++ = '\0', !volume_name_ok(line)) || volume_path_fault(path) ||
+			r->nvolumes == VOLUMES_MAX)
+			return err_set(e, ERR_SETUP, 0, "a list of volumes is damaged");
+		more[r->nvolumes++] = (struct session_volume){strdup(line), strdup(path)};
+		if (!more[r->nvolumes - 1].name || !more[r->nvolumes - 1].path)
+			return err_set(e, ERR_SETUP, ENOMEM, "read a list of volumes");
+	}
+	return 0;
+}
+
+static int load_volumes(
+	struct session_dirs *d, const char *id, struct session_record *r, struct err *e)
+{
+	OWN_BUF b = BUF_INIT(RECORD_MAX);
+	OWN_FD fd = session_dir_open(d, id, "volumes", O_RDONLY);
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0)
+		return err_set(e, ERR_SETUP, errno, "open the session's volumes");
+	if (read_text(fd, &b, e) < 0)
+		return -1;
+	return b.len ? session_volumes_parse(r, b.p, e) : 0;
+}
+
+int session_dir_set_volumes(
+	struct session_dirs *d, const char *id, const char *text, size_t n, struct err *e)
+{
+	OWN_FD dir = session_dir_open(d, id, ".", O_RDONLY | O_DIRECTORY);
+
+	if (dir < 0)
+		return err_set(e, ERR_NOTFOUND, errno, "no such session");
+	if (write_file(dir, ".volumes", text, n, e) < 0)
+		return -1;
+	return renameat(dir, ".volumes", dir, "volumes") == 0
+		       ? 0
+		       : err_set(e, ERR_SETUP, errno, "name the list of volumes");
+}
+
 int session_dir_load(struct session_dirs *d, const char *id, struct session_record *r,
 	struct ws_layout *lay, struct err *e)
 {
@@ -436,7 +489,8 @@ int session_dir_load(struct session_dirs *d, const char *id, struct session_reco
 	if (load_text(d, id, "spec", &record, e) < 0)
 		return -1;
 	dir = session_dir_open(d, id, ".", O_RDONLY | O_DIRECTORY);
-	if (parse_record(record.p, r, e) < 0 || layout_settle(dir, d->layers, lay, e) < 0) {
+	if (parse_record(record.p, r, e) < 0 || load_volumes(d, id, r, e) < 0 ||
+		layout_settle(dir, d->layers, lay, e) < 0) {
 		session_record_clear(r);
 		return -1;
 	}
@@ -449,6 +503,11 @@ void session_record_clear(struct session_record *r)
 		free(r->lowers[i]);
 	for (size_t i = 0; i < r->nbinds; i++)
 		free(r->binds[i]);
+	for (size_t i = 0; i < r->nvolumes; i++) {
+		free(r->volumes[i].name);
+		free(r->volumes[i].path);
+	}
+	free(r->volumes);
 	free(r->lowers);
 	free(r->binds);
 	free(r->image);

@@ -15,6 +15,7 @@
  *	workspace     there: the workspace is seen at /workspace/repo, and /repo is a link to it
  *	seeded        there: its one seed has come
  *	top           there: the workspace is seen at /workspace, and /repo is a link to it
+ *	volumes       which volumes it sees where: "NAME PATH" lines; replaced by rename
  *	bounds        there: its mtime is when the session ends, its size after how many seconds
  *	              without use; 0: never
  *	tied          there: it was to end with a connection, and a new keeper removes it
@@ -35,17 +36,23 @@
 #include "isolate/err.h"
 
 struct session_dirs {
-	char *path;                              /* STATE, absolute */
-	int state, sessions, layers, trash, tmp; /* directory descriptors */
+	char *path;                                       /* STATE, absolute */
+	int state, sessions, layers, trash, tmp, volumes; /* directory descriptors */
 };
 
 /* The parts of a record. Strings and arrays are heap memory of the record. */
+struct session_volume {
+	char *name, *path;
+};
+
 struct session_record {
 	char *image;   /* id */
 	char **lowers; /* layers of the root, topmost first */
 	size_t nlowers;
 	char **binds; /* host directories shown read-only (image "host") */
 	size_t nbinds;
+	struct session_volume *volumes;
+	size_t nvolumes;
 	bool ephemeral, extract_patch, network;
 	bool live;             /* its sandbox stays between calls */
 	uint64_t memory_bytes; /* of the whole sandbox; 0 = as sandbox.conf says */
@@ -127,6 +134,13 @@ struct session_bounds {
 	time_t until; /* since the epoch; 0 = never */
 	time_t idle;  /* 0 = never */
 };
+
+/* Replaces the list of its volumes; text: lines that are checked. */
+int session_dir_set_volumes(
+	struct session_dirs *d, const char *id, const char *text, size_t n, struct err *e);
+
+/* Takes such a list. ERR_SETUP when it is damaged. The volumes are the record's to free. Pure. */
+int session_volumes_parse(struct session_record *r, char *text, struct err *e);
 
 /* False: it has none of its own. */
 bool session_dir_bounds(const struct session_dirs *d, const char *id, struct session_bounds *b);

@@ -124,6 +124,16 @@ static int add_archive(
 	return 0;
 }
 
+static int weigh(const struct tree_job *job, struct tree_result *r, struct err *e)
+{
+	struct tree_use use = {.stop_bytes = job->stop_bytes, .stop_inodes = job->stop_inodes};
+	int ret = tree_measure(".", &use, e);
+
+	r->bytes = use.bytes;
+	r->inodes = use.inodes;
+	return ret;
+}
+
 static int measure(const struct tree_job *job, struct tree_result *r)
 {
 	struct tree_use use = {.stop_bytes = job->stop_bytes, .stop_inodes = job->stop_inodes};
@@ -176,6 +186,8 @@ static int job_work(const struct tree_job *job, const int fds[FDS_MAX], struct t
 		return ws_patch(&r->layout, layers, data, &job->limits, &r->patch_bytes, e);
 	case TREE_MEASURE:
 		return measure(job, r);
+	case TREE_WEIGH:
+		return weigh(job, r, e);
 	case TREE_DELETE:
 		return remove_all(e);
 	case TREE_FILES:

@@ -25,6 +25,7 @@ enum tree_op {
 	TREE_DISCARD,    /* ws_discard */
 	TREE_EXPORT,     /* ws_export: fds = output */
 	TREE_JOIN,       /* ws_join: mark into target; the directory is STATE/layers */
+	TREE_WEIGH,      /* what the directory holds: a volume */
 	TREE_OP_MAX,
 };
 
@@ -56,7 +57,7 @@ struct tree_result {
 	struct err err;          /* kind ERR_NONE on success */
 	struct ws_layout layout; /* on error too, unless it is TREE_LAYOUT_UNKNOWN (not valid) */
 	uint64_t patch_bytes;
-	uint64_t bytes, inodes;           /* MEASURE: all together */
+	uint64_t bytes, inodes;           /* MEASURE, WEIGH: all together */
 	uint64_t ws_bytes, ws_inodes;     /* of these, in the workspace's own directories */
 	uint64_t root_bytes, root_inodes; /* and in the root's upper layer */
 	struct files_result files;

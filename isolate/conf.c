@@ -119,6 +119,16 @@ static const struct key keys[] = {
 		"what its session may write when it names no size"),
 	INT(kweaver_runtime_idle_s, 1, 31536000, "86400",
 		"its session is deleted after so many seconds without use"),
+	INT(manager_port_silence_s, 1, 3600, "60",
+		"longest silence of what listens at a published port, then 504"),
+	INT(manager_port_time_s, 1, 86400, "3600",
+		"one request to a published port, its answer included"),
+	STR(manager_page_rights, "",
+		"what pages of published ports may do in a browser: words of CSP's sandbox, as "
+		"allow-scripts"),
+	INT(volume_max_bytes, 4096, GIB(1024), "1073741824",
+		"what one volume may hold at most; held by the watchdog"),
+	INT(volumes_max, 0, 100000, "1000", "volumes on disk; more is a 503"),
 
 	INT(workers_min, 1, 1024, "4", "worker processes kept ready"),
 	INT(workers_max, 1, 1024, "128", "requests handled at the same time"),
@@ -400,6 +410,25 @@ static int key_set(struct conf *c, const struct key *k, const char *value, struc
 }
 
 /* Strings with a form of their own, checked where file and line are known. */
+/* A page with scripts and our origin could take its sandbox off. */
+static int check_rights(const char *value, struct err *e)
+{
+	static const char words[] = "allow-";
+
+	for (const char *p = value; *p; p += strcspn(p, " ")) {
+		p += strspn(p, " ");
+		if (*p && (strncmp(p, words, strlen(words)) ||
+				  p[strspn(p, "abcdefghijklmnopqrstuvwxyz- ")]))
+			return err_set(e, ERR_CONF, 0,
+				"manager_page_rights: words that begin with allow-");
+		if (!strncmp(p, "allow-same-origin", strlen("allow-same-origin")))
+			return err_set(e, ERR_CONF, 0,
+				"manager_page_rights: allow-same-origin would make tenants' pages "
+				"pages of this host");
+	}
+	return 0;
+}
+
 static int check_list(const char *key, const char *value, struct err *e)
 {
 	struct cidr nets[CIDR_LIST_MAX];
@@ -407,6 +436,8 @@ static int check_list(const char *key, const char *value, struct err *e)
 
 	if (!strcmp(key, "settings_of"))
 		return conf_check_services(value, e);
+	if (!strcmp(key, "manager_page_rights"))
+		return check_rights(value, e);
 	if (strcmp(key, "network_blocked") != 0)
 		return 0;
 	return cidr_list_parse(value, nets, NELEM(nets), &n, e) < 0 ? err_in(e, "%s", key) : 0;

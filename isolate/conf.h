@@ -64,6 +64,9 @@ struct conf {
 	int64_t manager_age_max_s, manager_idle_s;
 	int64_t kweaver_output_max_bytes, kweaver_executions_max;
 	int64_t kweaver_idle_s, kweaver_lifetime_s;
+	int64_t manager_port_silence_s, manager_port_time_s;
+	char *manager_page_rights;
+	int64_t volume_max_bytes, volumes_max;
 
 	/* the front */
 	int64_t workers_min, workers_max, worker_idle_s;

@@ -223,6 +223,10 @@ static void obey(
 		if (peer >= 0)
 			init_pty_answer(s, peer, rq->run);
 		break;
+	case PROTO_CONNECT:
+		if (peer >= 0)
+			init_connect(s, peer, rq);
+		break;
 	case PROTO_FOLLOW:
 	case PROTO_INPUT:
 	case PROTO_EOF:

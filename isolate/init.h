@@ -128,6 +128,8 @@ void init_pty_answer(const struct init_state *s, int peer, uint32_t run);
 /* The same for a command of ours: its master, and its slave. */
 int init_pty_pair(uint32_t rows, uint32_t cols, int *slave, struct err *e);
 void init_pty_resize(int master, uint32_t rows, uint32_t cols);
+/* Answers with a socket that connects to a port of the sandbox's loopback (init_connect.c). */
+void init_connect(const struct init_state *s, int peer, const struct proto_request *rq);
 /* Answers with one descriptor. */
 void init_reply_fd(const struct init_state *s, int peer, const struct proto_reply *r, int fd);
 

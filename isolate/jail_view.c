@@ -119,7 +119,8 @@ int jail_view_mount(const struct jail_view *v, struct err *e)
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_set(e, ERR_SETUP, errno, "part from other mounts");
 	at = open(v->staging, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (at < 0 || mount_overlay(&v->root, at, e) < 0)
+	if (at < 0 || (v->root.kind == PLAN_OVERLAY ? mount_overlay(&v->root, at, e)
+						    : mount_bind(&v->root, at, e)) < 0)
 		return at < 0 ? err_set(e, ERR_SETUP, errno, "open the staging directory") : -1;
 	root = open(v->staging, O_PATH | O_DIRECTORY | O_CLOEXEC); /* now the overlay */
 	if (root < 0)

@@ -29,15 +29,16 @@ enum proto_request_op {
 	PROTO_PTY,        /* answers PTY_OPEN with the master of a new pseudo terminal */
 	PROTO_GO,         /* keeper only, once, before READY: pasta serves the network */
 	/* of a run with a kept output, from any socket */
-	PROTO_FOLLOW, /* answers MORE when more than `offset` bytes are there, or it has ended */
-	PROTO_INPUT,  /* answers INPUT_OPEN with a descriptor to write its input to */
-	PROTO_EOF,    /* its input ends */
-	PROTO_RESIZE, /* its terminal has `rows` and `cols` */
-	PROTO_END,    /* keeper only: ends the run and its descendants */
-	PROTO_CLAIM,  /* keeper only, once, after PARKED; fds: PLAN_FD_PLAN and those after it, as
+	PROTO_FOLLOW,  /* answers MORE when more than `offset` bytes are there, or it has ended */
+	PROTO_INPUT,   /* answers INPUT_OPEN with a descriptor to write its input to */
+	PROTO_EOF,     /* its input ends */
+	PROTO_RESIZE,  /* its terminal has `rows` and `cols` */
+	PROTO_END,     /* keeper only: ends the run and its descendants */
+	PROTO_CLAIM,   /* keeper only, once, after PARKED; fds: PLAN_FD_PLAN and those after it, as
 		      * far as flags has bit 0, 1, ... */
 	PROTO_BEGIN, /* keeper only: a KEPT run that waited for its input begins now, with timeout_ms;
 		      * what it put out before is dropped */
+	PROTO_CONNECT, /* answers CONNECTED with a socket to `port` of the loopback inside */
 };
 
 enum proto_exec_flags {
@@ -66,6 +67,7 @@ struct proto_request {
 	uint64_t output_max_bytes; /* kept in the spool */
 	uint64_t offset;           /* FOLLOW: bytes that the sender knows */
 	uint32_t rows, cols;       /* TTY, RESIZE */
+	uint32_t port, pad;        /* CONNECT */
 };
 
 enum proto_reply_op {
@@ -79,6 +81,7 @@ enum proto_reply_op {
 	PROTO_INPUT_OPEN, /* fds: where to write; non-blocking */
 	PROTO_NETWORK, /* to the keeper, before READY: pasta is wanted; fds: user, net namespace */
 	PROTO_PARKED,  /* to the keeper, before READY: waits for CLAIM */
+	PROTO_CONNECTED, /* fds: the socket, non-blocking, which may still be connecting */
 };
 
 struct proto_reply {

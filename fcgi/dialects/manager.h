@@ -13,6 +13,8 @@
 #include "fcgi/dialect.h"
 #include "fcgi/index.h"
 #include "fcgi/route.h"
+#include "fcgi/schema.h"
+#include "fcgi/volume_name.h"
 
 extern const struct route manager_routes[];
 extern const size_t manager_nroutes;
@@ -69,8 +71,36 @@ void manager_fail(struct dialect_call *c, const struct err *e, const char *doing
 /* Adds text, or null for NULL. */
 void manager_put(struct json_object *o, const char *name, const char *text);
 
+/* A volume that a request for a sandbox names; texts are borrowed from the body. */
+struct manager_volume {
+	const char *name;
+	char path[VOLUME_PATH_MAX + 1];
+	uint64_t bytes; /* 0 = the most that is allowed */
+	bool shared;
+};
+
+/* What a request for a sandbox becomes. */
+struct manager_order {
+	struct session_spec spec;
+	struct manager_volume volumes[VOLUMES_MAX];
+	size_t nvolumes;
+};
+
+#define MANAGER_VOLUME_NAME                                                                        \
+	"a volume's name is of at most 63 letters, digits, \"_\" and \"-\", a letter or digit "    \
+	"first"
+
 /* manager_check.c: the request body of POST /sandboxes as the record that it becomes. */
-int manager_check(struct dialect_call *c, struct manager_box *b, struct session_spec *spec);
+int manager_check(struct dialect_call *c, struct manager_box *b, struct manager_order *out);
+/* "512m", "2G": bytes, or -1. */
+int64_t manager_size(const char *text);
+/* Checks of a size, of a volume's driver, and of the path where it is seen. */
+void manager_check_size(const struct schema_field *f, const struct schema_value *v, void *arg,
+	struct schema_report *r);
+void manager_check_driver(const struct schema_field *f, const struct schema_value *v, void *arg,
+	struct schema_report *r);
+void manager_check_path(const struct schema_field *f, const struct schema_value *v, void *arg,
+	struct schema_report *r);
 /* Whether o is NULL, a string, or a list of strings. */
 bool manager_command_ok(struct json_object *o);
 /* Whether names and values can be variables; the first that cannot be, or NULL. */
@@ -87,6 +117,8 @@ int manager_environment(
 	const struct dialect_call *c, const struct manager_box *b, struct buf *out, struct err *e);
 /* Stops and starts it when it runs, so that a change takes effect. -1: the response is complete. */
 int manager_apply(struct dialect_call *c, struct manager_box *b);
+/* The same for what a sandbox is made of: one without a run ends, too, and is made anew when it is needed. */
+int manager_renew(struct dialect_call *c, struct manager_box *b);
 
 /* manager_exec.c */
 void manager_exec(struct dialect_call *c);
@@ -100,6 +132,23 @@ void manager_stats(struct dialect_call *c);
 void manager_alerts(struct dialect_call *c);
 void manager_export(struct dialect_call *c);
 void manager_logs(struct dialect_call *c);
+
+/* manager_volumes.c */
+/* Makes them and gives them to the new sandbox b. */
+int manager_volumes_make(struct dialect_call *c, struct manager_box *b,
+	const struct manager_volume *w, size_t n, struct err *e);
+void manager_volume_add(struct dialect_call *c);
+void manager_volume_remove(struct dialect_call *c);
+void manager_volume_mount(struct dialect_call *c);
+void manager_volume_unmount(struct dialect_call *c);
+void manager_volume_mkdir(struct dialect_call *c);
+void manager_volume_list(struct dialect_call *c);
+void manager_volume_read(struct dialect_call *c);
+void manager_volume_write(struct dialect_call *c);
+void manager_volume_upload(struct dialect_call *c);
+
+/* manager_ports.c */
+void manager_port(struct dialect_call *c);
 
 /* manager_settings.c */
 void manager_env_get(struct dialect_call *c);

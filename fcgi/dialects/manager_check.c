@@ -8,7 +8,6 @@
 #include "fcgi/dialects/kweaver.h"
 #include "fcgi/dialects/manager.h"
 #include "fcgi/env_merge.h"
-#include "fcgi/schema.h"
 #include "images/own_json.h"
 #include "isolate/own.h"
 
@@ -129,8 +128,7 @@ static void refuse_given(const struct schema_field *f, const struct schema_value
 				: "images are not built here: make one (cgibox image) and name it");
 }
 
-/* "512m", "2G": bytes, or -1. */
-static int64_t parse_size(const char *text)
+int64_t manager_size(const char *text)
 {
 	char *end;
 	long long n = strtoll(text, &end, 10);
@@ -143,11 +141,11 @@ static int64_t parse_size(const char *text)
 	return (int64_t)n << shift;
 }
 
-static void check_size(const struct schema_field *f, const struct schema_value *v, void *arg,
+void manager_check_size(const struct schema_field *f, const struct schema_value *v, void *arg,
 	struct schema_report *r)
 {
 	(void)arg;
-	if (parse_size(json_object_get_string(v->json)) < 0)
+	if (manager_size(json_object_get_string(v->json)) < 0)
 		schema_value_error(r, f, NULL, -1, v->json,
 			"must be a whole number with k, m, or g (case insensitive)");
 }
@@ -162,7 +160,7 @@ enum { R_CPU, R_MEMORY, R_GPU, R_TIMEOUT, R_RETRIES, R_MAX };
 
 static const struct schema_field resource_fields[R_MAX] = {
 	[R_CPU] = {"cpu", SCHEMA_FLOAT, false, false, NULL, &cpu_range},
-	[R_MEMORY] = {"memory", SCHEMA_STRING, false, false, check_size, NULL},
+	[R_MEMORY] = {"memory", SCHEMA_STRING, false, false, manager_check_size, NULL},
 	[R_GPU] = {"gpu", SCHEMA_ANY, false, true, refuse_given, NULL},
 	[R_TIMEOUT] = {"timeout", SCHEMA_INT, false, true, NULL, &timeout_range},
 	[R_RETRIES] = {"max_retries", SCHEMA_INT, false, true, NULL, &retries_range},
@@ -173,6 +171,7 @@ struct making {
 	const struct conf *conf;
 	struct schema_value res[R_MAX];
 	struct json_object *ports;
+	struct manager_order *out;
 };
 
 static void not_an_object(
@@ -306,12 +305,81 @@ static void check_ports(const struct schema_field *f, const struct schema_value 
 		add_port(f, json_object_array_get_idx(v->json, i), i, m, r);
 }
 
-static void check_volumes(const struct schema_field *f, const struct schema_value *v, void *arg,
+void manager_check_driver(const struct schema_field *f, const struct schema_value *v, void *arg,
 	struct schema_report *r)
 {
 	(void)arg;
-	if (given(v->json))
-		schema_value_error(r, f, NULL, -1, v->json, "volumes are not made yet");
+	if (strcmp(json_object_get_string(v->json), "local"))
+		schema_value_error(r, f, NULL, -1, v->json, "the one driver here is local");
+}
+
+void manager_check_path(const struct schema_field *f, const struct schema_value *v, void *arg,
+	struct schema_report *r)
+{
+	const char *s = json_object_get_string(v->json), *fault = volume_path_fault(s);
+
+	(void)arg;
+	if (strlen(s) != (size_t)json_object_get_string_len(v->json))
+		fault = "must not contain a NUL character";
+	if (fault)
+		schema_value_error(r, f, NULL, -1, v->json, fault);
+}
+
+enum { V_SIZE, V_DRIVER, V_NETWORK, V_PATH, V_MAX };
+
+static const struct schema_field volume_fields[V_MAX] = {
+	[V_SIZE] = {"size", SCHEMA_STRING, false, true, manager_check_size, NULL},
+	[V_DRIVER] = {"driver", SCHEMA_STRING, false, true, manager_check_driver, NULL},
+	[V_NETWORK] = {"network", SCHEMA_BOOL, false, true, NULL, NULL},
+	[V_PATH] = {"mount_path", SCHEMA_STRING, false, true, manager_check_path, NULL},
+};
+
+static void add_volume(const struct schema_field *f, const char *name, struct json_object *o,
+	struct making *m, struct schema_report *r)
+{
+	struct schema_value v[V_MAX] = {{.given = false}};
+	struct manager_volume *w = &m->out->volumes[m->out->nvolumes];
+	OWN_BUF within = BUF_INIT(512);
+
+	if (!volume_shared_ok(name)) {
+		schema_value_error(r, f, name, -1, o, MANAGER_VOLUME_NAME);
+		return;
+	}
+	if (!json_object_is_type(o, json_type_object)) {
+		not_an_object(f, o, r);
+		return;
+	}
+	if (m->out->nvolumes == VOLUMES_MAX) {
+		schema_value_error(
+			r, f, name, -1, o, "at most 16 volumes are mounted in a sandbox");
+		return;
+	}
+	buf_addf(&within, ",\"volumes\",\"%s\"", name);
+	r->within = within.p;
+	if (schema_fields(r, volume_fields, V_MAX, o, v, NULL) == 0) {
+		w->name = name;
+		w->shared = v[V_NETWORK].b;
+		w->bytes = v[V_SIZE].given
+				   ? (uint64_t)manager_size(json_object_get_string(v[V_SIZE].json))
+				   : 0;
+		if (v[V_PATH].given)
+			snprintf(w->path, sizeof w->path, "%s",
+				json_object_get_string(v[V_PATH].json));
+		else
+			snprintf(w->path, sizeof w->path, "/mnt/%s", name);
+		m->out->nvolumes++;
+	}
+	r->within = NULL;
+}
+
+static void check_volumes(const struct schema_field *f, const struct schema_value *v, void *arg,
+	struct schema_report *r)
+{
+	if (!json_object_is_type(v->json, json_type_object)) {
+		not_an_object(f, v->json, r);
+		return;
+	}
+	json_object_object_foreach(v->json, name, o) add_volume(f, name, o, arg, r);
 }
 
 enum {
@@ -403,7 +471,7 @@ static void fill_spec(const struct making *m, const char *image, struct session_
 	snprintf(
 		spec->image, sizeof spec->image, "%s", strncmp(image, "host:", 5) ? image : "host");
 	/* What was asked for is held or refused; the defaults go as far as this host does. */
-	spec->memory_bytes = parse_size(
+	spec->memory_bytes = manager_size(
 		v[R_MEMORY].given ? json_object_get_string(v[R_MEMORY].json) : "512m");
 	if (!v[R_MEMORY].given && m->conf->memory_max_bytes &&
 		spec->memory_bytes > m->conf->memory_max_bytes)
@@ -411,19 +479,20 @@ static void fill_spec(const struct making *m, const char *image, struct session_
 	spec->cpus = v[R_CPU].given ? v[R_CPU].d : 0;
 }
 
-int manager_check(struct dialect_call *c, struct manager_box *b, struct session_spec *spec)
+int manager_check(struct dialect_call *c, struct manager_box *b, struct manager_order *out)
 {
 	OWN_JSON *ports = json_object_new_array();
 	struct schema_value v[F_MAX] = {{.given = false}};
-	struct making m = {.conf = c->conf, .ports = ports};
+	struct making m = {.conf = c->conf, .ports = ports, .out = out};
 
 	*b = (struct manager_box){.record = NULL};
+	out->nvolumes = 0;
 	if (schema_check(fields, F_MAX, c->body->doc, v, &m, &c->rs->body)) {
 		dialect_status(c, 422);
 		return -1;
 	}
 	buf_clear(&c->rs->body);
-	fill_spec(&m, json_object_get_string(v[F_IMAGE].json), spec);
+	fill_spec(&m, json_object_get_string(v[F_IMAGE].json), &out->spec);
 	b->record = json_object_new_object();
 	b->shown = shown_of(&m, v);
 	json_object_object_add(b->record, "shown", b->shown);

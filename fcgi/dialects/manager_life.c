@@ -10,7 +10,7 @@
 #include "fcgi/json_out.h"
 #include "fcgi/query.h"
 #include "fcgi/utf8.h"
-#include "isolate/clock.h"
+#include "isolate/log.h"
 #include "isolate/own.h"
 
 enum { ABOUT_MAX = 60000, ABOUT_COMMAND_MAX = 4096 };
@@ -199,33 +199,46 @@ static void name_it(struct manager_box *b, const char *id)
 		manager_put(b->shown, "name", usual);
 }
 
+/* Half of a sandbox is none. */
+static void undo(struct dialect_call *c, const char *id)
+{
+	struct index_question q = kw_question(INDEX_REMOVE, MANAGER_SANDBOX, id);
+	struct index_answer a;
+	struct err e = {0};
+
+	if (index_ask(c->conf->state_dir, &q, NULL, 0, &a, NULL, &e) < 0 ||
+		c->ops->destroy(c->backend, id, &e) < 0)
+		log_err(LOG_WARN, &e, "sandbox %s", id);
+}
+
 void manager_create(struct dialect_call *c)
 {
-	OWN_MANAGER_BOX b;
-	struct session_spec spec;
+	OWN_MANAGER_BOX b = {.record = NULL};
+	OWN_MEM struct manager_order *o = calloc(1, sizeof *o);
 	struct session_made made = {0};
 	struct err e = {0};
 
-	if (manager_check(c, &b, &spec) < 0)
+	if (!o) {
+		dialect_detail(c, 500, "Internal Server Error");
 		return;
-	if (c->ops->create(c->backend, &spec, &made, &e) < 0) {
+	}
+	if (manager_check(c, &b, o) < 0)
+		return;
+	if (c->ops->create(c->backend, &o->spec, &made, &e) < 0) {
 		creation_failed(c, &e);
 		return;
 	}
 	name_it(&b, made.id);
 	set_urls(c, &b);
-	if (manager_write(c, &b, INDEX_ADD, 0) == 0 && start(c, &b) == 0 &&
-		manager_look(c, &b) == 0) {
+	if (manager_volumes_make(c, &b, o->volumes, o->nvolumes, &e) < 0)
+		creation_failed(c, &e);
+	else if (manager_write(c, &b, INDEX_ADD, 0) == 0 && start(c, &b) == 0 &&
+		 manager_look(c, &b) == 0) {
 		manager_put(b.shown, "status", manager_status(&b));
 		kw_answer(c, 201, b.shown);
 		return;
 	}
-	/* half of it is none */
-	struct index_question q = kw_question(INDEX_REMOVE, MANAGER_SANDBOX, made.id);
-	struct index_answer a;
-
-	index_ask(c->conf->state_dir, &q, NULL, 0, &a, NULL, &e);
-	c->ops->destroy(c->backend, made.id, &e);
+	undo(c, made.id);
 }
 
 /* --- started and stopped --- */
@@ -322,6 +335,20 @@ int manager_apply(struct dialect_call *c, struct manager_box *b)
 	if (!*b->run || b->ended || b->gone)
 		return manager_write(c, b, INDEX_CHANGE, b->version);
 	return stop(c, b, MANAGER_STOP_S) < 0 ? -1 : start(c, b);
+}
+
+int manager_renew(struct dialect_call *c, struct manager_box *b)
+{
+	struct err e = {0};
+
+	if (*b->run && !b->ended)
+		return stop(c, b, MANAGER_STOP_S) < 0 ? -1 : start(c, b);
+	if (manager_write(c, b, INDEX_CHANGE, b->version) < 0)
+		return -1;
+	if (c->ops->live->stop(c->backend, kw_text(b->shown, "container_id"), &e) == 0)
+		return 0;
+	manager_fail(c, &e, "end a sandbox");
+	return -1;
 }
 
 void manager_remove(struct dialect_call *c)

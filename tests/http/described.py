@@ -49,6 +49,8 @@ def saw(method, path, status, content_type, body):
     if _doc is None:
         _load()
     template = find(path)
+    if template is not None and "/ports/" in template:
+        return  # what listens inside a sandbox answers as it likes
     if template is None or method.lower() not in _doc["paths"][template]:
         if status not in (301, 307, 308, 400, 403, 404, 405, 413, 414, 431, 501, 502, 503):
             _faults.append("%s %s is not described, but answers %d" % (method, path[:200], status))

@@ -274,7 +274,7 @@ static int be_seed(struct backend *b, const char *id, int repo, int skills,
 /* The symbol that app.c knows: the linker prefers it to the library's. */
 const struct backend_ops backend_isolate = {"test", be_new, be_free, be_health, be_create,
 	be_exists, be_open, be_exec, be_patch, be_close, be_destroy, be_image, be_files, be_seed,
-	be_system, NULL, NULL, NULL, NULL, NULL};
+	be_system, NULL, NULL, NULL, NULL, NULL, NULL};
 
 /* A request from memory. */
 

@@ -1,0 +1,134 @@
+#!/usr/bin/python3
+"""Sandboxes of the Manager that come to an end by themselves: old ones, unused ones, and those whose keeper died; the routes without a key.
+
+Starts services of its own: CGIBOX_TEST_SERVE (default scripts/serve of this tree).
+"""
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import client
+from client import done, eq, ok, request
+
+SERVE = os.environ.get("CGIBOX_TEST_SERVE", os.path.join(client.HERE, "..", "..", "scripts", "serve"))
+API = "/api/v1/sandboxes"
+top = tempfile.mkdtemp(prefix="cgibox-ends-")
+os.chmod(top, 0o755)
+state = os.path.join(top, "s")
+
+
+def start(**conf):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    with open(os.path.join(client.HERE, "http.conf")) as f, open(os.path.join(top, "conf"), "w") as t:
+        t.write("".join(x for x in f if x.split(" ")[0] not in conf))
+        t.write("".join("%s = %s\n" % kv for kv in conf.items()))
+    client._at = client.urllib.parse.urlsplit("http://127.0.0.1:%d" % port)
+    client.PREFIX = ""
+    p = subprocess.Popen([SERVE, "--port", str(port), "--state", state, "--server", client.SERVER or "lighttpd", "--conf", os.path.join(top, "conf")],
+                         env=dict(os.environ, CGIBOX_API_KEY=client.KEY), stdout=subprocess.PIPE, stderr=open(os.path.join(top, "err"), "ab"),
+                         stdin=subprocess.DEVNULL)
+    if not p.stdout.readline().startswith(b"ready"):
+        ok(False, "the service starts", open(os.path.join(top, "err")).read()[-2000:])
+        p.kill()
+        done()
+    return p
+
+
+def end(p):
+    p.terminate()
+    p.wait()
+
+
+def make(key=client.KEY, **spec):
+    a = request("POST", API, dict({"image": "host"}, **spec), key=key)
+    if a.status != 201:
+        ok(False, "a sandbox is made", a)
+        end(service)
+        done()
+    return a.json["container_id"]
+
+
+def state_of(sid, key=client.KEY):
+    a = request("GET", API + "/" + sid, key=key)
+    return a.json["status"]["status"] if a.status == 200 else a.status
+
+
+def until(what, fn, want, seconds=20):
+    limit = time.monotonic() + seconds
+    got = fn()
+    while got != want and time.monotonic() < limit:
+        time.sleep(0.1)
+        got = fn()
+    return eq(got, want, what)
+
+
+# --- unused: every request that works in it counts as use
+service = start(manager_idle_s=3, session_idle_s=3600)
+idle, used = make(command="sleep 300"), make(command="sleep 300")
+other = client.create(live=True)
+t0 = time.monotonic()
+while time.monotonic() - t0 < 8:
+    request("POST", API + "/%s/exec" % used, {"command": "true"})
+    time.sleep(0.3)
+eq((state_of(idle), state_of(used)), ("terminated", "running"), "one that nobody uses ends, though its command runs")
+eq(request("GET", "/session/%s/" % other).status, 204, "sessions of other routes stay")
+a = request("GET", API + "/" + idle)
+ok(a.json["terminated_at"], "when is recorded", a)
+eq(request("POST", API + "/%s/start" % idle).status, 404, "it does not come back")
+eq(request("DELETE", API + "/" + idle).json, {"status": "deleted"}, "its record goes when it is deleted")
+end(service)
+
+# --- old
+service = start(manager_age_max_s=3, manager_idle_s=0)
+eq(state_of(used) in ("exited", "terminated"), True, "after a restart nothing is said to run that does not")
+old = make(command="sleep 300")
+t0 = time.monotonic()
+while state_of(old) == "running" and time.monotonic() - t0 < 20:
+    request("POST", API + "/%s/exec" % old, {"command": "true"})
+    time.sleep(0.2)
+t = time.monotonic() - t0
+ok(2 < t < 15, "an old one ends at its time", t)
+end_by = time.monotonic() + 10
+while state_of(old) != "terminated" and time.monotonic() < end_by:
+    request("POST", API + "/%s/exec" % old, {"command": "true"})
+eq(state_of(old), "terminated", "however it is used")
+end(service)
+
+# --- the keeper dies
+service = start()
+sid = make(command="sleep 300", resources={"max_retries": 3})
+eq(state_of(sid), "running", "a sandbox")
+keeper = [p for p, v in client.processes().items() if v[2] == "cgibox-keeper" and state in client.cmdline(p)] if hasattr(client, "processes") else []
+if keeper:
+    os.kill(keeper[0], signal.SIGKILL)
+    until("whose keeper died has exited", lambda: state_of(sid), "exited")
+    s = request("GET", API + "/" + sid).json["status"]
+    eq((s["exit_code"], s["verdict"]), (None, "interrupted"), "and nobody saw how")
+    eq(request("POST", API + "/%s/start" % sid).json, {"status": "started"}, "it can be started")
+    eq(state_of(sid), "running", "and runs")
+else:
+    client.skip("no keeper was found", 4)
+end(service)
+
+# --- keys
+service = start(manager="open")
+sid = make(key=None, command="sleep 300")
+eq(state_of(sid, key=None), "running", "manager = open: no key is asked for")
+eq(request("GET", "/api/v1/session/%s/status" % sid, key=None).status, 403, "other routes ask for it")
+end(service)
+service = start(manager="off", kweaver="off")
+eq([request("GET", p).status for p in (API, "/api/v1/metrics/x", "/api/v1/health")], [404] * 3, "manager = off: no such routes")
+end(service)
+service = start(kweaver="off")
+a = request("GET", "/health", key=None)
+eq((a.status, a.json), (200, {"status": "healthy", "version": "1.0.0", "metrics_enabled": True, "cleanup_enabled": True}),
+   "its health, where the route is no other's")
+end(service)
+shutil.rmtree(top, ignore_errors=True)
+done()
