@@ -74,8 +74,9 @@ static int child_limits(struct start *s)
 		child_limit(s, RLIMIT_SIGPENDING, SIGPENDING_MAX, "RLIMIT_SIGPENDING") < 0 ||
 		child_limit(s, RLIMIT_MSGQUEUE, MSGQUEUE_MAX, "RLIMIT_MSGQUEUE") < 0 ||
 		child_limit(s, RLIMIT_MEMLOCK, MEMLOCK_MAX, "RLIMIT_MEMLOCK") < 0 ||
-		child_limit(s, RLIMIT_NPROC, p->processes_max, "RLIMIT_NPROC") < 0 ||
 		limit_files(s) < 0)
+		return -1;
+	if (p->processes_max && child_limit(s, RLIMIT_NPROC, p->processes_max, "RLIMIT_NPROC") < 0)
 		return -1;
 	if (p->file_max_bytes &&
 		child_limit(s, RLIMIT_FSIZE, p->file_max_bytes, "RLIMIT_FSIZE") < 0)

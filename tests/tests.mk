@@ -22,6 +22,9 @@ $B/unit/fcgi-exec-paths $B/unit/fcgi-roots $B/unit/fcgi-race: | $B/root-probe
 # Plants hostile roots for tests/cli.
 $B/rootctl: $B/tests/cli/rootctl.o $(LM) $(LI)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
+# The keeper's side of one container, for tests/cli/container.py.
+$B/boxctl: $B/tests/cli/boxctl.o $(LI)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
 # Programs that tests run inside sandboxes.
 $B/attack-%: tests/attacks/%.c
 	@mkdir -p $(@D)
