@@ -1,6 +1,6 @@
 /*
- * What runs the commands: our isolator (backend_isolate.c) or an Engine (backend_docker.c).
- * The dialects call these verbs and nothing below them. A backend lives in a worker.
+ * What runs the commands: our isolator or an Engine. To a worker they are the same, the keeper's verbs
+ * (backend_isolate.c), but for what the latter lacks. The dialects call these verbs and nothing below them. A backend lives in a worker.
  */
 #ifndef CGIBOX_BACKEND_H
 #define CGIBOX_BACKEND_H
@@ -122,6 +122,7 @@ struct session_call; /* one request's hold on one session: lock, sandbox, proces
 
 struct backend_ops {
 	const char *name;
+	unsigned lacks; /* bits of enum capability (capabilities.h) */
 	struct backend *(*new)(const struct conf *c, struct err *e);
 	void (*free)(struct backend *b);
 
@@ -212,6 +213,6 @@ struct backend_ops {
 	const struct deps_ops *deps;
 };
 
-extern const struct backend_ops backend_isolate;
+extern const struct backend_ops backend_isolate, backend_docker;
 
 #endif

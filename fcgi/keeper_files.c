@@ -47,7 +47,8 @@ static int find_live(const struct call *c)
 {
 	const struct box *b = c->held->box;
 
-	return b && b->state == BOX_READY ? b->sandbox.pidfd : -1;
+	/* that of a container is no namespace of ours to enter, and no overlay of ours to hurt */
+	return b && b->state == BOX_READY && !b->container ? b->sandbox.pidfd : -1;
 }
 
 /* Whether the sandbox that there is must go first, or is going: files_begin() comes again. */

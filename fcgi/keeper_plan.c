@@ -62,6 +62,13 @@ int plan_root(const struct keeper *k, const struct call *c, struct plan_strings 
 	int n;
 
 	*lowers = l;
+	if (k->engine) {
+		*m = (struct launch_mount){.kind = PLAN_BIND,
+			.flags = PLAN_WRITABLE,
+			.src = path_of(
+				s, k, c->held->id, "", root_name("upper", lay->root_top, name))};
+		return m->src ? 0 : no_memory(e);
+	}
 	n = l ? add_layers(s, k, &lay->root, ++l, 0) : -1;
 	if (n < 0)
 		return no_memory(e);
