@@ -172,7 +172,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	if (session_dirs_open(&k->dirs, c->state_dir, e) < 0)
 		return -1;
 	k->lock = take_lock(k->dirs.state, !on_demand, e);
-	if (k->lock < 0 || facts_open(k, e) < 0 || engine_open(k, e) < 0 || group_enter(k, e) < 0 ||
+	if (k->lock < 0 || facts_open(k, e) < 0 || broker_open(k, e) < 0 || group_enter(k, e) < 0 ||
 		enter_namespaces(k->group.dir < 0 ? 0 : CLONE_NEWCGROUP, e) < 0 ||
 		group_settle(k, e) < 0)
 		return -1;
@@ -186,7 +186,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	k->store = k->tree ? store_open(c->state_dir, e) : NULL;
 	if (!k->store || launcher_open(&k->launcher, e) < 0 ||
 		session_dirs_sweep(&k->dirs, e) < 0 || layers_start(k, e) < 0 ||
-		facts_watch(k, e) < 0 || engine_watch(k, e) < 0)
+		facts_watch(k, e) < 0 || broker_watch(k, e) < 0)
 		return -1;
 	if (!k->engine) {
 		prepare_host(k);
@@ -251,7 +251,7 @@ static int next_wait(struct keeper *k)
 	int box_in = box_deadline(k);
 	int disk_in = watch_disk_work(k);
 	int index_in = index_retry(k);
-	int engine_in = engine_retry(k);
+	int engine_in = broker_retry(k);
 	int pool_in = pool_tick(k, k->pool);
 	int warm_in = warm_tick(k, k->warm);
 

@@ -441,7 +441,7 @@ static void call_next(struct keeper *k, struct call *c)
 	switch ((enum keeper_op)c->rq.op) {
 	case KEEPER_HEALTH:
 		keeper_stats_refresh(k);
-		engine_serves(k, &rp.err);
+		broker_serves(k, &rp.err);
 		call_answer(c, &rp, NULL, 0);
 		return;
 	case KEEPER_CREATE:

@@ -245,13 +245,13 @@ static void made(struct keeper *k, struct call *c, const struct engine_answer *a
 	(void)c;
 	(void)fd;
 	if (!b) { /* it was ended meanwhile; what there is of it is not wanted */
-		engine_remove(k, a->box);
+		broker_remove(k, a->box);
 		return;
 	}
 	b->container->asked = false;
 	b->container->failed = a->err.kind != ERR_NONE;
 	if (b->container->failed || b->container->removing)
-		engine_remove(k, a->box); /* an Engine that did not answer may have made it */
+		broker_remove(k, a->box); /* an Engine that did not answer may have made it */
 	if (b->container->failed && b->state == BOX_STARTING)
 		box_fail(k, b, &a->err);
 }
@@ -277,9 +277,9 @@ int container_launch(struct keeper *k, struct box *b, struct call *c, int client
 	b->container = t;
 	t->client = client < 0 ? -1 : fcntl(client, F_DUPFD_CLOEXEC, 3);
 	t->listen.fd = -1;
-	if (engine_serves(k, e) < 0 || session_id_make(t->id, e) < 0 ||
+	if (broker_serves(k, e) < 0 || session_id_make(t->id, e) < 0 ||
 		listen_for(k, b, t, e) < 0 || describe(k, t, c, q, e) < 0 ||
-		engine_question(k, q, -1, NULL, made, e) < 0) {
+		broker_ask(k, q, -1, NULL, made, e) < 0) {
 		container_free(k, b);
 		return -1;
 	}
@@ -300,7 +300,7 @@ bool container_stop(struct keeper *k, struct box *b)
 		return false;
 	t->removing = true;
 	if (!t->asked) /* else when the Engine has answered: it would make it after that */
-		engine_remove(k, t->id);
+		broker_remove(k, t->id);
 	return true;
 }
 
@@ -321,12 +321,12 @@ void container_free(struct keeper *k, struct box *b)
 	remove_dir(k, t);
 	own_close(&t->client);
 	if (!t->removing && !t->asked && b->sandbox.pidfd >= 0)
-		engine_remove(k, t->id);
+		broker_remove(k, t->id);
 	free(t);
 	b->container = NULL;
 }
 
-void container_ended(struct keeper *k, const struct engine_answer *a)
+void container_has_ended(struct keeper *k, const struct engine_answer *a)
 {
 	struct box *b = box_of(k, a->box);
 	struct err e = {0};

@@ -32,7 +32,7 @@ bool container_stop(struct keeper *k, struct box *b);
 void container_free(struct keeper *k, struct box *b);
 
 /* What the broker says: the container has ended; it was removed, or that failed. */
-void container_ended(struct keeper *k, const struct engine_answer *a);
+void container_has_ended(struct keeper *k, const struct engine_answer *a);
 void container_removed(struct keeper *k, const char *box);
 
 /* What the watchdog's process does for others: has those measured whose disk was written to. ms. */

@@ -24,12 +24,12 @@ int docker_check_limits(const struct keeper *k, const struct call *c, struct err
 		return err_set(e, ERR_LIMIT, 0,
 			"network_enabled: sandbox.conf names no network of the Engine "
 			"(engine_network)");
-	return engine_serves(k, e);
+	return broker_serves(k, e);
 }
 
 /* The image that a message names. */
 static int ask_image(struct keeper *k, struct call *c, enum engine_op op, int fd, struct call *who,
-	engine_heard *heard, struct err *e)
+	broker_heard *heard, struct err *e)
 {
 	OWN_MEM struct engine_question *q = calloc(1, sizeof *q);
 
@@ -38,7 +38,7 @@ static int ask_image(struct keeper *k, struct call *c, enum engine_op op, int fd
 	q->op = op;
 	if (op != ENGINE_IMAGE_LIST)
 		snprintf(q->image, sizeof q->image, "%s", c->rq.image);
-	return engine_question(k, q, fd, who, heard, e);
+	return broker_ask(k, q, fd, who, heard, e);
 }
 
 /* --- for a new session --- */
@@ -216,7 +216,7 @@ static int start_pull(struct keeper *k, struct call *c, struct err *e)
 
 int docker_image_start(struct keeper *k, struct call *c, struct err *e)
 {
-	if (engine_serves(k, e) < 0)
+	if (broker_serves(k, e) < 0)
 		return -1;
 	return c->rq.verb == IMAGE_PULL ? start_pull(k, c, e) : start_short(k, c, e);
 }

@@ -21,7 +21,7 @@ struct ask {
 	uint64_t number;
 	char box[ENGINE_BOX_MAX + 1];
 	struct call *call;
-	engine_heard *heard;
+	broker_heard *heard;
 };
 LIST_HEAD(ask_list, ask);
 
@@ -44,7 +44,7 @@ struct engine_link {
 	uint64_t retry_ms;
 };
 
-int engine_open(struct keeper *k, struct err *e)
+int broker_open(struct keeper *k, struct err *e)
 {
 	struct engine_link *g;
 
@@ -64,7 +64,7 @@ int engine_open(struct keeper *k, struct err *e)
 	return 0;
 }
 
-int engine_serves(const struct keeper *k, struct err *e)
+int broker_serves(const struct keeper *k, struct err *e)
 {
 	const struct engine_link *g = k->engine;
 
@@ -81,8 +81,8 @@ int engine_serves(const struct keeper *k, struct err *e)
 				  "the Engine is being asked what an earlier service left there");
 }
 
-int engine_question(struct keeper *k, struct engine_question *q, int fd, struct call *c,
-	engine_heard *heard, struct err *e)
+int broker_ask(struct keeper *k, struct engine_question *q, int fd, struct call *c,
+	broker_heard *heard, struct err *e)
 {
 	struct engine_link *g = k->engine;
 	struct ask *a = calloc(1, sizeof *a);
@@ -147,13 +147,13 @@ static void ask_removals(struct keeper *k)
 		if (l->asked)
 			continue;
 		memcpy(q.box, l->box, sizeof q.box);
-		if (engine_question(k, &q, -1, NULL, removed, &e) < 0)
-			return; /* engine_retry() */
+		if (broker_ask(k, &q, -1, NULL, removed, &e) < 0)
+			return; /* broker_retry() */
 		l->asked = true;
 	}
 }
 
-void engine_remove(struct keeper *k, const char *box)
+void broker_remove(struct keeper *k, const char *box)
 {
 	struct leftover *l = calloc(1, sizeof *l);
 
@@ -192,7 +192,7 @@ static void sweep(struct keeper *k)
 	if (none < 0)
 		err_set(&g->why, ERR_SETUP, errno, "make a file");
 	else
-		g->sweeping = engine_question(k, &q, none, NULL, swept, &g->why) == 0;
+		g->sweeping = broker_ask(k, &q, none, NULL, swept, &g->why) == 0;
 }
 
 /* --- what the broker says --- */
@@ -225,7 +225,7 @@ static void dispatch(struct keeper *k, struct engine_answer *a, int *fd)
 	struct ask *q;
 
 	if (a->op == ENGINE_ENDED) {
-		container_ended(k, a);
+		container_has_ended(k, a);
 	} else if (a->op == ENGINE_STATE) {
 		state(k, a);
 	} else if (a->op == ENGINE_LOST) {
@@ -259,7 +259,7 @@ static void broker_said(struct keeper *k, struct source *s)
 	k->stop = true; /* main starts a keeper that has one */
 }
 
-int engine_watch(struct keeper *k, struct err *e)
+int broker_watch(struct keeper *k, struct err *e)
 {
 	struct engine_link *g = k->engine;
 	int fd;
@@ -276,7 +276,7 @@ int engine_watch(struct keeper *k, struct err *e)
 	return 0;
 }
 
-int engine_retry(struct keeper *k)
+int broker_retry(struct keeper *k)
 {
 	struct engine_link *g = k->engine;
 	uint64_t now = keeper_now_ms();
