@@ -16,6 +16,6 @@ const char *capability_name(enum capability c)
 
 int capability_lacking(enum capability c, struct err *e)
 {
-	return err_set(e, ERR_LIMIT, 0,
+	return err_set(e, ERR_REQUEST, 0,
 		"backend = docker cannot do this: it lacks the capability \"%s\"", names[c]);
 }

@@ -23,7 +23,7 @@ enum { LACKS_NOTHING = 0, LACKS_WITH_DOCKER = (1 << CAPABILITIES) - 1 };
 /* The name of a capability. Pure. */
 const char *capability_name(enum capability c);
 
-/* ERR_LIMIT that names it. */
+/* ERR_REQUEST that names it. */
 int capability_lacking(enum capability c, struct err *e);
 
 #endif

@@ -196,7 +196,7 @@ static int describe(struct keeper *k, const struct container *t, const struct ca
 }
 
 /* What pid 1 is told. The rest is the Engine's, or is counted by user, whom containers share. */
-static struct launch plan_of(const struct conf *f, int client)
+static struct launch plan_of(const struct conf *f, int client, bool moved)
 {
 	struct launch w = start_kind(f);
 
@@ -205,6 +205,7 @@ static struct launch plan_of(const struct conf *f, int client)
 	w.processes_max = 0;
 	w.hostname = NULL;
 	w.client_fd = client;
+	w.workspace = moved ? "/workspace/repo" : NULL;
 	return w;
 }
 
@@ -225,7 +226,8 @@ static void connected(struct keeper *k, struct source *s)
 {
 	struct box *b = s->box;
 	struct container *t = b->container;
-	struct launch what = plan_of(k->conf, t->client);
+	struct launch what = plan_of(
+		k->conf, t->client, session_dir_moved(&k->dirs, b->session->id));
 	struct err e = {0};
 	int fd = statesock_accept(s->fd);
 
@@ -241,6 +243,7 @@ static void connected(struct keeper *k, struct source *s)
 static void made(struct keeper *k, struct call *c, const struct engine_answer *a, int *fd)
 {
 	struct box *b = box_of(k, a->box);
+	struct err e = a->err;
 
 	(void)c;
 	(void)fd;
@@ -252,8 +255,11 @@ static void made(struct keeper *k, struct call *c, const struct engine_answer *a
 	b->container->failed = a->err.kind != ERR_NONE;
 	if (b->container->failed || b->container->removing)
 		broker_remove(k, a->box); /* an Engine that did not answer may have made it */
-	if (b->container->failed && b->state == BOX_STARTING)
-		box_fail(k, b, &a->err);
+	if (!b->container->failed || b->state != BOX_STARTING)
+		return;
+	if (a->err.kind == ERR_NOTFOUND) /* not the session, which that would be taken for */
+		err_set(&e, ERR_REQUEST, 0, "the session's image was removed from the Engine");
+	box_fail(k, b, &e);
 }
 
 static int listen_for(struct keeper *k, struct box *b, struct container *t, struct err *e)

@@ -120,6 +120,11 @@ static void resolved(struct keeper *k, struct call *c, const struct engine_answe
 	if (e.kind == ERR_NOTFOUND && k->conf->pull == PULL_MISSING && !c->pulled && !c->gone &&
 		pull(k, c, &e) == 0)
 		return;
+	if (e.kind == ERR_NOTFOUND)
+		err_set(&e, ERR_NOTFOUND, 0,
+			"image \"%.90s\" is not in the Engine; type: docker pull %.90s, or allow "
+			"cgibox image pulls by pull and pull_allowed",
+			c->rq.image, c->rq.image);
 	if (e.kind != ERR_NONE || c->gone)
 		call_pulled(k, c, &e);
 	else if (create(k, c, a, *fd, &e) < 0)

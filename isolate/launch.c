@@ -256,6 +256,18 @@ int sandbox_claim(
 	return ret;
 }
 
+/* With what it said before. */
+static int ended_at_once(int conn, struct err *e)
+{
+	struct sandbox s = SANDBOX_NONE;
+	int ns[SANDBOX_NS] = {-1, -1};
+
+	s.ctl = conn;
+	if (sandbox_next(&s, 0, ns, e) < 0)
+		return -1;
+	return err_set(e, ERR_SETUP, 0, "pid 1 of a container ended at once");
+}
+
 /* The peer lives as long as its end of the connection is open, so its number is its own until then. */
 static int peer_pidfd(int conn, struct err *e)
 {
@@ -271,9 +283,7 @@ static int peer_pidfd(int conn, struct err *e)
 	fd = sys_pidfd_open(cred.pid, 0);
 	if (fd < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return err_set(e, ERR_SETUP, errno, "hold pid 1 of a container");
-	if (poll(&p, 1, 0) != 0)
-		return err_set(e, ERR_SETUP, 0, "pid 1 of a container ended at once");
-	return take_fd(&fd);
+	return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP) ? ended_at_once(conn, e) : take_fd(&fd);
 }
 
 int sandbox_adopt(const struct launcher *l, const struct launch *what, int conn,

@@ -56,6 +56,9 @@ struct launch {
 	/* An Engine makes the container, and for sandbox_adopt(): of all these then only the limits of one
 	 * process, root_emulation, processes_max and client_fd count */
 	bool container;
+	/* Of a container: commands that are to begin in or below /repo do so here, where it is mounted, too; an
+	 * image has no link that says so. NULL: at /repo */
+	const char *workspace;
 };
 
 /* What a process that starts sandboxes prepares once. */

@@ -97,7 +97,7 @@ struct plan {
 			  * and staging count; a second plan comes with the claim */
 	/* 1: an Engine made the container (init_container.h). Of the plan then only the filter and the
 	 * limits of a process count */
-	uint32_t container;
+	uint32_t container, workspace; /* workspace: see struct launch; 0 = none */
 	uint32_t nmounts, mounts; /* offset of an array of struct plan_mount, 8-byte aligned */
 	uint32_t filter, nfilter; /* offset and count of struct sock_filter */
 	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, 0 = none; RLIMIT_NOFILE */
@@ -126,7 +126,7 @@ static inline bool plan_shape_ok(const struct plan *p, size_t size)
 	       p->blocked % 8 == 0 && p->blocked <= size &&
 	       p->nblocked <= (size - p->blocked) / sizeof(struct plan_route) &&
 	       p->nfilter <= (size - p->filter) / 8 && p->hostname < size && p->staging < size &&
-	       p->home < size && p->resolver < size;
+	       p->home < size && p->workspace < size && p->resolver < size;
 }
 
 #endif
