@@ -44,6 +44,10 @@ class Dockerd:
 
     def start(self):
         log = open(os.path.join(self.top, "log"), "a")
+        try:
+            os.unlink(os.path.join(self.top, "pid"))  # of one that was killed, and may not have been reaped
+        except OSError:
+            pass
         self.process = subprocess.Popen(
             ["dockerd", "-H", "unix://" + self.socket, "--data-root", self.top + "/data", "--exec-root", self.top + "/exec",
              "-p", self.top + "/pid", "--iptables=false", "--ip-forward=false", "--bridge=none"],
