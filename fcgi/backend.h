@@ -122,7 +122,6 @@ struct session_call; /* one request's hold on one session: lock, sandbox, proces
 
 struct backend_ops {
 	const char *name;
-	unsigned lacks; /* bits of enum capability (capabilities.h) */
 	struct backend *(*new)(const struct conf *c, struct err *e);
 	void (*free)(struct backend *b);
 
@@ -211,6 +210,7 @@ struct backend_ops {
 	const struct live_ops *live;
 	/* Dependencies; deps.h. NULL: this backend installs none. */
 	const struct deps_ops *deps;
+	unsigned lacks; /* bits of enum capability (capabilities.h) */
 };
 
 extern const struct backend_ops backend_isolate, backend_docker;
