@@ -49,10 +49,6 @@ struct app *app_new(const struct conf *c, struct err *e)
 		err_set(e, ERR_CONF, 0, "api_key or api_key_file must be set");
 		return NULL;
 	}
-	if (c->backend != BACKEND_ISOLATE) {
-		err_set(e, ERR_CONF, 0, "backend: this program has no docker backend");
-		return NULL;
-	}
 	a = calloc(1, sizeof *a);
 	if (!a) {
 		err_set(e, ERR_SETUP, 0, "memory for the application");
@@ -60,7 +56,7 @@ struct app *app_new(const struct conf *c, struct err *e)
 	}
 	warm_up_json();
 	a->conf = c;
-	a->ops = &backend_isolate;
+	a->ops = c->backend == BACKEND_DOCKER ? &backend_docker : &backend_isolate;
 	a->backend = a->ops->new (c, e);
 	if (!a->backend) {
 		free(a);

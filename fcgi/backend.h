@@ -1,6 +1,6 @@
 /*
- * What runs the commands: our isolator (backend_isolate.c) or an Engine (backend_docker.c).
- * The dialects call these verbs and nothing below them. A backend lives in a worker.
+ * What runs the commands: our isolator or an Engine. To a worker they are the same, the keeper's verbs
+ * (backend_isolate.c), but for what the latter lacks. The dialects call these verbs and nothing below them. A backend lives in a worker.
  */
 #ifndef CGIBOX_BACKEND_H
 #define CGIBOX_BACKEND_H
@@ -234,8 +234,9 @@ struct backend_ops {
 	const struct live_ops *live;
 	/* Dependencies; deps.h. NULL: this backend installs none. */
 	const struct deps_ops *deps;
+	unsigned lacks; /* bits of enum capability (capabilities.h) */
 };
 
-extern const struct backend_ops backend_isolate;
+extern const struct backend_ops backend_isolate, backend_docker;
 
 #endif

@@ -1,4 +1,5 @@
 /* The backend on our own isolator, a worker's side: messages to the keeper, commands to pid 1. */
+#include "fcgi/capabilities.h"
 #include "fcgi/backend_int.h"
 
 #include <errno.h>
@@ -380,8 +381,7 @@ static int ask_files(struct backend *b, struct keeper_request *rq, const int *fd
 static int isolate_volume(
 	struct backend *b, const struct volume_order *o, uint64_t *bytes, struct err *e)
 {
-	struct keeper_request rq = {
-		.op = KEEPER_VOLUME, .verb = o->verb, .limit_bytes = o->bytes};
+	struct keeper_request rq = {.op = KEEPER_VOLUME, .verb = o->verb, .limit_bytes = o->bytes};
 	struct keeper_reply rp;
 	OWN_FD list = o->verb == VOLUME_MOUNTS ? memfd_create("volumes", MFD_CLOEXEC) : -1;
 	size_t n = o->list ? strlen(o->list) : 0;
@@ -511,27 +511,20 @@ static int isolate_image(struct backend *b, enum image_verb verb, const char *re
 	return 0;
 }
 
-const struct backend_ops backend_isolate = {
-	.name = "isolate",
-	.new = isolate_new,
-	.free = isolate_free,
-	.health = isolate_health,
-	.create = isolate_create,
-	.exists = isolate_exists,
-	.open = isolate_open,
-	.exec = isolate_exec,
-	.patch = isolate_patch,
-	.close = isolate_close,
-	.destroy = isolate_destroy,
-	.workspace = isolate_workspace,
-	.export_begin = isolate_export_begin,
-	.export_end = isolate_export_end,
-	.image = isolate_image,
-	.files = isolate_files,
-	.seed = isolate_seed,
-	.system = isolate_system,
-	.volume = isolate_volume,
-	.volume_files = isolate_volume_files,
-	.live = &backend_isolate_live,
-	.deps = &backend_isolate_deps,
-};
+/* Both backends are the keeper's verbs: what starts a sandbox is its affair. */
+#define KEEPER_OPS(what, lacking, installer)                                                       \
+	{                                                                                          \
+		.name = what, .lacks = lacking, .new = isolate_new, .free = isolate_free,          \
+		.health = isolate_health, .create = isolate_create, .exists = isolate_exists,      \
+		.open = isolate_open, .exec = isolate_exec, .patch = isolate_patch,                \
+		.close = isolate_close, .destroy = isolate_destroy,                                \
+		.workspace = isolate_workspace, .export_begin = isolate_export_begin,              \
+		.export_end = isolate_export_end, .image = isolate_image, .files = isolate_files,  \
+		.seed = isolate_seed, .system = isolate_system, .volume = isolate_volume,          \
+		.volume_files = isolate_volume_files, .live = &backend_isolate_live,               \
+		.deps = installer,                                                                 \
+	}
+
+const struct backend_ops backend_isolate = KEEPER_OPS(
+	"isolate", LACKS_NOTHING, &backend_isolate_deps);
+const struct backend_ops backend_docker = KEEPER_OPS("docker", LACKS_WITH_DOCKER, NULL);

@@ -64,7 +64,10 @@ void dialect_fail(struct dialect_call *c, const struct err *e, const char *doing
 		e, "request %s: %s", c->rq->request_id, doing);
 	switch (e->kind) {
 	case ERR_BUSY:
-		dialect_detail(c, 503, "Service is busy, try again later");
+		dialect_detail(c, 503,
+			e->errnum == EHOSTDOWN
+				? "The container engine does not answer, try again later"
+				: "Service is busy, try again later");
 		c->rs->retry_after_s = restart ? RETRY_RESTART_S : RETRY_FULL_S;
 		return;
 	case ERR_LIMIT:

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "fcgi/keeper_engine.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/keeper_warm.h"
 #include "fcgi/statesock.h"
@@ -171,7 +172,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	if (session_dirs_open(&k->dirs, c->state_dir, e) < 0)
 		return -1;
 	k->lock = take_lock(k->dirs.state, !on_demand, e);
-	if (k->lock < 0 || facts_open(k, e) < 0 || group_enter(k, e) < 0 ||
+	if (k->lock < 0 || facts_open(k, e) < 0 || broker_open(k, e) < 0 || group_enter(k, e) < 0 ||
 		enter_namespaces(k->group.dir < 0 ? 0 : CLONE_NEWCGROUP, e) < 0 ||
 		group_settle(k, e) < 0)
 		return -1;
@@ -185,12 +186,14 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 	k->store = k->tree ? store_open(c->state_dir, e) : NULL;
 	if (!k->store || launcher_open(&k->launcher, e) < 0 ||
 		session_dirs_sweep(&k->dirs, e) < 0 || layers_start(k, e) < 0 ||
-		facts_watch(k, e) < 0)
+		facts_watch(k, e) < 0 || broker_watch(k, e) < 0)
 		return -1;
-	prepare_host(k);
-	k->pool = pool_open(k, e);
-	if (e->kind == ERR_NONE)
-		k->warm = warm_open(k, e);
+	if (!k->engine) {
+		prepare_host(k);
+		k->pool = pool_open(k, e);
+		if (e->kind == ERR_NONE)
+			k->warm = warm_open(k, e);
+	}
 	return e->kind == ERR_NONE ? keeper_stats_open(k, e) : -1;
 }
 
@@ -248,6 +251,7 @@ static int next_wait(struct keeper *k)
 	int box_in = box_deadline(k);
 	int disk_in = watch_disk_work(k);
 	int index_in = index_retry(k);
+	int engine_in = broker_retry(k);
 	int pool_in = pool_tick(k, k->pool);
 	int warm_in = warm_tick(k, k->warm);
 
@@ -261,6 +265,7 @@ static int next_wait(struct keeper *k)
 
 	wait = group_in < wait ? group_in : wait;
 	wait = index_in < wait ? index_in : wait;
+	wait = engine_in < wait ? engine_in : wait;
 	wait = box_in < wait ? box_in : wait;
 	if (k->listen_at_ms && now >= k->listen_at_ms) {
 		k->listen_at_ms = 0;

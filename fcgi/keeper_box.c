@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "fcgi/keeper_container.h"
 #include "fcgi/keeper_int.h"
 #include "isolate/fdmsg.h"
 #include "isolate/log.h"
@@ -67,10 +68,11 @@ static void box_end(struct keeper *k, struct box *b)
 	bool pinned = s->pinned; /* by the end of another one, which goes on after this */
 	struct call *c;
 
-	if (b->sandbox.pid > 0) {
-		sandbox_stop(&b->sandbox); /* has ended already, or is waited for here */
+	if (b->sandbox.pid > 0 || b->container)
 		k->nboxes--;
-	}
+	if (b->container)
+		container_free(k, b);
+	sandbox_stop(&b->sandbox); /* has ended already, or is waited for here */
 	group_drop(k, b);
 	volumes_let_go(k, b);
 	run_box_gone(k, b);
@@ -106,12 +108,25 @@ static void box_gone(struct keeper *k, struct source *s)
 	box_end(k, s->box);
 }
 
+void box_ended(struct keeper *k, struct box *b)
+{
+	box_end(k, b);
+}
+
+bool box_watch_exit(struct keeper *k, struct box *b)
+{
+	OWN_FD copy = fcntl(b->sandbox.pidfd, F_DUPFD_CLOEXEC, 3);
+	struct err e;
+
+	b->exit.ready = box_gone;
+	return copy >= 0 && keeper_watch(k, &b->exit, take_fd(&copy), &e) == 0;
+}
+
 /* The end of a namespace full of processes takes its time: the loop does not wait for it. False: it
  * had to, and b has ended. */
 static bool box_stop(struct keeper *k, struct box *b)
 {
-	struct err e;
-	OWN_FD copy = -1;
+	bool waits = false;
 
 	if (b->state == BOX_STOPPING)
 		return true;
@@ -120,16 +135,16 @@ static bool box_stop(struct keeper *k, struct box *b)
 	watch_remove(k, b);
 	keeper_unwatch(k, &b->ctl);
 	net_stop(k, b);
-	if (b->sandbox.pid > 0) {
+	if (b->container) {
+		waits = container_stop(k, b);
+	} else if (b->sandbox.pid > 0) {
 		cgroup_box_kill(&b->group);
 		sys_pidfd_send_signal(b->sandbox.pidfd, SIGKILL);
-		copy = fcntl(b->sandbox.pidfd, F_DUPFD_CLOEXEC, 3);
-		b->exit.ready = box_gone;
-		if (copy >= 0 && keeper_watch(k, &b->exit, take_fd(&copy), &e) == 0)
-			return true;
+		waits = box_watch_exit(k, b);
 	}
-	box_end(k, b); /* never launched, or out of descriptors */
-	return false;
+	if (!waits)
+		box_end(k, b); /* never launched, or out of descriptors */
+	return waits;
 }
 
 void box_kill(struct keeper *k, struct box *b)
@@ -326,23 +341,31 @@ static void box_said(struct keeper *k, struct source *s)
 		box_watched(k, b, &box);
 }
 
+int box_connected(struct keeper *k, struct box *b, struct err *e)
+{
+	int ret;
+
+	b->ctl.ready = box_said;
+	ret = keeper_watch(k, &b->ctl, b->sandbox.ctl, e);
+	b->sandbox.ctl = -1; /* the source owns it now */
+	return ret;
+}
+
 static int box_launch(struct keeper *k, struct box *b, struct call *c, struct err *e)
 {
 	OWN_FD theirs = -1;
-	int pair[2] = {-1, -1}, ret;
+	int pair[2] = {-1, -1};
 
 	if ((c->rq.op == KEEPER_OPEN || c->rq.op == KEEPER_DEPS) &&
 		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(e, ERR_SETUP, errno, "make a socket for the session");
 	c->client = pair[0];
 	theirs = pair[1];
-	if (start_launch(k, b, c, theirs, e) < 0)
+	if ((k->engine ? container_launch(k, b, c, theirs, e) : start_launch(k, b, c, theirs, e)) <
+		0)
 		return -1;
 	k->nboxes++;
-	b->ctl.ready = box_said;
-	ret = keeper_watch(k, &b->ctl, b->sandbox.ctl, e);
-	b->sandbox.ctl = -1; /* the source owns it now */
-	return ret;
+	return b->container ? 0 : box_connected(k, b, e);
 }
 
 int start_sandbox(struct keeper *k, struct call *c, struct err *e)

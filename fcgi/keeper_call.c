@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "isolate/fdmsg.h"
+#include "fcgi/keeper_engine.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/keeper_warm.h"
 #include "isolate/log.h"
@@ -432,6 +433,7 @@ static void call_next(struct keeper *k, struct call *c)
 	switch ((enum keeper_op)c->rq.op) {
 	case KEEPER_HEALTH:
 		keeper_stats_refresh(k);
+		broker_serves(k, &rp.err);
 		call_answer(c, &rp, NULL, 0);
 		return;
 	case KEEPER_CREATE:

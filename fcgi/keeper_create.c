@@ -3,12 +3,20 @@
 #include <string.h>
 
 #include "fcgi/keeper_deps.h"
+#include "fcgi/keeper_docker.h"
 #include "fcgi/keeper_int.h"
 #include "isolate/own.h"
+
+/* Whether a sandbox as a whole is held to such a limit. */
+static bool holds(const struct keeper *k, unsigned controller)
+{
+	return k->engine || group_holds(k, controller);
+}
 
 int create_allowed(const struct keeper *k, const struct call *c, struct err *e)
 {
 	bool refuse = k->conf->unenforceable_limits == UNENFORCEABLE_REFUSE;
+	bool own = !k->engine;
 	char pasta[PATH_MAX];
 
 	if (k->conf->memory_max_bytes && c->rq.memory_bytes > k->conf->memory_max_bytes)
@@ -17,15 +25,17 @@ int create_allowed(const struct keeper *k, const struct call *c, struct err *e)
 	if (k->conf->session_disk_max_bytes && c->rq.disk_bytes > k->conf->session_disk_max_bytes)
 		return err_set(e, ERR_LIMIT, 0, "disk_bytes: at most %lld (session_disk_max_bytes)",
 			(long long)k->conf->session_disk_max_bytes);
-	if (c->rq.cpus > 0 && c->rq.cpus < 1 && refuse && !group_holds(k, CGROUP_CPU))
+	if (c->rq.cpus > 0 && c->rq.cpus < 1 && refuse && !holds(k, CGROUP_CPU))
 		return err_set(e, ERR_LIMIT, 0,
 			"cpus: this host cannot hold a sandbox to less than "
 			"one processor (no delegated cgroup v2); ask for 1 or more, or set "
 			"unenforceable_limits = report");
-	if (c->rq.network && k->conf->network == NETWORK_NONE)
+	if (!own && docker_check_limits(k, c, e) < 0)
+		return -1;
+	if (own && c->rq.network && k->conf->network == NETWORK_NONE)
 		return err_set(e, ERR_LIMIT, 0,
 			"network_enabled: sandbox.conf does not allow it (network = none)");
-	if (c->rq.network && k->conf->network == NETWORK_PASTA &&
+	if (own && c->rq.network && k->conf->network == NETWORK_PASTA &&
 		pasta_find(k->conf->pasta_program, pasta, e) < 0)
 		return err_in(e, "network_enabled");
 	if (k->nsessions >= (size_t)k->conf->sessions_max)
@@ -68,6 +78,11 @@ void create_begin(struct keeper *k, struct call *c)
 	int ret;
 
 	ret = create_allowed(k, c, &e);
+	if (k->engine) {
+		if (ret < 0 || docker_resolve(k, c, &e) < 0)
+			call_fail(k, c, &e);
+		return;
+	}
 	if (ret == 0)
 		ret = store_resolve(k->store, c->rq.image, &im, &e);
 	if (ret == 0)
@@ -110,11 +125,11 @@ void create_done(struct keeper *k, struct call *c, const struct tree_result *r)
 	if (c->rq.tied || c->rq.op == KEEPER_CODE)
 		memcpy(c->tied, c->new_id, sizeof c->tied);
 	c->new_id[0] = '\0';
-	if (c->rq.memory_bytes > 0 && !group_holds(k, CGROUP_MEMORY))
+	if (c->rq.memory_bytes > 0 && !holds(k, CGROUP_MEMORY))
 		rp.approximate |= UNENFORCED_MEMORY;
-	if (c->rq.cpus >= 1 && !group_holds(k, CGROUP_CPU))
+	if (c->rq.cpus >= 1 && !holds(k, CGROUP_CPU))
 		rp.approximate |= UNENFORCED_CPUS;
-	else if (c->rq.cpus > 0 && !group_holds(k, CGROUP_CPU))
+	else if (c->rq.cpus > 0 && !holds(k, CGROUP_CPU))
 		rp.unenforced |= UNENFORCED_CPUS;
 	call_answer(c, &rp, NULL, 0);
 }

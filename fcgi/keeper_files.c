@@ -47,7 +47,8 @@ static int find_live(const struct call *c)
 {
 	const struct box *b = c->held->box;
 
-	return b && b->state == BOX_READY ? b->sandbox.pidfd : -1;
+	/* that of a container is no namespace of ours to enter, and no overlay of ours to hurt */
+	return b && b->state == BOX_READY && !b->container ? b->sandbox.pidfd : -1;
 }
 
 /* Whether the sandbox that there is must go first, or is going: files_begin() comes again. */
@@ -68,11 +69,12 @@ static int plan_view(struct keeper *k, const struct call *c, uint32_t *bytes, st
 	OWN_BUF b = BUF_INIT(FILES_VIEW_MAX);
 	OWN_MEM char *staging = NULL;
 	OWN_MEM struct launch_mount *m = calloc(
-		c->record.nbinds + 1 + c->record.nvolumes, sizeof *m);
+		c->record.nbinds + PLAN_OWN_DIRS + 1 + c->record.nvolumes, sizeof *m);
 	OWN_FD fd = memfd_create("view", MFD_CLOEXEC);
 	OWN_MEM const char **root_lowers = NULL;
 	const char *lowers[PLAN_WS_LOWERS_MAX];
 	struct jail_view v = {.live = -1, .mounts = m};
+	int n = 0;
 
 	if (!m || asprintf(&staging, "%s/mnt", k->dirs.path) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "view of a session");
@@ -85,6 +87,9 @@ static int plan_view(struct keeper *k, const struct call *c, uint32_t *bytes, st
 			.flags = PLAN_RECURSIVE,
 			.src = c->record.binds[i],
 			.dst = c->record.binds[i]};
+	if (k->engine && (n = plan_own_dirs(k, c, &s, m + v.nmounts, e)) < 0)
+		return -1;
+	v.nmounts += (size_t)n;
 	if (plan_workspace(k, c, &s, lowers, &m[v.nmounts++], e) < 0 ||
 		plan_volumes(k, c, &s, &m[v.nmounts], e) < 0)
 		return -1;

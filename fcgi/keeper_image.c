@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "fcgi/keeper_docker.h"
 #include "fcgi/keeper_int.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -124,6 +125,8 @@ int image_start(struct keeper *k, struct call *c, struct err *e)
 
 	if (c->rq.verb != IMAGE_LIST && !store_ref_valid(c->rq.image))
 		return err_set(e, ERR_REQUEST, 0, "malformed image reference");
+	if (k->engine)
+		return docker_image_start(k, c, e);
 	r = c->rq.verb == IMAGE_PULL ? start_pull(k, c, e) : start_short(k, c, e);
 	if (r < 0)
 		own_close(&c->pull_out);

@@ -9,7 +9,8 @@
  * keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted),
  * keeper_pool.c (prepared ahead), keeper_root.c (the root's writable layer), keeper_retry.c (runs that
  * are begun anew), keeper_warm.c (interpreters that wait), keeper_demand.c (how many of what is prepared),
- * keeper_deps*.c and deps_store.c (dependencies). */
+ * keeper_deps*.c and deps_store.c (dependencies), keeper_engine.c (the engine broker), keeper_container.c
+ * (sandboxes that are containers), keeper_docker.c (images there). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -35,6 +36,8 @@ enum { CALLS_MAX = 4096, PULLS_MAX = 4, IMAGES_MAX = 8, TRASH_JOBS = 2, START_TI
 
 struct box;
 struct call;
+struct container;
+struct engine_link;
 struct keeper;
 struct session;
 
@@ -105,17 +108,18 @@ struct box {
 	struct box_run_list runs; /* of a live one */
 	unsigned nruns;
 	uint32_t last_number;
-	struct call *starter;     /* BOX_STARTING: who waits for it */
-	struct call_queue enders; /* BOX_STOPPING: who wait for its end, each in CALL_STOP */
-	struct source ctl, exit;  /* exit: its pidfd */
-	struct source net;        /* pasta's guard */
-	struct sandbox sandbox;   /* pid -1: was never launched */
-	struct cgroup_box group;  /* of its commands; dir -1 = none */
-	struct pasta pasta;       /* pid 0 = none */
-	uint64_t memory_bytes;    /* that the session asked for; 0 = as sandbox.conf says */
-	uint32_t cpu_percent;     /* the same */
-	struct ws_layout layout;  /* of its workspace */
-	uint64_t watch_id;        /* at the watchdog; 0 = none */
+	struct call *starter;        /* BOX_STARTING: who waits for it */
+	struct call_queue enders;    /* BOX_STOPPING: who wait for its end, each in CALL_STOP */
+	struct source ctl, exit;     /* exit: its pidfd */
+	struct source net;           /* pasta's guard */
+	struct sandbox sandbox;      /* pid -1: was never launched */
+	struct container *container; /* NULL: it is none (keeper_container.h) */
+	struct cgroup_box group;     /* of its commands; dir -1 = none */
+	struct pasta pasta;          /* pid 0 = none */
+	uint64_t memory_bytes;       /* that the session asked for; 0 = as sandbox.conf says */
+	uint32_t cpu_percent;        /* the same */
+	struct ws_layout layout;     /* of its workspace */
+	uint64_t watch_id;           /* at the watchdog; 0 = none */
 	struct disk_watch disk;
 	struct volume *volumes[VOLUMES_MAX];
 	unsigned nvolumes;
@@ -237,6 +241,8 @@ struct keeper {
 	struct facts facts;
 	struct index_service index;
 	struct stats stats;
+	struct engine_link *engine;     /* NULL: sandboxes are our own; keeper_engine.h */
+	uint64_t disk_at_ms, disk_room; /* container_disk_work() */
 };
 
 uint64_t keeper_now_ms(void);
@@ -308,6 +314,10 @@ bool box_usable(const struct box *b); /* a live one that takes commands; NULL is
 int box_join(struct keeper *k, struct box *b, struct call *c, struct err *e);
 int box_attach(struct box *b, struct err *e); /* a new socket of pid 1's */
 void box_kill(struct keeper *k, struct box *b);
+/* Of a container: pid 1 has connected; ended() follows its end, false: it cannot be watched; it ended. */
+int box_connected(struct keeper *k, struct box *b, struct err *e);
+bool box_watch_exit(struct keeper *k, struct box *b);
+void box_ended(struct keeper *k, struct box *b);
 /* Ends it, in order if there are runs; c comes back by call_stopped(). False: it has ended. */
 bool box_finish(struct keeper *k, struct box *b, struct call *c);
 bool box_await_end(struct box *b, struct call *c); /* the same for one that is being ended */

@@ -9,6 +9,8 @@
 
 static void job_limits(const struct conf *conf, struct tree_job *j)
 {
+	bool plain = conf->backend == BACKEND_DOCKER; /* an Engine mounts no overlay of ours */
+
 	j->time_max_s = (uint64_t)(j->op == TREE_EXPORT ? conf->export_time_max_s
 							: conf->archive_time_max_s);
 	j->uid = (uint32_t)conf->run_uid;
@@ -19,8 +21,8 @@ static void job_limits(const struct conf *conf, struct tree_job *j)
 		.archive_unpacked_max_bytes = conf->archive_unpacked_max_bytes,
 		.archive_entries_max = conf->archive_entries_max,
 		.archive_ratio_max = conf->archive_ratio_max,
-		.plain_entries_max = conf->plain_entries_max,
-		.plain_max_bytes = conf->plain_max_bytes,
+		.plain_entries_max = plain ? INT64_MAX : conf->plain_entries_max,
+		.plain_max_bytes = plain ? INT64_MAX : conf->plain_max_bytes,
 		.patch_max_bytes = conf->patch_max_bytes,
 	};
 }

@@ -62,6 +62,12 @@ int plan_root(const struct keeper *k, const struct call *c, struct plan_strings 
 	int n;
 
 	*lowers = l;
+	if (k->engine) {
+		*m = (struct launch_mount){.kind = PLAN_BIND,
+			.src = path_of(
+				s, k, c->held->id, "", root_name("upper", lay->root_top, name))};
+		return m->src ? 0 : no_memory(e);
+	}
 	n = l ? add_layers(s, k, &lay->root, ++l, 0) : -1;
 	if (n < 0)
 		return no_memory(e);
@@ -72,6 +78,25 @@ int plan_root(const struct keeper *k, const struct call *c, struct plan_strings 
 		.upper = path_of(s, k, c->held->id, "", root_name("upper", lay->root_top, name)),
 		.work = path_of(s, k, c->held->id, "", root_name("work", lay->root_top, name))};
 	return m->upper && m->work ? 0 : no_memory(e);
+}
+
+int plan_own_dirs(const struct keeper *k, const struct call *c, struct plan_strings *s,
+	struct launch_mount *m, struct err *e)
+{
+	const char *const dirs[PLAN_OWN_DIRS] = {k->conf->run_home, "/tmp", "/workspace"};
+	int n = session_dir_moved(&k->dirs, c->held->id) ? 3 : 2;
+	char upper[OWN_NAME_MAX];
+
+	root_name("upper", c->layout.root_top, upper);
+	for (int i = 0; i < n; i++) {
+		m[i] = (struct launch_mount){.kind = PLAN_BIND,
+			.flags = PLAN_WRITABLE,
+			.src = path_of(s, k, c->held->id, upper, dirs[i]),
+			.dst = dirs[i]};
+		if (!m[i].src)
+			return no_memory(e);
+	}
+	return n;
 }
 
 int plan_workspace(const struct keeper *k, const struct call *c, struct plan_strings *s,

@@ -23,6 +23,14 @@ void plan_strings_free(struct plan_strings *s);
 int plan_root(const struct keeper *k, const struct call *c, struct plan_strings *s,
 	const char ***lowers, struct launch_mount *m, struct err *e);
 
+/*
+ * Keeper: of a session whose root is an Engine's, those of its directories that commands and file verbs
+ * share: home, /tmp and /workspace. m: room for PLAN_OWN_DIRS. Returns how many there are, or -1.
+ */
+enum { PLAN_OWN_DIRS = 3 };
+int plan_own_dirs(const struct keeper *k, const struct call *c, struct plan_strings *s,
+	struct launch_mount *m, struct err *e);
+
 /* Keeper: its workspace, where commands see it. lowers: room for PLAN_WS_LOWERS_MAX. */
 int plan_workspace(const struct keeper *k, const struct call *c, struct plan_strings *s,
 	const char **lowers, struct launch_mount *m, struct err *e);

@@ -32,6 +32,8 @@ static unsigned means(const struct keeper *k)
 	for (size_t i = 0; i < NELEM(held); i++)
 		if (group_holds(k, held[i].controller))
 			all |= held[i].means;
+	if (k->engine)
+		return LIMIT_BY_CGROUP_MEMORY | LIMIT_BY_CGROUP_CPU | LIMIT_BY_WATCH_DISK;
 	/* the controller alone does not do: some file systems lie on no disk that it knows */
 	cgroup_limits_of(k->conf, k->delegated.have, &l);
 	if (group_holds(k, CGROUP_IO) && l.io_bytes_per_s)

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/statvfs.h>
 
+#include "fcgi/keeper_container.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/watcher.h"
 #include "isolate/log.h"
@@ -223,6 +224,8 @@ int watch_add(struct keeper *k, struct box *b, struct err *e)
 	b->watch_id = ++k->last_watch_id;
 	b->disk.unlinked = 0;
 	settle_step(k, b);
+	if (b->container) /* its memory is the Engine's affair; its disk is measured as others' */
+		return 0;
 	return watcher_add(k->watcher.fd, b->watch_id, &lim, &b->sandbox, e);
 }
 
@@ -235,7 +238,7 @@ void watch_remove(struct keeper *k, struct box *b)
 	if (!b->watch_id)
 		return;
 	/* A full queue would leave the watchdog with a sandbox that is gone: it finds that out. */
-	if (watcher_remove(k->watcher.fd, b->watch_id, &e) < 0)
+	if (!b->container && watcher_remove(k->watcher.fd, b->watch_id, &e) < 0)
 		log_err(LOG_WARN, &e, "session %s", b->session->id);
 	b->watch_id = 0;
 	settle_step(k, b);
@@ -374,8 +377,8 @@ static struct box *next_measured(struct keeper *k, int *wait)
 
 int watch_disk_work(struct keeper *k)
 {
+	int wait = container_disk_work(k);
 	struct box *b;
-	int wait = -1;
 
 	while (k->nmeasuring < MEASURING_MAX && (b = next_measured(k, &wait)))
 		measure(k, b);

@@ -105,8 +105,6 @@ static int check(const struct conf *c, struct err *e)
 	if (!*c->api_key)
 		return err_set(e, ERR_CONF, 0,
 			"api_key: no key is set (CGIBOX_API_KEY, api_key or api_key_file)");
-	if (c->backend != BACKEND_ISOLATE)
-		return err_set(e, ERR_CONF, 0, "backend: this version has only isolate");
 	if (geteuid() == 0)
 		log_line(LOG_WARN, "runs as root: sandboxes would too, from the host's point of "
 				   "view; use an ordinary user");

@@ -10,7 +10,7 @@
 
 int program_find(const char *name, char *path, size_t size, struct err *e)
 {
-	static const char *const places[] = {"libexec", "../libexec", "../libexec/cgibox"};
+	static const char *const places[] = {"libexec", "../libexec", "../libexec/cgibox", "."};
 	char self[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 	char *slash;

@@ -100,6 +100,13 @@ int creds_keep(uint64_t mask, struct err *e)
 	return prove(mask, e);
 }
 
+int creds_none(struct err *e)
+{
+	if (!MUTATED("caps-drop") && caps_set(0, 0) < 0)
+		return err_set(e, ERR_SETUP, errno, "drop capabilities");
+	return prove(0, e);
+}
+
 int creds_raise_ambient(uint64_t mask, struct err *e)
 {
 	struct __user_cap_data_struct data[2];

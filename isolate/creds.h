@@ -14,6 +14,12 @@
 int creds_keep(uint64_t mask, struct err *e);
 
 /*
+ * The same for who has no capability to do it with, because whoever started it took all: makes the
+ * inheritable ones none, and proves that nothing is left. The securebits stay; ERR_BUG.
+ */
+int creds_none(struct err *e);
+
+/*
  * Makes those capabilities of the mask that are permitted survive exec as ambient ones, for the one
  * exec of cgibox-init, whose uid inside is usually not 0. UINT64_MAX: all that there are.
  */

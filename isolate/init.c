@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "isolate/init_container.h"
 #include "isolate/init_guard.h"
 #include "isolate/init_net.h"
 #include "isolate/init_park.h"
@@ -91,13 +92,15 @@ static int settle(struct init_state *s, struct err *e)
 	umask(022);
 	if (!MUTATED("setsid-init") && setsid() < 0 && errno != EPERM)
 		return err_set(e, ERR_SETUP, errno, "start a session");
-	ret = build(s, &parts, e);
+	ret = s->plan->container ? init_container_open(s, e) : build(s, &parts, e);
 	init_parts_close(&parts);
 	if (ret < 0 || init_drop_rights(s->plan, e) < 0)
 		return -1;
 	/* After the last change of credentials, which clears it. The socket's end is the proof:
-	 * a parent that died before this line is seen there. */
-	if (!MUTATED("pdeathsig") && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+	 * a parent that died before this line is seen there. Not the Engine's process: a thread of it
+	 * that ends is such an end too. */
+	if (!s->plan->container && !MUTATED("pdeathsig") &&
+		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "die with the parent");
 	return 0;
 }
@@ -119,14 +122,18 @@ static int send_ready(struct init_state *s)
 		struct cmsghdr align;
 	} ctl = {{0}};
 	struct proto_reply rp = {.op = PROTO_READY};
-	unsigned n = s->watch[NELEM(s->watch) - 1] < 0 ? NELEM(s->watch) - 1 : NELEM(s->watch);
+	unsigned n = 0; /* none in a container */
 	struct iovec iov = {&rp, sizeof rp};
-	struct msghdr m = {.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = ctl.buf,
-		.msg_controllen = CMSG_SPACE(n * sizeof(int))};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *c;
 
+	while (n < NELEM(s->watch) && s->watch[n] >= 0)
+		n++;
+	if (n == 0)
+		return send(s->keeper, &rp, sizeof rp, MSG_NOSIGNAL) == (ssize_t)sizeof rp ? 0 : -1;
+	m.msg_control = ctl.buf;
+	m.msg_controllen = CMSG_SPACE(n * sizeof(int));
+	c = CMSG_FIRSTHDR(&m);
 	c->cmsg_level = SOL_SOCKET;
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(n * sizeof(int));
@@ -136,6 +143,18 @@ static int send_ready(struct init_state *s)
 	for (size_t i = 0; i < NELEM(s->watch); i++)
 		own_close(&s->watch[i]);
 	return 0;
+}
+
+/* What the starter gave: the plan, and a claim's later. In a container there is no starter. */
+static int receive_plan(struct init_state *s, bool container, struct err *e)
+{
+	if (container && init_container_claim(s, e) < 0)
+		return -1;
+	if (fcntl(PLAN_FD_CLIENT, F_GETFD) >= 0)
+		s->peer[0] = PLAN_FD_CLIENT;
+	if (!s->plan)
+		s->plan = init_map_plan(e);
+	return !s->plan || (s->plan->parked && init_park_reserve(e) < 0) ? -1 : 0;
 }
 
 /* Who comes too late is told, by the socket that it would have had. */
@@ -356,22 +375,21 @@ int main(int argc, char **argv)
 {
 	static struct init_state s;
 	struct proto_reply rp = {.op = PROTO_FAILED};
+	bool container = init_container(argc, argv);
 
-	if (argc == 2)
+	if (argc == 2 && !container)
 		return init_guard(argv[1]);
 	s.keeper = PLAN_FD_KEEPER;
+	s.oom = -1;
 	for (int i = 0; i < PROTO_PEERS_MAX; i++)
 		s.peer[i] = -1;
 	for (size_t i = 0; i < NELEM(s.watch); i++)
 		s.watch[i] = -1;
 	for (int fd = PLAN_FD_KEEPER; fd <= PLAN_FD_LAST; fd++)
 		fcntl(fd, F_SETFD, FD_CLOEXEC); /* fails for what is absent */
-	if (fcntl(PLAN_FD_CLIENT, F_GETFD) >= 0)
-		s.peer[0] = PLAN_FD_CLIENT;
 	prctl(PR_SET_NAME, "init", 0, 0, 0);
-	s.plan = init_map_plan(&rp.err);
-	if (!s.plan || (s.plan->parked && init_park_reserve(&rp.err) < 0) ||
-		open_signals(&s, &rp.err) < 0 || settle(&s, &rp.err) < 0) {
+	if (receive_plan(&s, container, &rp.err) < 0 || open_signals(&s, &rp.err) < 0 ||
+		settle(&s, &rp.err) < 0) {
 		init_reply(&s, -2, &rp);
 		return 1;
 	}

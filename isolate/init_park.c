@@ -83,6 +83,11 @@ static int receive_claim(int keeper, struct err *e)
 	return place(fds, nfds, rq.flags, e);
 }
 
+const struct plan *init_park_claim(int keeper, struct err *e)
+{
+	return receive_claim(keeper, e) < 0 ? NULL : init_map_plan(e);
+}
+
 static int check_claim(const struct plan *have, const struct plan *want, struct err *e)
 {
 	if (have->uid == want->uid && have->gid == want->gid && have->network == want->network &&
@@ -102,9 +107,7 @@ int init_park(struct init_state *s, struct init_net *net, struct init_parts *par
 		init_net_end(net, s->keeper, e) < 0 || init_parts_quotas(have, parts, e) < 0)
 		return -1;
 	init_reply(s, -2, &parked);
-	if (receive_claim(s->keeper, e) < 0)
-		return -1;
-	want = init_map_plan(e);
+	want = init_park_claim(s->keeper, e);
 	if (!want || check_claim(have, want, e) < 0)
 		return -1;
 	s->plan = want;

@@ -12,6 +12,10 @@
 /* Maps the plan that is open as PLAN_FD_PLAN, and closes that. NULL with e. */
 const struct plan *init_map_plan(struct err *e);
 
+/* Waits for PROTO_CLAIM from the keeper and maps the plan that it brings; its descriptors have their
+ * numbers then. NULL with e. */
+const struct plan *init_park_claim(int keeper, struct err *e);
+
 /* Keeps the numbers of the plan's descriptors free of others, for PROTO_CLAIM brings them. */
 int init_park_reserve(struct err *e);
 

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "isolate/init_container.h"
 #include "isolate/init_spawn.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
@@ -240,7 +241,9 @@ void init_run_start(
 	r->start_us = (uint64_t)clock_us();
 	init_usage_read(&r->before);
 	r->deadline_us = rq->timeout_ms ? r->start_us + rq->timeout_ms * 1000 : 0;
+	init_container_victim(s, true);
 	r->pid = prepare_io(r, &st, rq, s->null, fds, hold) < 0 ? -1 : init_spawn(&st, rq, fds[0]);
+	init_container_victim(s, false);
 	for (int i = 0; i < 3; i++)
 		own_close(&hold[i]);
 	if (r->pid < 0) {

@@ -74,8 +74,9 @@ static int child_limits(struct start *s)
 		child_limit(s, RLIMIT_SIGPENDING, SIGPENDING_MAX, "RLIMIT_SIGPENDING") < 0 ||
 		child_limit(s, RLIMIT_MSGQUEUE, MSGQUEUE_MAX, "RLIMIT_MSGQUEUE") < 0 ||
 		child_limit(s, RLIMIT_MEMLOCK, MEMLOCK_MAX, "RLIMIT_MEMLOCK") < 0 ||
-		child_limit(s, RLIMIT_NPROC, p->processes_max, "RLIMIT_NPROC") < 0 ||
 		limit_files(s) < 0)
+		return -1;
+	if (p->processes_max && child_limit(s, RLIMIT_NPROC, p->processes_max, "RLIMIT_NPROC") < 0)
 		return -1;
 	if (p->file_max_bytes &&
 		child_limit(s, RLIMIT_FSIZE, p->file_max_bytes, "RLIMIT_FSIZE") < 0)
@@ -158,9 +159,16 @@ static void child_exec(struct start *s)
 }
 
 /* Descriptors 0 to 2 may be the host's, and /proc/self/fd leads to them: no magic links. */
-static int enter_dir(const char *path)
+static int enter_dir(const struct plan *p, const char *path)
 {
-	OWN_FD fd = beneath_open(AT_FDCWD, path, O_PATH | O_DIRECTORY, BENEATH_IN_ROOT);
+	const char *instead = plan_str(p, p->workspace);
+	bool repo = instead && !strncmp(path, "/repo", 5) && (!path[5] || path[5] == '/');
+	char full[PATH_ENTRY_MAX];
+	OWN_FD fd = -1;
+
+	if (repo && (size_t)snprintf(full, sizeof full, "%s%s", instead, path + 5) < sizeof full)
+		path = full;
+	fd = beneath_open(AT_FDCWD, path, O_PATH | O_DIRECTORY, BENEATH_IN_ROOT);
 
 	return fd < 0 ? -1 : fchdir(fd);
 }
@@ -215,7 +223,7 @@ static int child_main(void *arg)
 	if (child_join(s) < 0 || child_descriptors(s) < 0 || child_limits(s) < 0 ||
 		child_terminal(s) < 0 || child_filter(s) < 0)
 		child_failed(s);
-	if (enter_dir(s->dir) < 0) {
+	if (enter_dir(s->plan, s->dir) < 0) {
 		err_set(&s->err, ERR_REQUEST, errno, "workdir: enter %.100s", s->dir);
 		child_failed(s);
 	}

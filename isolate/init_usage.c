@@ -29,6 +29,8 @@ bool init_usage_read(struct init_usage *u)
 		return false;
 	u->pids_denied = value_of(PLAN_FD_PIDS_EVENTS, "max");
 	if (cgfile_pread(PLAN_FD_CPU_STAT, text, sizeof text)) {
+		if (cgfile_number(text, &u->cpu_us)) /* cpuacct.usage of version 1: nanoseconds */
+			u->cpu_us /= 1000;
 		(void)cgfile_key(text, "usage_usec", &u->cpu_us);
 		(void)cgfile_key(text, "throttled_usec", &u->throttled_us);
 	}

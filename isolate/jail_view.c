@@ -86,6 +86,11 @@ static int mount_bind(const struct launch_mount *m, int at, struct err *e)
 	return 0;
 }
 
+static int mount_over(const struct launch_mount *m, int at, struct err *e)
+{
+	return m->kind == PLAN_OVERLAY ? mount_overlay(m, at, e) : mount_bind(m, at, e);
+}
+
 /* Everything below root may be a tenant's work. */
 static int mount_one(int root, const struct launch_mount *m, struct err *e)
 {
@@ -93,7 +98,7 @@ static int mount_one(int root, const struct launch_mount *m, struct err *e)
 
 	if (at < 0)
 		return err_set(e, ERR_SETUP, errno, "open %s in the root", m->dst);
-	return m->kind == PLAN_OVERLAY ? mount_overlay(m, at, e) : mount_bind(m, at, e);
+	return mount_over(m, at, e);
 }
 
 static int enter_live(const struct jail_view *v, struct err *e)
@@ -119,8 +124,7 @@ int jail_view_mount(const struct jail_view *v, struct err *e)
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_set(e, ERR_SETUP, errno, "part from other mounts");
 	at = open(v->staging, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (at < 0 || (v->root.kind == PLAN_OVERLAY ? mount_overlay(&v->root, at, e)
-						    : mount_bind(&v->root, at, e)) < 0)
+	if (at < 0 || mount_over(&v->root, at, e) < 0)
 		return at < 0 ? err_set(e, ERR_SETUP, errno, "open the staging directory") : -1;
 	root = open(v->staging, O_PATH | O_DIRECTORY | O_CLOEXEC); /* now the overlay */
 	if (root < 0)

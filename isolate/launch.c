@@ -256,6 +256,51 @@ int sandbox_claim(
 	return ret;
 }
 
+/* With what it said before. */
+static int ended_at_once(int conn, struct err *e)
+{
+	struct sandbox s = SANDBOX_NONE;
+	int ns[SANDBOX_NS] = {-1, -1};
+
+	s.ctl = conn;
+	if (sandbox_next(&s, 0, ns, e) < 0)
+		return -1;
+	return err_set(e, ERR_SETUP, 0, "pid 1 of a container ended at once");
+}
+
+/* The peer lives as long as its end of the connection is open, so its number is its own until then. */
+static int peer_pidfd(int conn, struct err *e)
+{
+	struct pollfd p = {.fd = conn, .events = POLLIN};
+	struct ucred cred = {.pid = 0};
+	socklen_t n = sizeof cred;
+	OWN_FD fd = -1;
+
+	if (getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0 || cred.pid <= 0)
+		return err_set(e, ERR_SETUP, errno,
+			"know pid 1 of a container (does the service run in another pid "
+			"namespace?)");
+	fd = sys_pidfd_open(cred.pid, 0);
+	if (fd < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return err_set(e, ERR_SETUP, errno, "hold pid 1 of a container");
+	return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP) ? ended_at_once(conn, e) : take_fd(&fd);
+}
+
+int sandbox_adopt(const struct launcher *l, const struct launch *what, int conn,
+	struct sandbox *out, struct err *e)
+{
+	OWN_FD ctl = conn, pidfd = peer_pidfd(conn, e);
+	struct sandbox s = SANDBOX_NONE;
+
+	*out = SANDBOX_NONE;
+	s.ctl = conn;
+	if (pidfd < 0 || sandbox_claim(l, what, &s, e) < 0)
+		return -1;
+	out->ctl = take_fd(&ctl);
+	out->pidfd = take_fd(&pidfd);
+	return 0;
+}
+
 int sandbox_next(struct sandbox *s, int timeout_ms, int ns[SANDBOX_NS], struct err *e)
 {
 	struct pollfd p = {.fd = s->ctl, .events = POLLIN};

@@ -53,6 +53,12 @@ struct launch {
 	 * commands are born in the group. Else each moves there, which costs milliseconds. */
 	bool cgroup_shared;
 	bool parked; /* set by sandbox_park() */
+	/* An Engine makes the container, and for sandbox_adopt(): of all these then only the limits of one
+	 * process, root_emulation, processes_max and client_fd count */
+	bool container;
+	/* Of a container: commands that are to begin in or below /repo do so here, where it is mounted, too; an
+	 * image has no link that says so. NULL: at /repo */
+	const char *workspace;
 };
 
 /* What a process that starts sandboxes prepares once. */
@@ -92,6 +98,15 @@ int sandbox_start(
  */
 int sandbox_park(
 	const struct launcher *l, const struct launch *what, struct sandbox *out, struct err *e);
+
+/*
+ * Makes the peer of conn, pid 1 of a container that has just connected, into what, whose container is set. conn
+ * becomes out->ctl; READY follows there, as after sandbox_start(). out->pid stays -1: it is no child of
+ * ours; out->pidfd is readable when no process of the container is left. -1: out is none, conn closed;
+ * ERR_SETUP, also when the peer's number is not known here (a keeper in a pid namespace beside the Engine's).
+ */
+int sandbox_adopt(const struct launcher *l, const struct launch *what, int conn,
+	struct sandbox *out, struct err *e);
 
 /* Whether a sandbox parked with `parked` can become what. */
 bool sandbox_fits(const struct launch *parked, const struct launch *what);

@@ -169,7 +169,8 @@ int launch_make_plan(const struct launcher *l, const struct launch *w, struct er
 		.shm_bytes = w->shm_bytes,
 		.shm_inodes = w->shm_inodes,
 		.root_emulation = w->root_emulation,
-		.parked = w->parked};
+		.parked = w->parked,
+		.container = w->container};
 
 	if (w->cpus > 0 && choose_cpus(w->cpus, p.cpus, e) < 0)
 		return -1;
@@ -177,6 +178,7 @@ int launch_make_plan(const struct launcher *l, const struct launch *w, struct er
 	p.hostname = put_str(&b, w->hostname);
 	p.staging = put_str(&b, w->staging);
 	p.home = put_str(&b, w->home);
+	p.workspace = put_str(&b, w->workspace);
 	if (put_resolver(&b, w, &p, e) < 0 || put_mounts(&b, w, &p, e) < 0)
 		return -1;
 	if (w->pasta) {

@@ -74,6 +74,10 @@ enum plan_network {
 #define PLAN_NET_GATEWAY   "203.0.113.254"
 #define PLAN_NET_INTERFACE "pasta0" /* the tap device that pasta makes in the router */
 
+/* The argument of a pid 1 that an Engine starts, and the socket in its container that it connects to. */
+#define PLAN_CONTAINER_MODE   "container"
+#define PLAN_CONTAINER_SOCKET "/.cgibox/run/keeper"
+
 /* An IPv4 network that is out of reach. */
 struct plan_route {
 	uint32_t addr; /* network byte order */
@@ -91,9 +95,12 @@ struct plan {
 	uint32_t root_emulation;    /* 1: the filter lets root's calls succeed; init_etc.c */
 	uint32_t parked; /* 1: init_park.h. Of the plan then only ids, network, processes_max, shm_*
 			  * and staging count; a second plan comes with the claim */
+	/* 1: an Engine made the container (init_container.h). Of the plan then only the filter and the
+	 * limits of a process count */
+	uint32_t container, workspace; /* workspace: see struct launch; 0 = none */
 	uint32_t nmounts, mounts; /* offset of an array of struct plan_mount, 8-byte aligned */
 	uint32_t filter, nfilter; /* offset and count of struct sock_filter */
-	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, RLIMIT_NOFILE */
+	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, 0 = none; RLIMIT_NOFILE */
 	uint32_t in_cgroup; /* 1: commands are started in PLAN_FD_CGROUP; the filter lets pid 1
 			     * use clone3(2), and its children must close it again */
 	/* RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_AS; 0 = none */
@@ -119,7 +126,7 @@ static inline bool plan_shape_ok(const struct plan *p, size_t size)
 	       p->blocked % 8 == 0 && p->blocked <= size &&
 	       p->nblocked <= (size - p->blocked) / sizeof(struct plan_route) &&
 	       p->nfilter <= (size - p->filter) / 8 && p->hostname < size && p->staging < size &&
-	       p->home < size && p->resolver < size;
+	       p->home < size && p->workspace < size && p->resolver < size;
 }
 
 #endif

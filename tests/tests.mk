@@ -22,6 +22,9 @@ $B/unit/fcgi-exec-paths $B/unit/fcgi-roots $B/unit/fcgi-race: | $B/root-probe
 # Plants hostile roots for tests/cli.
 $B/rootctl: $B/tests/cli/rootctl.o $(LM) $(LI)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
+# The keeper's side of one container, for tests/cli/container.py.
+$B/boxctl: $B/tests/cli/boxctl.o $(LI)
+	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp)
 # Programs that tests run inside sandboxes.
 $B/attack-%: tests/attacks/%.c
 	@mkdir -p $(@D)
@@ -79,7 +82,7 @@ check-attacks: all $B/atk
 # cgroup.t needs a delegated cgroup v2, which the guest of tests/vm has; here by `make check-cgroup`.
 # A build with sanitizers is not measured (bench.t).
 # Root makes what these need (namespaces with a second host, a Debian by mmdebstrap): `make check-root`.
-root_tests := tests/cli/registry-memory.t tests/cli/make-images.t tests/cli/registry-addresses.py tests/cli/pasta.py tests/cli/root-emulation.t tests/cli/images-real.t tests/cli/engine.py
+root_tests := tests/cli/container.py tests/cli/registry-memory.t tests/cli/make-images.t tests/cli/registry-addresses.py tests/cli/pasta.py tests/cli/root-emulation.t tests/cli/images-real.t tests/cli/engine.py
 # bench.t takes a minute or more: ALL=1.
 cli_tests := $(filter-out tests/cli/cgroup.t $(if $(ALL),$(if $(SAN),tests/cli/bench.t),tests/cli/bench.t) $(root_tests),$(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py))
 check-includes:
@@ -94,7 +97,7 @@ check-cli: $(programs) bench-programs $B/treectl $B/rootctl $B/root-probe $B/atk
 	  prove $(PROVE_FLAGS) -j$(PROVE_JOBS) $(cli_tests),:)
 check-cgroup: $(programs)
 	B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) prove $(PROVE_FLAGS) tests/cli/cgroup.t
-check-root: $(programs) $B/treectl $B/enginectl
+check-root: $(programs) $B/treectl $B/enginectl $B/boxctl $B/atk
 	B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) prove $(PROVE_FLAGS) -j$(PROVE_JOBS) $(root_tests)
 .PHONY: check-cgroup check-root
 check: all check-includes check-docs check-openapi check-unit check-cli

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fcgi/capabilities.h"
 #include "fcgi/json_out.h"
 #include "fcgi/limits.h"
 #include "isolate/log.h"
@@ -88,6 +89,14 @@ static void put_limits(struct buf *b, const struct conf *c, unsigned means)
 	buf_addc(b, '}');
 }
 
+static void put_capabilities(struct buf *b, unsigned lacks)
+{
+	for (int i = 0; i < CAPABILITIES; i++)
+		buf_addf(b, "%s\"%s\":%s", i ? "," : ",\"capabilities\":{", capability_name(i),
+			lacks >> i & 1 ? "false" : "true");
+	buf_addc(b, '}');
+}
+
 /* The facts and when they were found. Returns whether they are there and none is blocked. */
 static int put_facts(struct dialect_call *c, const struct system_info *info, bool *ready)
 {
@@ -121,6 +130,7 @@ static void answer(struct dialect_call *c, const struct system_info *info)
 	else
 		buf_adds(b, "null");
 	buf_add(b, facts.p, facts.len);
+	put_capabilities(b, c->ops->lacks);
 	buf_adds(b, ",\"limits\":");
 	put_limits(b, c->conf, info->means);
 	buf_addf(b, ",\"sessions\":%u,\"sandboxes\":%u", info->sessions, info->sandboxes);

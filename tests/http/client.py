@@ -23,6 +23,7 @@ STATE = os.environ.get("CGIBOX_TEST_STATE", "")
 SERVER = os.environ.get("CGIBOX_TEST_SERVER", "")
 SELF_STARTING = SERVER in ("fcgid", "lighttpd-spawn")
 IMAGE = os.environ.get("CGIBOX_TEST_IMAGE", "host")
+BACKEND = os.environ.get("CGIBOX_BACKEND") or "isolate"
 HERE = os.path.dirname(os.path.abspath(__file__))
 _at = urllib.parse.urlsplit(URL)
 PREFIX = _at.path.rstrip("/")

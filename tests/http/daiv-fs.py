@@ -113,7 +113,7 @@ eq(code(fs(sid, "read", path=R + "fifo")), "not_found", "a FIFO")
 ok(time.monotonic() - begin < 5, "which nobody waits for")
 eq(fs(sid, "read", path=R + "link").json["content"], "# workspace test", "a link")
 ok(code(fs(sid, "read", path=R + "loop")), "a link to itself")
-ok("root:" in fs(sid, "read", path=R + "abs").json["content"], "an absolute link leads into the session's own root")
+ok("root:" in (fs(sid, "read", path=R + "abs").json["content"] or ""), "an absolute link leads into the session's own root")
 for body, want in (({}, ("missing", ["body", "path"])), ({"path": 1}, ("string_type", ["body", "path"])),
                    ({"path": "/x", "offset": -1}, ("greater_than_equal", ["body", "offset"])),
                    ({"path": "/x", "limit": 0}, ("greater_than_equal", ["body", "limit"]))):

@@ -239,7 +239,7 @@ for path in ("/proc/self/status", "/proc/1/environ", "/dev/null", "/sys/kernel/n
     ok(f("GET", live, path).status in (403, 404, 409, 422), "no file: " + path)
 eq(f("PUT", live, "/proc/sys/kernel/hostname", b"x").status in (403, 404, 409, 422), True, "nor a place for one")
 eq(request("DELETE", "/session/%s/?force=false" % live).status, 204, "stopped")
-eq(out(live, "kill -0 $(cat /tmp/pid) 2>/dev/null || echo dead; cat b"), "dead\nfrom outside", "its processes are gone, its files are not")
+eq(out(live, "grep -qs 'c[l]ock.new' /proc/$(cat /tmp/pid)/cmdline || echo dead; cat b"), "dead\nfrom outside", "its processes are gone, its files are not")
 a = request("POST", "/session/%s/fs/ls" % live, {"path": "/workspace/repo"})
 ok("/workspace/repo/b" in [e["path"] for e in a.json["entries"]], "and move to /workspace when that is asked for", a)
 eq(out(live, "pwd"), "/workspace/repo\n", "where commands run from then on")

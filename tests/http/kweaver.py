@@ -3,7 +3,7 @@
 import re
 import threading
 
-from client import done, eq, note, ok, request
+from client import IMAGE, done, eq, note, ok, request
 
 API = "/api/v1"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}$"
@@ -53,10 +53,10 @@ eq((a.status, [t["id"] for t in a.json]), (200, ["python-basic"]), "the first te
 NAMES = ["id", "name", "image_url", "runtime_type", "default_cpu_cores", "default_memory_mb", "default_disk_mb",
          "default_timeout_sec", "default_env_vars", "is_active", "created_at", "updated_at"]
 eq(list(a.json[0]), NAMES, "members of a template")
-T = {"id": "t1", "name": "Zeta", "image_url": "host", "runtime_type": "python3.11"}
+T = {"id": "t1", "name": "Zeta", "image_url": IMAGE, "runtime_type": "python3.11"}
 a = post("/templates", T)
 eq((a.status, list(a.json)), (201, NAMES), "a template is made")
-eq([a.json[k] for k in NAMES[:10]], ["t1", "Zeta", "host", "python3.11", 0.5, 512, 1024, 300, None, True], "with defaults")
+eq([a.json[k] for k in NAMES[:10]], ["t1", "Zeta", IMAGE, "python3.11", 0.5, 512, 1024, 300, None, True], "with defaults")
 ok(re.match(TIME, a.json["created_at"]), "and a naive time", a.json["created_at"])
 a = post("/templates", T)
 eq((a.status, a.json), (409, {"error": "Conflict", "message": "Template ID already exists: t1",

@@ -224,7 +224,7 @@ for word in (SECRET, sid, "tenant", KEY):
 # --- metrics: the numbers ------------------------------------------------------------------------
 m = metrics()
 eq(value(m, "up"), 1, "up")
-eq(value(m, "build_info", version=request("GET", "/-/version/").json["version"][1:], backend="isolate"), 1, "build")
+eq(value(m, "build_info", version=request("GET", "/-/version/").json["version"][1:], backend=client.BACKEND), 1, "build")
 ok(value(m, "sessions") >= 1, "sessions")
 ok(value(m, "workers", state="busy") >= 1, "the worker that answers is busy")
 ok(value(m, "disk_bytes") > value(m, "disk_free_bytes") > 0, "disk")

@@ -12,7 +12,7 @@ import client
 from client import HERE, KEY, SELF_STARTING, STATE, create, delete, eq, ok, request, run
 
 PATHS = ("/api/v1/system/", "/api/v1/system", "/system/", "/system")
-MEMBERS = ["version", "backend", "uptime_s", "ready", "checked_at", "facts", "limits", "sessions", "sandboxes", "prepared"]
+MEMBERS = ["version", "backend", "uptime_s", "ready", "checked_at", "facts", "capabilities", "limits", "sessions", "sandboxes", "prepared"]
 HOLDERS = {"kernel", "service", "cgroup", "watchdog", "none"}
 # scripts/serve of a source tree installs below the state directory; another one is where it was installed.
 PREFIX = os.path.join(STATE, "install")
@@ -78,7 +78,7 @@ now = time.time()
 a = request("GET", PATHS[0])
 doc = a.json
 eq(doc["version"], request("GET", "/-/version/", key=None).json["version"], "the version of /-/version/")
-eq(doc["backend"], "isolate", "the backend")
+eq(doc["backend"], client.BACKEND, "the backend")
 ok(isinstance(doc["uptime_s"], int) and 0 <= doc["uptime_s"] < 3600, "uptime_s", doc["uptime_s"])
 ok(isinstance(doc["checked_at"], int) and now - 900 < doc["checked_at"] <= now + 1, "checked_at", doc["checked_at"])
 eq(doc["ready"], all(f["state"] != "blocked" for f in doc["facts"]), "ready: nothing is blocked")

@@ -56,7 +56,7 @@ static void test_facts(void)
 	got = GET("/system/");
 	starts(got,
 		VERSION_S "\"ready\":true,\"checked_at\":77,\"facts\":[" SHOWN("ok") "," SHOWN(
-			"weaker") "],\"limits\":{\"sessions_max\":{\"value\":",
+			"weaker") "],\"capabilities\":{\"host_image\":true,\"keep_root\":true,",
 		"ok and weaker: ready");
 	ok(strstr(got, "}},\"sessions\":3,\"sandboxes\":2,\"prepared\":{\"ready\":1,\"taken\":5,"
 		       "\"missed\":4,\"interpreters\":{\"ready\":2,\"bytes\":4096,"

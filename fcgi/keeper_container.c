@@ -1,0 +1,374 @@
+#include "fcgi/keeper_container.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "fcgi/keeper_engine.h"
+#include "fcgi/keeper_int.h"
+#include "fcgi/statesock.h"
+#include "images/rmtree.h"
+#include "isolate/beneath.h"
+#include "isolate/log.h"
+#include "isolate/own.h"
+#include "isolate/sys.h"
+
+#define DIRS   "engine"
+#define SOCKET "keeper" /* the last component of PLAN_CONTAINER_SOCKET */
+
+enum {
+	DISK_LOOK_MS = 500,
+	DISK_STEP_BYTES = 16 << 20, /* free space that fell by so much is worth a measurement */
+};
+
+struct container {
+	char id[SESSION_ID_LEN + 1]; /* the box of engine.h */
+	struct source listen;        /* until its pid 1 has connected */
+	int client;                  /* the same */
+	bool asked;                  /* to be made, and not answered yet */
+	bool failed;                 /* it was not made */
+	bool removing;               /* when it is removed, the box has ended */
+};
+
+/* --- its directory --- */
+
+int container_dirs_open(struct keeper *k, struct err *e)
+{
+	OWN_FD dir = -1;
+
+	if (rmtree_at(k->dirs.state, DIRS, e) < 0 && e->errnum != ENOENT)
+		return -1;
+	*e = (struct err){0};
+	if (mkdirat(k->dirs.state, DIRS, 0700) < 0 && errno != EEXIST)
+		return err_set(e, ERR_SETUP, errno, "make " DIRS " in the state directory");
+	dir = openat(k->dirs.state, DIRS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0 || (mkdirat(dir, "none", 0700) < 0 && errno != EEXIST))
+		return err_set(e, ERR_SETUP, errno, "make " DIRS "/none in the state directory");
+	return 0;
+}
+
+static int open_dir(struct keeper *k, const struct container *t, bool make, struct err *e)
+{
+	char path[sizeof DIRS + SESSION_ID_LEN + 2];
+	int fd;
+
+	snprintf(path, sizeof path, DIRS "/%s", t->id);
+	if (make && mkdirat(k->dirs.state, path, 0700) < 0)
+		return err_set(e, ERR_SETUP, errno, "make %s", path);
+	fd = openat(k->dirs.state, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "open %s", path);
+}
+
+/* Nobody connects any more. */
+static void stop_listening(struct keeper *k, struct container *t)
+{
+	struct err e = {0};
+	OWN_FD dir = -1;
+
+	if (t->listen.fd < 0)
+		return;
+	keeper_unwatch(k, &t->listen);
+	dir = open_dir(k, t, false, &e);
+	if (dir < 0 || unlinkat(dir, SOCKET, 0) < 0)
+		log_line(LOG_WARN, "socket of container %s: %s", t->id, strerror(errno));
+}
+
+static void remove_dir(struct keeper *k, const struct container *t)
+{
+	char path[sizeof DIRS + SESSION_ID_LEN + 2];
+
+	snprintf(path, sizeof path, DIRS "/%s", t->id);
+	if (unlinkat(k->dirs.state, path, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		log_line(LOG_WARN, "%s: %s", path, strerror(errno));
+}
+
+/* --- what it is made of --- */
+
+static struct engine_mount *add_mount(struct engine_question *q)
+{
+	struct engine_mount *m = &q->mounts[q->nmounts];
+
+	if (q->nmounts == ENGINE_MOUNTS_MAX)
+		return NULL;
+	q->nmounts++;
+	*m = (struct engine_mount){.kind = ENGINE_BIND};
+	return m;
+}
+
+static int bind_at(struct engine_question *q, const char *dir, const char *id, const char *sub,
+	const char *target, struct err *e)
+{
+	struct engine_mount *m = add_mount(q);
+	int n = m ? snprintf(
+			    m->source, sizeof m->source, "%s/%s%s%s", dir, id, *sub ? "/" : "", sub)
+		  : -1;
+
+	if (n < 0 || (size_t)n >= sizeof m->source || strlen(target) >= sizeof m->target)
+		return err_set(e, ERR_LIMIT, 0, "mounts of a container");
+	strcpy(m->target, target);
+	return 0;
+}
+
+/* A directory of the session's own root, which is there whatever became of it. */
+static int bind_root(struct keeper *k, const struct call *c, const char *path,
+	struct engine_question *q, struct err *e)
+{
+	const char *id = c->held->id;
+	char upper[32] = "root/upper", sub[sizeof upper + ENGINE_TARGET_MAX];
+	OWN_FD dir = -1, made = -1;
+
+	if (c->layout.root_top)
+		snprintf(upper, sizeof upper, "root/upper-%u", c->layout.root_top);
+	dir = session_dir_open(&k->dirs, id, upper, O_RDONLY | O_DIRECTORY);
+	made = dir < 0 ? -1 : beneath_make_dir(dir, path + 1, BENEATH_NO_LINKS);
+	if (made < 0)
+		return err_set(e, ERR_REQUEST, errno, "%s of the session is no directory", path);
+	if (!strcmp(path, "/tmp") && fchmodat(dir, "tmp", 01777, 0) < 0)
+		return err_set(e, ERR_SETUP, errno, "prepare /tmp of the session");
+	snprintf(sub, sizeof sub, "%s%s", upper, path);
+	return bind_at(q, "sessions", id, sub, path, e);
+}
+
+static int bind_workspace(
+	struct keeper *k, const struct call *c, struct engine_question *q, struct err *e)
+{
+	const char *id = c->held->id;
+	OWN_MEM struct ws_mount *w = malloc(sizeof *w);
+	char sub[64];
+
+	if (!w)
+		return err_set(e, ERR_SETUP, ENOMEM, "mounts of a container");
+	if (ws_mount_plan(&c->layout, w, e) < 0)
+		return -1;
+	if (w->overlay || c->layout.root.n)
+		return err_set(e, ERR_BUG, 0, "a container's workspace has layers");
+	snprintf(sub, sizeof sub, "ws/%s", w->tree);
+	if (bind_at(q, "sessions", id, sub, "/repo", e) < 0)
+		return -1;
+	if (!session_dir_moved(&k->dirs, id))
+		return 0;
+	return bind_root(k, c, "/workspace", q, e) < 0
+		       ? -1
+		       : bind_at(q, "sessions", id, sub, "/workspace/repo", e);
+}
+
+static uint64_t least(uint64_t asked, int64_t allowed)
+{
+	if (!asked || !allowed)
+		return asked ? asked : (uint64_t)allowed;
+	return asked < (uint64_t)allowed ? asked : (uint64_t)allowed;
+}
+
+static void put_limits(
+	const struct conf *f, const struct session_record *r, struct engine_question *q)
+{
+	q->memory_bytes = least(r->memory_bytes, f->memory_max_bytes);
+	q->cpu_percent = (uint32_t)least(r->cpu_percent, f->cpu_max_percent);
+	q->processes = f->processes_max ? (uint32_t)f->processes_max + 1 : 0;
+	q->shm_bytes = (uint64_t)f->tmpfs_max_bytes;
+	q->files_open = 0; /* pid 1 sets it, and needs more itself */
+	if (r->network)
+		q->flags |= ENGINE_NETWORK;
+}
+
+static int describe(struct keeper *k, const struct container *t, const struct call *c,
+	struct engine_question *q, struct err *e)
+{
+	q->op = ENGINE_MAKE;
+	snprintf(q->box, sizeof q->box, "%s", t->id);
+	snprintf(q->session, sizeof q->session, "%s", c->held->id);
+	if (strlen(c->record.image) >= sizeof q->image)
+		return err_set(e, ERR_SETUP, 0, "the session's image has no good name");
+	strcpy(q->image, c->record.image);
+	put_limits(k->conf, &c->record, q);
+	if (bind_at(q, DIRS, t->id, "", ENGINE_SOCKET_DIR, e) < 0 ||
+		bind_root(k, c, k->conf->run_home, q, e) < 0 || bind_root(k, c, "/tmp", q, e) < 0 ||
+		bind_workspace(k, c, q, e) < 0)
+		return -1;
+	q->mounts[0].read_only = 1;
+	return 0;
+}
+
+/* What pid 1 is told. The rest is the Engine's, or is counted by user, whom containers share. */
+static struct launch plan_of(const struct conf *f, int client, bool moved)
+{
+	struct launch w = start_kind(f);
+
+	w.container = true;
+	w.root_emulation = false;
+	w.processes_max = 0;
+	w.hostname = NULL;
+	w.client_fd = client;
+	w.workspace = moved ? "/workspace/repo" : NULL;
+	return w;
+}
+
+/* --- its life --- */
+
+static struct box *box_of(struct keeper *k, const char *id)
+{
+	struct box *b;
+
+	LIST_FOREACH(b, &k->boxes, link)
+	if (!b->over && b->container && !strcmp(b->container->id, id))
+		return b;
+	return NULL;
+}
+
+/* Pid 1 has connected: the first, and the only one. */
+static void connected(struct keeper *k, struct source *s)
+{
+	struct box *b = s->box;
+	struct container *t = b->container;
+	struct launch what = plan_of(
+		k->conf, t->client, session_dir_moved(&k->dirs, b->session->id));
+	struct err e = {0};
+	int fd = statesock_accept(s->fd);
+
+	if (fd < 0)
+		return;
+	stop_listening(k, t);
+	if (sandbox_adopt(&k->launcher, &what, fd, &b->sandbox, &e) < 0 ||
+		box_connected(k, b, &e) < 0)
+		box_fail(k, b, &e);
+	own_close(&t->client);
+}
+
+static void made(struct keeper *k, struct call *c, const struct engine_answer *a, int *fd)
+{
+	struct box *b = box_of(k, a->box);
+	struct err e = a->err;
+
+	(void)c;
+	(void)fd;
+	if (!b) { /* it was ended meanwhile; what there is of it is not wanted */
+		broker_remove(k, a->box);
+		return;
+	}
+	b->container->asked = false;
+	b->container->failed = a->err.kind != ERR_NONE;
+	if (b->container->failed || b->container->removing)
+		broker_remove(k, a->box); /* an Engine that did not answer may have made it */
+	if (!b->container->failed || b->state != BOX_STARTING)
+		return;
+	if (a->err.kind == ERR_NOTFOUND) /* not the session, which that would be taken for */
+		err_set(&e, ERR_REQUEST, 0, "the session's image was removed from the Engine");
+	box_fail(k, b, &e);
+}
+
+static int listen_for(struct keeper *k, struct box *b, struct container *t, struct err *e)
+{
+	OWN_FD dir = open_dir(k, t, true, e);
+	int fd = dir < 0 ? -1 : statesock_listen(dir, SOCKET, 1, e);
+
+	t->listen = (struct source){.fd = -1, .ready = connected, .box = b};
+	return fd < 0 ? -1 : keeper_watch(k, &t->listen, fd, e);
+}
+
+int container_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e)
+{
+	OWN_MEM struct engine_question *q = calloc(1, sizeof *q);
+	struct container *t = calloc(1, sizeof *t);
+
+	if (!q || !t) {
+		free(t);
+		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
+	}
+	b->container = t;
+	t->client = client < 0 ? -1 : fcntl(client, F_DUPFD_CLOEXEC, 3);
+	t->listen.fd = -1;
+	if (broker_serves(k, e) < 0 || session_id_make(t->id, e) < 0 ||
+		listen_for(k, b, t, e) < 0 || describe(k, t, c, q, e) < 0 ||
+		broker_ask(k, q, -1, NULL, made, e) < 0) {
+		container_free(k, b);
+		return -1;
+	}
+	t->asked = true;
+	return 0;
+}
+
+bool container_stop(struct keeper *k, struct box *b)
+{
+	struct container *t = b->container;
+
+	stop_listening(k, t);
+	if (b->sandbox.pidfd >= 0) {
+		sys_pidfd_send_signal(b->sandbox.pidfd, SIGKILL); /* it ends with its socket, too */
+		return box_watch_exit(k, b);
+	}
+	if (t->failed)
+		return false;
+	t->removing = true;
+	if (!t->asked) /* else when the Engine has answered: it would make it after that */
+		broker_remove(k, t->id);
+	return true;
+}
+
+void container_removed(struct keeper *k, const char *box)
+{
+	struct box *b = box_of(k, box);
+
+	/* Nobody listens to its pid 1, which therefore ends, even where the Engine does not answer. */
+	if (b && b->state == BOX_STOPPING && b->container->removing)
+		box_ended(k, b);
+}
+
+void container_free(struct keeper *k, struct box *b)
+{
+	struct container *t = b->container;
+
+	stop_listening(k, t);
+	remove_dir(k, t);
+	own_close(&t->client);
+	if (!t->removing && !t->asked && b->sandbox.pidfd >= 0)
+		broker_remove(k, t->id);
+	free(t);
+	b->container = NULL;
+}
+
+void container_has_ended(struct keeper *k, const struct engine_answer *a)
+{
+	struct box *b = box_of(k, a->box);
+	struct err e = {0};
+
+	if (!b || b->state != BOX_STARTING || b->sandbox.pidfd >= 0)
+		return; /* its socket tells the rest */
+	err_set(&e, ERR_SETUP, 0, "the container ended before it was ready: exit code %d%s",
+		a->exit_code, a->oom_killed ? ", out of memory" : "");
+	box_fail(k, b, &e);
+}
+
+int container_disk_work(struct keeper *k)
+{
+	uint64_t now = keeper_now_ms(), room;
+	struct statvfs s;
+	struct box *b;
+	bool any = false;
+
+	LIST_FOREACH(b, &k->boxes, link)
+	any |= b->container && b->watch_id != 0;
+	if (!any)
+		return -1;
+	if (now < k->disk_at_ms)
+		return (int)(k->disk_at_ms - now) + 1;
+	k->disk_at_ms = now + DISK_LOOK_MS;
+	if (fstatvfs(k->dirs.state, &s) < 0)
+		return DISK_LOOK_MS;
+	room = (uint64_t)s.f_bfree * s.f_frsize;
+	if (room + least(DISK_STEP_BYTES, k->conf->session_disk_max_bytes / 8 + 1) <=
+		k->disk_room) {
+		LIST_FOREACH(b, &k->boxes, link)
+		if (b->container && b->watch_id && (b->disk.limit.bytes || b->disk.limit.inodes))
+			b->disk.want = true;
+		k->disk_room = room;
+	} else if (room > k->disk_room) {
+		k->disk_room = room;
+	}
+	return DISK_LOOK_MS;
+}

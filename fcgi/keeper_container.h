@@ -1,0 +1,41 @@
+/*
+ * A sandbox that is a container of an Engine. It is made with everything it will have; its pid 1
+ * connects to a socket in a directory of its own, and is from then on like any other (keeper_box.c).
+ * STATE/container/<box>/ is that directory; it goes with the box.
+ */
+#ifndef CGIBOX_KEEPER_CONTAINER_H
+#define CGIBOX_KEEPER_CONTAINER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fcgi/engine.h"
+#include "isolate/err.h"
+
+struct keeper;
+struct call;
+struct box;
+
+/* At start: makes STATE/engine and empties it. */
+int container_dirs_open(struct keeper *k, struct err *e);
+
+/*
+ * Has the Engine make and start the container of b, for the session that c holds; client (borrowed) becomes pid
+ * 1's first client. Later box_connected(), or box_fail().
+ */
+int container_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e);
+
+/* b->state is BOX_STOPPING: ends its processes. True: box_ended() follows, false: it has ended. */
+bool container_stop(struct keeper *k, struct box *b);
+
+/* No process of it is left; frees it. */
+void container_free(struct keeper *k, struct box *b);
+
+/* What the broker says: the container has ended; it was removed, or that failed. */
+void container_has_ended(struct keeper *k, const struct engine_answer *a);
+void container_removed(struct keeper *k, const char *box);
+
+/* What the watchdog's process does for others: has those measured whose disk was written to. ms. */
+int container_disk_work(struct keeper *k);
+
+#endif
