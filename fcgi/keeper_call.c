@@ -311,8 +311,6 @@ static void do_open(struct keeper *k, struct call *c)
 	}
 	if (workspace_make_room(k, c))
 		return; /* comes back */
-	if (workspace_make_room(k, c))
-		return; /* comes back */
 	ws = session_dir_open(&k->dirs, c->held->id, "ws", O_RDONLY | O_DIRECTORY);
 	if (ws < 0) {
 		err_set(&e, ERR_SETUP, errno, "open the workspace");
@@ -346,14 +344,6 @@ void call_ready(struct keeper *k, struct call *c)
 	}
 	call_answer(c, &rp, fds, 2);
 	own_close(&c->client);
-}
-
-void call_answer_system(struct keeper *k, struct call *c)
-{
-	struct keeper_reply rp = {.op = KEEPER_SYSTEM};
-
-	system_fill(k, &rp);
-	call_answer(c, &rp, &k->facts.found, k->facts.found >= 0);
 }
 
 /* out: borrowed. */

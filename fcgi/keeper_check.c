@@ -47,8 +47,8 @@ static bool run_ok(const struct keeper_request *rq)
 static bool names_session(uint32_t op)
 {
 	return op == KEEPER_EXISTS || op == KEEPER_OPEN || op == KEEPER_DESTROY ||
-	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST && op != KEEPER_DEPS &&
-		       op != KEEPER_CODE);
+	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST && op != KEEPER_CODE &&
+		       op != KEEPER_DEPS);
 }
 
 bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
@@ -73,7 +73,8 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 		(rq->memory_bytes < 0 || !(rq->cpus >= 0) || rq->disk_bytes < 0 ||
 			rq->idle_s > SESSION_AGE_MAX_S || rq->age_s > SESSION_AGE_MAX_S))
 		return false;
-	if ((rq->op == KEEPER_CREATE || rq->op == KEEPER_DEPS || rq->op == KEEPER_DEPS_ATTACH) &&
+	if ((rq->op == KEEPER_CREATE || rq->op == KEEPER_CODE || rq->op == KEEPER_DEPS ||
+		    rq->op == KEEPER_DEPS_ATTACH) &&
 		!deps_request_ok(rq))
 		return false;
 	if (rq->op == KEEPER_CODE && (rq->language >= CODE_LANGUAGES || rq->timeout_ms == 0 ||

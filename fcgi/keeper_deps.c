@@ -138,7 +138,7 @@ bool deps_request_ok(const struct keeper_request *rq)
 
 	if (rq->op == KEEPER_DEPS_ATTACH)
 		return key && deps_key_valid(rq->deps);
-	if (rq->op == KEEPER_CREATE)
+	if (rq->op == KEEPER_CREATE || rq->op == KEEPER_CODE)
 		return key && (!rq->deps[0] || deps_key_valid(rq->deps));
 	return memchr(rq->image, '\0', sizeof rq->image) &&
 	       memchr(rq->name, '\0', sizeof rq->name) && rq->deps_bytes > 0 &&

@@ -246,7 +246,6 @@ void call_fail(struct keeper *k, struct call *c, const struct err *e);
 void call_ready(struct keeper *k, struct call *c);   /* pid 1 is ready */
 void call_stopped(struct keeper *k, struct call *c); /* the sandbox is gone */
 void call_pulled(struct keeper *k, struct call *c, const struct err *e);
-void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if there are any */
 void call_answer_image(struct keeper *k, struct call *c, int out, int code);
 int call_deadline(struct keeper *k); /* serves those that passed; ms to the next */
 
@@ -339,6 +338,7 @@ int facts_open(struct keeper *k, struct err *e); /* before the keeper enters its
 int facts_watch(struct keeper *k, struct err *e);
 void facts_ask(struct keeper *k, struct call *c); /* answers, or waits in CALL_FACTS */
 void system_fill(const struct keeper *k, struct keeper_reply *rp);
+void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if there are any */
 
 /* keeper_watch.c */
 int watch_start(struct keeper *k, struct err *e);

@@ -155,3 +155,11 @@ void facts_ask(struct keeper *k, struct call *c)
 	c->state = CALL_FACTS;
 	c->deadline_ms = keeper_now_ms() + FACTS_WAIT_MS;
 }
+
+void call_answer_system(struct keeper *k, struct call *c)
+{
+	struct keeper_reply rp = {.op = KEEPER_SYSTEM};
+
+	system_fill(k, &rp);
+	call_answer(c, &rp, &k->facts.found, k->facts.found >= 0);
+}

@@ -426,7 +426,7 @@ bool warm_take(struct keeper *k, struct warm *w, struct call *c)
 
 	if (!kind || kind->demand.max == 0 || strcmp(c->rq.image, kind->image) != 0 ||
 		c->rq.network || c->rq.memory_bytes || c->rq.cpus > 0 || c->rq.disk_bytes ||
-		c->rq.at_workspace || c->rq.live)
+		c->rq.at_workspace || c->rq.live || c->rq.deps[0])
 		return false;
 	demand_asked(&kind->demand, keeper_now_ms());
 	for (unsigned i = 0; i < WARM_MAX; i++) {

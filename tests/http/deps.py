@@ -89,7 +89,10 @@ class Index(http.server.BaseHTTPRequestHandler):
             counts[part[1].split("-")[0]] = counts.get(part[1].split("-")[0], 0) + 1
             if part[1].startswith("slow"):
                 time.sleep(2 if part[1].startswith("slow-") else 20)
-            self.send(WHEELS[part[1]], "application/zip")
+            try:
+                self.send(WHEELS[part[1]], "application/zip")
+            except ConnectionError:
+                pass  # who asked is dead: that is a test
         elif part[0] == "tgz":
             counts[part[1]] = counts.get(part[1], 0) + 1
             self.send(NPM[part[1]], "application/octet-stream")

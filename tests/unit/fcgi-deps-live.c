@@ -247,8 +247,9 @@ static void test_in_memory(void)
 }
 
 /* The keeper dies: the next one knows the sets, and what is half made goes. */
-static void test_restart(struct service *s, const char *key)
+static void test_restart(struct service *s, char key[2][DEPS_KEY_LEN + 1])
 {
+	const struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
 	struct deps_answer a;
 	struct err e;
 	char path[160];
@@ -260,10 +261,15 @@ static void test_restart(struct service *s, const char *key)
 	snprintf(path, sizeof path, "%s/deps/%064d", s->dir, 7);
 	OWN_FD fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	ok(fd >= 0 && dprintf(fd, "layer 0123") > 0, "a record that was cut short");
+	snprintf(path, sizeof path, "%s/deps/%s", s->dir, key[1]);
+	ok(utimensat(AT_FDCWD, path, old, 0) == 0, "a set that nobody has used for deps_keep_s");
 	start(s);
-	ok(entries(s, "deps") == 2 && entries(s, "layers") == 2, "they are gone");
+	for (int i = 0; i < 200 && entries(s, "layers") != 1; i++)
+		usleep(10000);
+	ok(entries(s, "deps") == 1 && entries(s, "layers") == 1,
+		"they are gone, the other set is not");
 	ok(install(s, "http://127.0.0.1:9/x/", 0, &a, &e, REQS("a", "b>1")) == 0 && a.reused &&
-			!strcmp(a.key, key),
+			!strcmp(a.key, key[0]),
 		"what was installed is there");
 }
 
@@ -280,7 +286,7 @@ int main(void)
 	test_failures(&s);
 	test_attach(&s, key);
 	test_live(&s, key);
-	test_restart(&s, key[0]);
+	test_restart(&s, key);
 	close_service(&s);
 	test_in_memory();
 	return done();
