@@ -18,7 +18,6 @@
  *	volumes       which volumes it sees where: "NAME PATH" lines; replaced by rename
  *	bounds        there: its mtime is when the session ends, its size after how many seconds
  *	              without use; 0: never
- *	tied          there: it was to end with a connection, and a new keeper removes it
  *
  * It is made as .new-<id> and renamed when complete; it dies by a rename into STATE/trash.
  */

@@ -6,6 +6,8 @@
 
 #include "fcgi/backend_live.h"
 #include "fcgi/deps.h"
+#include "fcgi/keeper_proto.h"
+#include "isolate/fdmsg.h"
 #include "tests/unit/keeper.h"
 
 #define SHOW "cat /opt/cgibox/deps/python/list; echo $PYTHONPATH; echo ${PATH%%:*}"
@@ -246,6 +248,57 @@ static void test_in_memory(void)
 	close_service(&s);
 }
 
+/* What a worker that was taken over may say: 1 it is answered, 0 the connection ends. */
+static int message(const struct service *s, struct keeper_request *rq, int nfds)
+{
+	OWN_FD fd = memfd_create("texts", MFD_CLOEXEC);
+	struct keeper_reply rp;
+	struct err e = {0};
+	OWN_FD sock = keeper_connect(s->dir, &e);
+	int got = -1;
+	unsigned n = 0;
+	ssize_t ret;
+
+	rq->magic = KEEPER_MAGIC;
+	strcpy(rq->image, "host");
+	if (sock < 0 || fd < 0 || write(fd, "\0a", 3) != 3 ||
+		fdmsg_send(sock, rq, sizeof *rq, &fd, (unsigned)nfds, 0) < 0)
+		return -1;
+	ret = fdmsg_receive(sock, &rp, sizeof rp, &got, 1, &n, 0);
+	own_close(&got);
+	return ret == 1;
+}
+
+static void test_messages(const struct service *s)
+{
+	static const char *const keys[] = {"../../images/refs/x", "x", "/etc/passwd"};
+	const uint32_t verbs[] = {KEEPER_CREATE, KEEPER_CODE, KEEPER_DEPS_ATTACH};
+	struct keeper_request rq;
+
+	for (size_t i = 0; i < NELEM(verbs) * NELEM(keys); i++) {
+		rq = (struct keeper_request){.op = verbs[i / NELEM(keys)], .timeout_ms = 1000};
+		strcpy(rq.id, "00000000-0000-4000-8000-000000000000");
+		strcpy(rq.deps, keys[i % NELEM(keys)]);
+		ok(message(s, &rq, 0) == 0,
+			"operation %u with a key that is none ends the connection", rq.op);
+		memset(rq.deps, 'a', sizeof rq.deps);
+		ok(message(s, &rq, 0) == 0, "and so does one without an end");
+		memset(rq.deps, 0, sizeof rq.deps);
+		memset(rq.deps, 'a', DEPS_KEY_LEN);
+		ok(message(s, &rq, 0) == 1, "a set that is not there is answered");
+	}
+	rq = (struct keeper_request){.op = KEEPER_DEPS, .name = "python", .deps_bytes = 3};
+	ok(message(s, &rq, 1) == 1, "a set in a message");
+	ok(message(s, &rq, 0) == 0, "not without its text");
+	rq.deps_bytes = 0;
+	ok(message(s, &rq, 1) == 0, "nor with none");
+	rq.deps_bytes = 65537;
+	ok(message(s, &rq, 1) == 0, "nor with too much");
+	rq.deps_bytes = 3;
+	memset(rq.name, 'a', sizeof rq.name);
+	ok(message(s, &rq, 1) == 0, "nor with a name that has no end");
+}
+
 /* The keeper dies: the next one knows the sets, and what is half made goes. */
 static void test_restart(struct service *s, char key[2][DEPS_KEY_LEN + 1])
 {
@@ -287,6 +340,7 @@ int main(void)
 	test_attach(&s, key);
 	test_live(&s, key);
 	test_restart(&s, key);
+	test_messages(&s);
 	close_service(&s);
 	test_in_memory();
 	return done();
