@@ -41,6 +41,12 @@ const struct limit limit_table[] = {
 	SERVICE(run_spool_max_bytes),
 	SERVICE(runs_kept_max),
 	SERVICE(runs_kept_max_bytes),
+	SERVICE(kweaver_output_max_bytes),
+	SERVICE(kweaver_executions_max),
+	/* volumes, and how long a sandbox of the Manager lives */
+	SERVICE(volume_max_bytes),
+	SERVICE(volumes_max),
+	SERVICE(manager_age_max_s),
 	/* one process */
 	KERNEL(files_open_max),
 	KERNEL(file_max_bytes),
