@@ -425,91 +425,60 @@ static void do_run(struct keeper *k, struct call *c)
 		begin(k, c);
 }
 
-/* Goes on with the message in c->rq, once whatever it waited for is there. */
-static void call_next(struct keeper *k, struct call *c)
+static void do_health(struct keeper *k, struct call *c)
 {
 	struct keeper_reply rp = {.op = KEEPER_HEALTH};
 
-	switch ((enum keeper_op)c->rq.op) {
-	case KEEPER_HEALTH:
-		keeper_stats_refresh(k);
-		broker_serves(k, &rp.err);
-		call_answer(c, &rp, NULL, 0);
-		return;
-	case KEEPER_CREATE:
+	keeper_stats_refresh(k);
+	broker_serves(k, &rp.err);
+	call_answer(c, &rp, NULL, 0);
+}
+
+static void do_files(struct keeper *k, struct call *c)
+{
+	if (volume_files_wanted(&c->rq))
+		volume_files(k, c);
+	else
+		files_begin(k, c);
+}
+
+static void do_code(struct keeper *k, struct call *c)
+{
+	if (!warm_take(k, k->warm, c))
 		create_begin(k, c);
-		return;
-	case KEEPER_EXISTS:
-		do_exists(k, c);
-		return;
-	case KEEPER_OPEN:
-		do_open(k, c);
-		return;
-	case KEEPER_PATCH:
-		do_patch(k, c);
-		return;
-	case KEEPER_DESTROY:
-		do_destroy(k, c);
-		return;
-	case KEEPER_SYSTEM:
-		facts_ask(k, c);
-		return;
-	case KEEPER_IMAGE:
-		do_image(k, c);
-		return;
-	case KEEPER_RUN:
-		do_run(k, c);
-		return;
-	case KEEPER_RUN_OPEN:
-		run_open(k, c);
-		return;
-	case KEEPER_RUN_FORGET:
-		run_forget(k, c);
-		return;
-	case KEEPER_RUNS:
-		list_runs(k, c);
-		return;
-	case KEEPER_LIST:
-		list_sessions(k, c);
-		return;
-	case KEEPER_STATUS:
-		list_status(k, c);
-		return;
-	case KEEPER_STOP:
-		live_stop(k, c);
-		return;
-	case KEEPER_ENV:
-		list_env(k, c);
-		return;
-	case KEEPER_FILES:
-	case KEEPER_SEED:
-		if (volume_files_wanted(&c->rq))
-			volume_files(k, c);
-		else
-			files_begin(k, c);
-		return;
-	case KEEPER_CONNECT:
-		connect_begin(k, c);
-		return;
-	case KEEPER_VOLUME:
-		volume_serve(k, c);
-		return;
-	case KEEPER_WORKSPACE:
-		workspace_start(k, c);
-		return;
-	case KEEPER_CODE:
-		if (!warm_take(k, k->warm, c))
-			create_begin(k, c);
-		return;
-	case KEEPER_DEPS:
-		deps_begin(k, c);
-		return;
-	case KEEPER_DEPS_ATTACH:
-		deps_attach(k, c);
-		return;
-	case KEEPER_OP_MAX:
-		break;
-	}
+}
+
+/* Goes on with the message in c->rq, once whatever it waited for is there. */
+static void call_next(struct keeper *k, struct call *c)
+{
+	static void (*const verb[KEEPER_OP_MAX])(struct keeper * k, struct call * c) = {
+		[KEEPER_HEALTH] = do_health,
+		[KEEPER_CREATE] = create_begin,
+		[KEEPER_EXISTS] = do_exists,
+		[KEEPER_OPEN] = do_open,
+		[KEEPER_PATCH] = do_patch,
+		[KEEPER_DESTROY] = do_destroy,
+		[KEEPER_SYSTEM] = facts_ask,
+		[KEEPER_IMAGE] = do_image,
+		[KEEPER_RUN] = do_run,
+		[KEEPER_RUN_OPEN] = run_open,
+		[KEEPER_RUN_FORGET] = run_forget,
+		[KEEPER_RUNS] = list_runs,
+		[KEEPER_LIST] = list_sessions,
+		[KEEPER_STATUS] = list_status,
+		[KEEPER_STOP] = live_stop,
+		[KEEPER_ENV] = list_env,
+		[KEEPER_FILES] = do_files,
+		[KEEPER_SEED] = do_files,
+		[KEEPER_CONNECT] = connect_begin,
+		[KEEPER_VOLUME] = volume_serve,
+		[KEEPER_WORKSPACE] = workspace_start,
+		[KEEPER_CODE] = do_code,
+		[KEEPER_DEPS] = deps_begin,
+		[KEEPER_DEPS_ATTACH] = deps_attach,
+	};
+
+	verb[c->rq.op](k, c); /* check_request() has seen that there is one */
 }
 
 void call_again(struct keeper *k, struct call *c)
