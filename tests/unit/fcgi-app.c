@@ -5,8 +5,8 @@ static void test_routes(void)
 {
 	static const char *const health[] = {"/-/health/", "/-/health", "/api/v1/-/health/",
 		"/api/v1/-/health", "/health/", "/api/v1/health/"};
-	static const char *const nowhere[] = {"/", "/session/a/b/", "/../session/",
-		"/api/v2/session/", "/-/", "//session/", "/api/v1/", "/x%2fy"};
+	static const char *const nowhere[] = {
+		"/session/a/b/", "/../session/", "/api/v2/session/", "/-/", "//session/", "/x%2fy"};
 	static const char *const broken[] = {"/session/%00/", "/session/%zz/", "/%c0%ae/", "*", ""};
 
 	key = NULL;
