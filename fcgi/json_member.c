@@ -17,9 +17,9 @@ static void skip_space(struct cursor *c)
 static void skip_string(struct cursor *c)
 {
 	for (c->p++; c->p < c->end && *c->p != '"'; c->p++)
-		if (*c->p == '\\')
+		if (*c->p == '\\' && c->p + 1 < c->end)
 			c->p++;
-	c->p++;
+	c->p += c->p < c->end;
 }
 
 /* To the comma or bracket behind a value. */

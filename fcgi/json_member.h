@@ -1,6 +1,6 @@
 /*
- * A member of a JSON object as it was written: json-c keeps no number that has more than 64 bits, so what
- * is passed on (an event, say) is passed on as text. Pure; any process.
+ * A member of a JSON object as it was written: json-c keeps no number that has more than 64 bits,
+ * so what is passed on (an event, say) is passed on as text. Pure; any process.
  */
 #ifndef CGIBOX_JSON_MEMBER_H
 #define CGIBOX_JSON_MEMBER_H

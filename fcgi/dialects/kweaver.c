@@ -150,7 +150,7 @@ void kw_of_session(struct index_question *q, const char *id)
 		strlen(id) < INDEX_NAME_MAX - sizeof KW_SESSION ? id : "\xff");
 }
 
-/* What a body may hold at its deepest lies some levels deeper in a document, and in a list of them. */
+/* What a body may hold at its deepest lies some levels deeper in a document, and in a list. */
 static struct json_object *parse(const char *text)
 {
 	struct json_tokener *tok = json_tokener_new_ex(JSON_DEPTH_MAX + 8);

@@ -1,7 +1,7 @@
 /*
- * The control plane of the KWeaver sandbox (0.3): sessions made from templates, executions, files. What it
- * lists lives in the index (index.h) as the JSON that clients get; a session's sandbox and files are
- * those of a session of ours, whose id the document holds. Runs in a worker.
+ * The control plane of the KWeaver sandbox (0.3): sessions made from templates, executions, files.
+ * What it lists lives in the index (index.h) as the JSON that clients get; a session's sandbox and
+ * files are those of a session of ours, whose id the document holds. Runs in a worker.
  */
 #ifndef CGIBOX_KWEAVER_H
 #define CGIBOX_KWEAVER_H
@@ -16,14 +16,17 @@
 extern const struct route kweaver_routes[];
 extern const size_t kweaver_nroutes;
 
-/* Headers of all answers; us: what the request took; open: for pages of any origin, as the original. */
+/*
+ * Headers of all answers; us: what the request took; open: for pages of any origin, as the
+ * original.
+ */
 void kw_finish(struct dialect_call *c, bool open, int64_t us);
 
 /* Kinds of documents. */
 #define KW_TEMPLATE  "kw-template"
 #define KW_SESSION   "kw-session"
 #define KW_EXECUTION "kw-execution"
-#define KW_META      "kw-meta" /* "seeded": the first template was made; "swept": when, see kw_sweep() */
+#define KW_META      "kw-meta" /* "seeded": the first template was made; "swept": see kw_sweep() */
 
 #define KW_WORKSPACE "/workspace" /* where a session's files are, and where its code runs */
 
@@ -65,8 +68,8 @@ void kw_refuse_query(struct dialect_call *c, const char *name, const char *type,
 
 /*
  * Asks the index. doc (may be NULL) is what is written; *out (may be NULL) what came, to be put by
- * the caller. Errors that are no answer of a route (all but ERR_NOTFOUND, EEXIST and ESTALE) become the response:
- * then the result is -2. -1: e says which of those.
+ * the caller. Errors that are no answer of a route (all but ERR_NOTFOUND, EEXIST and ESTALE) become
+ * the response: then the result is -2. -1: e says which of those.
  */
 int kw_ask(struct dialect_call *c, struct index_question *q, struct json_object *doc,
 	struct index_answer *a, struct json_object **out, struct err *e);
@@ -88,8 +91,8 @@ struct json_object *kw_template(struct dialect_call *c, const char *id, bool *go
 void kw_add_text(struct json_object *o, const char *name, const char *text);
 
 /*
- * Sessions (kweaver_sessions.c). A record is what is stored: "public", the document that clients see;
- * "session", the id of our session ("" until it is made).
+ * Sessions (kweaver_sessions.c). A record is what is stored: "public", the document that clients
+ * see; "session", the id of our session ("" until it is made).
  */
 struct json_object *kw_public(struct json_object *record); /* borrowed */
 bool kw_alive(struct json_object *record);                 /* creating or running */
@@ -98,15 +101,19 @@ void kw_set_status(struct json_object *record, const char *status, bool ended);
 /* Adds or changes a record; 0, -1 or -2 as kw_ask(). */
 int kw_session_write(struct dialect_call *c, enum index_op op, struct json_object *record,
 	uint64_t version, struct err *e);
-/* Ends what runs in our session, has the results of executions stored, and removes it; the record says
- * `status` then. -1: the response is complete. */
+/*
+ * Ends what runs in our session, has the results of executions stored, and removes it; the record
+ * says `status` then. -1: the response is complete.
+ */
 int kw_session_end(struct dialect_call *c, struct json_object *record, const char *status);
-/* Whether a running session is over its idle or life time; used: of our session, s since the epoch. */
+/* Whether a running session is over its idle or life time; used: s since the epoch. */
 bool kw_session_over(struct dialect_call *c, struct json_object *record, int64_t used);
 /* Looks at all sessions, unless that was done a moment ago. kweaver_sweep.c */
 void kw_sweep(struct dialect_call *c);
-/* The record of that id, with what has become of it noted; the caller puts it. NULL: the response is
- * complete, a 404 for none. */
+/*
+ * The record of that id, with what has become of it noted; the caller puts it. NULL: the response
+ * is complete, a 404 for none.
+ */
 struct json_object *kw_session(struct dialect_call *c, const char *id, uint64_t *version);
 
 /* Seconds since the epoch of a time that kw_now() has written; 0: it is none. */
@@ -119,11 +126,17 @@ typedef bool kw_name_fn(void *arg, const char *name, size_t n, const struct file
 int kw_each(struct dialect_call *c, const char *native, const char *dir, const char *pattern,
 	kw_name_fn *fn, void *arg, struct err *e);
 
-/* A check of a field of variables; arg is a struct buf, which becomes NAME=value, each with its NUL. */
+/*
+ * A check of a field of variables; arg is a struct buf, which becomes NAME=value, each with its
+ * NUL.
+ */
 void kw_check_env(const struct schema_field *f, const struct schema_value *v, void *arg,
 	struct schema_report *r);
 
-/* The absolute path of one below the workspace; -1: it is absolute itself, holds "..", or is too long. */
+/*
+ * The absolute path of one below the workspace; -1: it is absolute itself, holds "..", or is too
+ * long.
+ */
 int kw_place(const char *path, char *out, size_t size);
 
 /* The handlers, by file. */

@@ -193,7 +193,10 @@ static int read_limits(struct dialect_call *c, struct making *m)
 	if (m->memory != m->text[1] || memory <= c->conf->memory_max_bytes)
 		m->spec.memory_bytes = memory;
 	m->spec.cpus = m->cpu != m->text[0] ? cores : 0;
-	/* The host's own limit is the smaller one more often than not: the answer says which is held. */
+	/*
+	 * The host's own limit is the smaller one more often than not: the answer says which is
+	 * held.
+	 */
 	m->spec.disk_bytes = most && disk > most ? most : disk;
 	if (most && disk > most) {
 		snprintf(m->text[2], sizeof m->text[2], "%lldMi", (long long)(most >> 20));
@@ -355,8 +358,9 @@ static void creation_failed(struct dialect_call *c, const struct err *e)
 }
 
 /*
- * Its sandbox stays between executions, and its files are where clients look for them. Who ends it is this
- * file's dialect, which has results stored first; the keeper would only where nobody asks any more.
+ * Its sandbox stays between executions, and its files are where clients look for them. Who ends it
+ * is this file's dialect, which has results stored first; the keeper would only where nobody asks
+ * any more.
  */
 static void complete_spec(struct dialect_call *c, struct session_spec *spec)
 {
@@ -388,8 +392,8 @@ static int not_made(struct dialect_call *c, struct making *m, const struct err *
 }
 
 /*
- * What the session is to see is installed first. 0: go on. 1: it has failed, which is the session's end and
- * the answer. -1: the response is complete.
+ * What the session is to see is installed first. 0: go on. 1: it has failed, which is the session's
+ * end and the answer. -1: the response is complete.
  */
 static int install(struct dialect_call *c, struct making *m)
 {
@@ -475,7 +479,10 @@ static int fill_environment(struct making *m, struct err *e)
 	return 0;
 }
 
-/* The original's own images are on no registry; a host's is in their place, wherever they are said to be. */
+/*
+ * The original's own images are on no registry; a host's is in their place, wherever they are said
+ * to be.
+ */
 static const char *image_of(const struct dialect_call *c, const char *url)
 {
 	static const char own[] = "sandbox-template-";

@@ -1,7 +1,7 @@
 /*
- * Dependencies of a session: a set that is installed as a layer (deps.h) and seen by its code. When a
- * session is made, or for one that is there: then the set is what was asked for before, with what is new
- * in place of what has the same name, and the old state stays until the new one is there.
+ * Dependencies of a session: a set that is installed as a layer (deps.h) and seen by its code. When
+ * a session is made, or for one that is there: then the set is what was asked for before, with what
+ * is new in place of what has the same name, and the old state stays until the new one is there.
  */
 #include "fcgi/dialects/kweaver_deps.h"
 

@@ -23,13 +23,13 @@ void kw_check_dependencies(const struct schema_field *f, const struct schema_val
 	struct schema_report *r);
 
 /*
- * Has them installed, which takes as long as it takes. ERR_REQUEST: one of them is no requirement, or
- * url no index; ERR_LIMIT: nothing can be installed on this host; others as deps_ops.install().
+ * Has them installed, which takes as long as it takes. ERR_REQUEST: one of them is no requirement,
+ * or url no index; ERR_LIMIT: nothing can be installed on this host; others as deps_ops.install().
  */
 int kw_deps_install(
 	struct dialect_call *c, const struct kw_deps *d, struct kw_deps_result *out, struct err *e);
 
-/* Members of a session's document when an installation begins, and when it ends: error NULL or why. */
+/* Members of a session's document when an installation begins, and ends: error NULL or why. */
 void kw_deps_begun(struct json_object *o, struct json_object *list, const char *index_url);
 void kw_deps_ended(struct json_object *o, const char *error);
 

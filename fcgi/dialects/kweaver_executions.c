@@ -326,7 +326,10 @@ static int await(struct starting *s, int64_t timeout_s)
 	return 1;
 }
 
-/* The original looks again and again; here it is accepted, and the answer comes at the end of the run. */
+/*
+ * The original looks again and again; here it is accepted, and the answer comes at the end of the
+ * run.
+ */
 static int check_poll(struct dialect_call *c)
 {
 	char text[64], *end = text;

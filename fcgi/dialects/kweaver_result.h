@@ -1,8 +1,8 @@
 /*
- * Executions as documents. One is a run (backend_live.h) in the session's sandbox; its document is made
- * once the run has begun, and made final by whoever first looks at it after the end, with the run's spool as
- * the truth until then. The index takes a final document once, so a result is stored once; then
- * the run is forgotten. Runs in a worker.
+ * Executions as documents. One is a run (backend_live.h) in the session's sandbox; its document is
+ * made once the run has begun, and made final by whoever first looks at it after the end, with the
+ * run's spool as the truth until then. The index takes a final document once, so a result is stored
+ * once; then the run is forgotten. Runs in a worker.
  */
 #ifndef CGIBOX_KWEAVER_RESULT_H
 #define CGIBOX_KWEAVER_RESULT_H
@@ -35,16 +35,18 @@ void kw_put_execution(struct buf *b, const struct kw_execution *x);
 size_t kw_execution_shown(const char *text, size_t n);
 
 /*
- * The document of that id as it is now, to be freed. NULL with ERR_NOTFOUND: there is none; any other:
- * the response is complete.
+ * The document of that id as it is now, to be freed. NULL with ERR_NOTFOUND: there is none; any
+ * other: the response is complete.
  */
 char *kw_execution_look(struct dialect_call *c, const char *id, struct err *e);
 
 /* Looks at all of a session's that are pending. 0; -1: the response is complete. */
 int kw_executions_settle(struct dialect_call *c, const char *session);
 
-/* What a session's directory /workspace holds that was written between two times (ns since the epoch), as a
- * JSON array of artifacts; buf is left empty when it cannot be told. kweaver_files.c. */
+/*
+ * What a session's directory /workspace holds that was written between two times (ns since the
+ * epoch), as a JSON array of artifacts; buf is left empty when it cannot be told. kweaver_files.c.
+ */
 void kw_put_artifacts(
 	struct dialect_call *c, const char *native, int64_t from_ns, int64_t to_ns, struct buf *b);
 

@@ -1,7 +1,7 @@
 /*
- * Sessions that are over their idle or life time, and records whose session is gone. Looked for when a
- * session is made, at most every few minutes, and by POST /health/sync; one that is asked for is looked
- * at alone. No process waits for it.
+ * Sessions that are over their idle or life time, and records whose session is gone. Looked for
+ * when a session is made, at most every few minutes, and by POST /health/sync; one that is asked
+ * for is looked at alone. No process waits for it.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -2,7 +2,8 @@
 """Dependencies: installed once for each set, shared, seen by the code, forgotten in time.
 
 The indexes are served here, on loopback; the service under test is one of its own, which may use the machine's
-network and installs from them. So this runs twice: as itself, and as the tests behind the service.
+network and installs from them. So this runs twice: as itself, and as the tests behind the service. CGIBOX_DEPS_TEST:
+other tests to run there.
 """
 import base64
 import hashlib
@@ -110,7 +111,8 @@ def outside():
                CGIBOX_LANGUAGE_PYTHON_INSTALL="python3 -m pip install -q --no-input --disable-pip-version-check --no-cache-dir "
                "--retries 0 --index-url %s/simple/ --target $DEPS_DIR --" % at,
                CGIBOX_LANGUAGE_JAVASCRIPT_INSTALL="npm install --registry %s/npm/ --prefix $DEPS_DIR --no-audit --no-fund --no-save --" % at)
-    done = subprocess.run([os.path.join(HERE, "run"), os.environ.get("CGIBOX_TEST_SERVER") or "lighttpd", os.path.abspath(__file__)],
+    done = subprocess.run([os.path.join(HERE, "run"), os.environ.get("CGIBOX_TEST_SERVER") or "lighttpd",
+                           os.environ.get("CGIBOX_DEPS_TEST") or os.path.abspath(__file__)],
                           env=env, stdout=subprocess.PIPE, text=True)
     lines = [l for l in done.stdout.splitlines() if re.match(r"ok |not ok |# |1\.\.", l)]
     print("\n".join(lines))

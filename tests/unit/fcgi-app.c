@@ -18,6 +18,7 @@ static void test_routes(void)
 		want(404, "{\"detail\":\"Not Found\"}", POST(nowhere[i], "{}"), nowhere[i]);
 	for (size_t i = 0; i < NELEM(broken); i++)
 		want(400, "{\"detail\":\"Bad Request\"}", POST(broken[i], "{}"), broken[i]);
+	want(405, NULL, POST("/", "{}"), "the root is named, and no more");
 	want(405, "{\"detail\":\"Method Not Allowed\"}", call(HTTP_HEAD, "/-/health/", ""), "HEAD");
 	is_str(rs.allow, "GET", "allow");
 	want(405, NULL, call(HTTP_PATCH, RUN, ""), "PATCH on a session");
