@@ -311,6 +311,46 @@ def make(box, program, number, **conf):
     return s
 
 
+def at_once(s, n):
+    t = [threading.Thread(target=code, args=(s, "python", "import time; time.sleep(.5)")) for _ in range(n)]
+    for x in t:
+        x.start()
+    for x in t:
+        x.join()
+
+
+def bounded(box, program):
+    """Memory, and room for others."""
+    s = service.Service(box, program, warm_python_max=4)
+    try:
+        s.start()
+        wait_ready(s)
+        one = waiting(s)["bytes"]
+        ok(1 << 20 < one < 32 << 20, "one holds %d bytes" % one)
+        at_once(s, 3)
+        ok(wait_ready(s, 2), "control: after misses two wait")
+    finally:
+        s.stop()
+    s = service.Service(box, program, warm_python_max=4, warm_memory_max_bytes=one * 3 // 2)
+    try:
+        s.start()
+        for _ in range(3):
+            wait_ready(s)
+            at_once(s, 3)
+        ok(wait_ready(s) and not wait_ready(s, 2, 4), "not two where the memory is for one and a half", waiting(s))
+    finally:
+        s.stop()
+    s = service.Service(box, program, warm_python_max=4, sandboxes_max=4)
+    try:
+        s.start()
+        for _ in range(3):
+            wait_ready(s)
+            at_once(s, 2)
+        ok(wait_ready(s, 2) and not wait_ready(s, 3, 4), "of four sandboxes that may be, two at most wait", waiting(s))
+    finally:
+        s.stop()
+
+
 def preloaded(box, program):
     """Modules of the operator's are there; one that is not is said in the log."""
     s = service.Service(box, program, warm_python_max=1, warm_python_imports="json, decimal", warm_idle_s=4)
@@ -329,6 +369,7 @@ def preloaded(box, program):
         ok(wait_ready(s), "and one is prepared again")
     finally:
         s.stop()
+    bounded(box, program)
     s = service.Service(box, program, warm_python_max=1, warm_python_imports="nosuchmodule")
     try:
         s.start()
