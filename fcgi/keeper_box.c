@@ -303,7 +303,9 @@ static void live_said(struct keeper *k, struct box *b)
 		log_line(LOG_WARN, "session %s: its sandbox has ended", b->session->id);
 		box_stop(k, b);
 	} else if (rp.op == PROTO_DONE) {
-		if (rp.err.kind != ERR_NONE)
+		if (run_waits(b, rp.run))
+			;
+		else if (rp.err.kind != ERR_NONE)
 			stats_add(&k->stats, COUNT_RUNS_FAILED, 1);
 		else
 			stats_run(&k->stats, &rp.result);

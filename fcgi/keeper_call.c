@@ -39,6 +39,7 @@ static void end_tied(struct keeper *k, struct call *c)
 	int held;
 
 	c->gone = true;
+	c->failure.kind = ERR_NONE; /* nobody is left to be told */
 	c->rq = (struct keeper_request){.op = KEEPER_DESTROY};
 	memcpy(c->rq.id, c->tied, sizeof c->rq.id);
 	held = c->held ? 1 : lock_take(k, c, c->rq.id, &e);

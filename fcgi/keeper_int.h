@@ -91,6 +91,7 @@ struct box_run {
 	char id[RUN_ID_LEN + 1];
 	uint32_t number;
 	bool forget;             /* its files go with it */
+	bool waits;              /* for code, and nobody's run yet: not counted */
 	struct run_retry *retry; /* how it is begun anew when it fails; NULL: it is not */
 };
 LIST_HEAD(box_run_list, box_run);
@@ -465,6 +466,7 @@ void live_stop(struct keeper *k, struct call *c);
 /* keeper_run.c */
 void run_start(struct keeper *k, struct call *c);              /* in the live box of the session */
 struct box_run *run_find(const struct box *b, const char *id); /* NULL: not in progress */
+bool run_waits(const struct box *b, uint32_t number);          /* it has not begun to count */
 void run_open(struct keeper *k, struct call *c);
 void run_forget(struct keeper *k, struct call *c);
 /* pid 1 says so. r: borrowed; NULL: it could not be started */

@@ -142,12 +142,26 @@ static void drop(struct keeper *k, struct box *b, struct box_run *r)
 	b->nruns--;
 }
 
-void run_done(struct keeper *k, struct box *b, uint32_t number, const struct result *res)
+static struct box_run *by_number(const struct box *b, uint32_t number)
 {
 	struct box_run *r = LIST_FIRST(&b->runs);
 
 	while (r && r->number != number)
 		r = LIST_NEXT(r, link);
+	return r;
+}
+
+bool run_waits(const struct box *b, uint32_t number)
+{
+	const struct box_run *r = by_number(b, number);
+
+	return r && r->waits;
+}
+
+void run_done(struct keeper *k, struct box *b, uint32_t number, const struct result *res)
+{
+	struct box_run *r = by_number(b, number);
+
 	if (!r)
 		return;
 	retry_begin(k, b, r, res);

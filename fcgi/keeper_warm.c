@@ -78,6 +78,7 @@ static uint64_t bytes_now(const struct warm *w)
 static int kind_open(struct keeper *k, struct kind *kind, enum code_language language, int64_t max,
 	const char *image, const char *modules, struct err *e)
 {
+	int64_t idle_s = k->conf->warm_idle_s;
 	unsigned n = 0;
 	char *save = NULL;
 
@@ -95,8 +96,11 @@ static int kind_open(struct keeper *k, struct kind *kind, enum code_language lan
 				language == CODE_PYTHON ? "python" : "node", MODULES_MAX);
 		kind->argv[n++] = m;
 	}
+	/* They would keep a keeper that came on demand from leaving. */
+	if (k->on_demand && k->conf->keeper_idle_s < idle_s)
+		idle_s = k->conf->keeper_idle_s;
 	demand_open(&kind->demand, (unsigned)max, k->on_demand || max == 0 ? 0 : 1,
-		(uint64_t)k->conf->warm_idle_s * 1000, keeper_now_ms());
+		(uint64_t)idle_s * 1000, keeper_now_ms());
 	for (unsigned i = 0; i < WARM_MAX; i++) {
 		struct entry *x = &kind->slot[i];
 
@@ -217,6 +221,13 @@ static int send_run(const struct keeper *k, struct entry *x, struct err *e)
 	return 0;
 }
 
+static struct box_run *run_of(struct keeper *k, const struct entry *x)
+{
+	struct session *s = lock_find(k, x->id);
+
+	return s && box_usable(s->box) ? run_find(s->box, x->run) : NULL;
+}
+
 /* The session is there: what image it is of, as its name may be another's later. */
 static int made(struct keeper *k, struct entry *x, const struct keeper_reply *rp, struct err *e)
 {
@@ -312,7 +323,12 @@ static void peer_said(struct keeper *k, struct source *s)
 static int started(
 	struct keeper *k, struct entry *x, const struct keeper_reply *rp, int fds[2], struct err *e)
 {
+	struct box_run *r;
+
 	memcpy(x->run, rp->run, sizeof x->run);
+	r = run_of(k, x);
+	if (r)
+		r->waits = true;
 	x->number = rp->number;
 	x->spool = take_fd(&fds[1]);
 	x->state = LOADING;
@@ -399,18 +415,19 @@ static struct call *owner(struct keeper *k, const struct entry *x)
 /* Its clock starts, and its session becomes c's. Only then anybody can reach its input. */
 static bool claim(struct keeper *k, struct entry *x, struct call *c)
 {
-	struct session *s = lock_find(k, x->id);
-	struct box *b = s ? s->box : NULL;
+	struct box_run *r = run_of(k, x);
+	struct box *b = r ? lock_find(k, x->id)->box : NULL;
 	struct call *from = owner(k, x);
 	const struct proto_request begin = {
 		.op = PROTO_BEGIN, .run = x->number, .timeout_ms = c->rq.timeout_ms};
 	struct keeper_reply rp = {.op = KEEPER_CODE, .number = x->number};
 
-	if (!from || !box_usable(b) || !run_find(b, x->run) || !same_image(k, x) ||
+	if (!from || !r || !same_image(k, x) ||
 		fdmsg_send(b->ctl.fd, &begin, sizeof begin, NULL, 0, MSG_DONTWAIT) < 0) {
 		drop(k, x);
 		return false;
 	}
+	r->waits = false;
 	memcpy(c->tied, x->id, sizeof c->tied);
 	from->tied[0] = '\0';
 	memcpy(rp.id, x->id, sizeof rp.id);
@@ -444,10 +461,10 @@ bool warm_take(struct keeper *k, struct warm *w, struct call *c)
 /* --- how many --- */
 
 /* Others need what an interpreter takes: a sandbox and a session of those that may be. */
-static bool crowded(const struct keeper *k, unsigned eighths)
+static bool crowded(const struct keeper *k, unsigned more, unsigned eighths)
 {
-	return (uint64_t)k->nboxes * 8 >= (uint64_t)k->conf->sandboxes_max * eighths ||
-	       (uint64_t)k->nsessions * 8 >= (uint64_t)k->conf->sessions_max * eighths;
+	return ((uint64_t)k->nboxes + more) * 8 >= (uint64_t)k->conf->sandboxes_max * eighths ||
+	       ((uint64_t)k->nsessions + more) * 8 >= (uint64_t)k->conf->sessions_max * eighths;
 }
 
 static struct entry *oldest(struct kind *kind)
@@ -466,7 +483,7 @@ static void trim(struct keeper *k, struct warm *w, struct kind *kind, uint64_t n
 	struct entry *old = oldest(kind);
 	struct err e;
 
-	if (old && (kind->n > kind->demand.want || crowded(k, 7))) {
+	if (old && (kind->n > kind->demand.want || crowded(k, 0, 7))) {
 		drop(k, old);
 		w->stats.trimmed++;
 	}
@@ -484,7 +501,7 @@ static bool wants(const struct keeper *k, const struct warm *w, const struct kin
 {
 	uint64_t max = (uint64_t)k->conf->warm_memory_max_bytes;
 
-	return kind->n < kind->demand.want && !crowded(k, 6) &&
+	return kind->n < kind->demand.want && !crowded(k, 1, 6) &&
 	       bytes_now(w) + kind->last_bytes <= max;
 }
 

@@ -146,8 +146,8 @@ static void code(struct dialect_call *c)
 {
 	OWN_MEM struct code *x = calloc(1, sizeof *x);
 
-	if (!x) {
-		dialect_detail(c, 500, "Internal Server Error");
+	if (!x || !c->ops->live || !c->ops->live->code) {
+		dialect_detail(c, x ? 501 : 500, x ? "This backend runs no code" : "No memory");
 		return;
 	}
 	x->c = c;
