@@ -1,4 +1,5 @@
 /* What `cgibox doctor` says about the Engine: a line each of state, text and fix, by tabs. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +13,17 @@ enum { CHECK_MS = 8000 };
 static void say(const char *state, const char *text, const char *fix)
 {
 	printf("%s\t%s\t%s\n", state, text, fix);
+}
+
+/* What to type. */
+static const char *fix_for(const struct err *e)
+{
+	if (e->errnum == EACCES || e->errnum == EPERM)
+		return "usermod -aG docker USER, then start the service anew";
+	if (e->errnum == ENOENT || e->errnum == ECONNREFUSED)
+		return "systemctl start docker; or engine in sandbox.conf";
+	return e->kind == ERR_CONF ? "engine, engine_* in sandbox.conf"
+				   : "docker info; journalctl -u docker";
 }
 
 static void tell_limits(const struct engine_info *i)
@@ -71,8 +83,7 @@ int engine_check(const struct conf *c)
 	if (g.phase == PHASE_CLOSED && !e.kind)
 		e = g.trouble;
 	if (e.kind)
-		say("blocked", err_text(&e, text, sizeof text),
-			"see the text; cgibox doctor again");
+		say("blocked", err_text(&e, text, sizeof text), fix_for(&e));
 	else
 		tell(&g.info);
 	return e.kind ? 1 : 0;

@@ -49,6 +49,7 @@ const struct probe probe_table[] = {
 	{"network", probe_network, SHORT_MS},
 	{"tun", probe_tun, SHORT_MS},
 	{"pasta", probe_pasta, SHORT_MS},
+	{"engine", probe_engine, SHORT_MS},
 	{0},
 };
 

@@ -17,6 +17,8 @@ probe_fn probe_userns, probe_userns_limits, probe_userns_sysctl, probe_apparmor,
 probe_fn probe_core_pattern, probe_links, probe_rlimits;
 /* probe_network.c */
 probe_fn probe_network, probe_tun, probe_pasta;
+/* probe_engine.c */
+probe_fn probe_engine;
 /* probe_state_dir.c */
 probe_fn probe_state_dir, probe_state_fs, probe_state_space, probe_overlay;
 

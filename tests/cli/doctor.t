@@ -16,7 +16,7 @@ PROGRAM = os.environ.get("CGIBOX") or os.path.join(HERE, "../../build/cgibox")
 UID = 12345
 FACTS = """state-dir state-fs state-space kernel user groups open-files rlimits core-pattern links userns userns-limits userns-sysctl
     apparmor container mount-api proc pid-max overlay tmpfs-xattr seccomp no-new-privs landlock openat2
-    close-range pidfd cgroup network tun pasta sandbox""".split()
+    close-range pidfd cgroup network tun pasta engine sandbox""".split()
 count = failed = 0
 
 
@@ -200,6 +200,11 @@ ok("abstract sockets" in doc["network"]["text"], "network says so, too", doc["ne
 doc = weaker("network = host", "network", "loopback", "network = none", conf={"CGIBOX_NETWORK": "host"})
 if doc["landlock"]["state"] == "ok":
     ok("abstract" not in doc["network"]["text"], "with Landlock's scopes abstract sockets are closed", doc["network"])
+
+# --- the Engine of backend = docker
+eq(facts()[1]["engine"]["state"], "ok", "no Engine is needed")
+blocked("no Engine and backend = docker", "engine", "systemctl start docker", conf={"CGIBOX_BACKEND": "docker", "CGIBOX_ENGINE": "unix:///no/such"})
+blocked("a bad place for it", "engine", "engine", conf={"CGIBOX_BACKEND": "docker", "CGIBOX_ENGINE": "tcp://x"})
 
 # --- the network of network = pasta
 pasta = {"CGIBOX_NETWORK": "pasta"}

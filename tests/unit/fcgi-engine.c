@@ -11,6 +11,8 @@
 #include "isolate/own.h"
 #include "tests/unit/tap.h"
 
+#define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
 static struct conf conf;
 static const struct engine_settings settings = {.conf = &conf,
 	.state = "/srv/state",
@@ -107,8 +109,7 @@ static void test_hostile_images(void)
 		"../../etc", "..%2f..", "x?force=1", "x&y=z", "x#y", "$(id)", "a/../b", "a//b",
 		"/a", "a/", "http://a/b", "-v", "--privileged", "A/B", "a:b:c", "a@b", "a@sha256:0",
 		"sha256:xyz", "\xff\xfe", "a\x01", "a:", "container:other", "host", "a.b/c:d",
-		"x/y/z@sha256:"
-		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"};
+		("x/y/z@sha256:" ID)};
 	struct engine_question q = question();
 	OWN_JSON *plain = written(&q);
 	unsigned made = 0, other = 0;
@@ -226,8 +227,6 @@ static void test_lines(void)
 		"a longer one is an error");
 	buf_clear(&l.part);
 }
-
-#define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 static void test_events(void)
 {
