@@ -140,7 +140,7 @@ enum {
 struct engine_info {
 	char version[48];  /* of the Engine */
 	char api[12];      /* that is spoken */
-	char name[24];     /* "docker" or "podman" */
+	char name[24];     /* "docker" */
 	char runtimes[96]; /* by blanks */
 	char runtime[24];  /* that containers are made with */
 	char storage[24], security[160], cgroup_driver[16];

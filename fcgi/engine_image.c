@@ -187,9 +187,9 @@ static struct json_object *describe(struct json_object *image)
 	put(o, "created", copy(engine_json_at(image, "Created"), NULL));
 	put(o, "architecture", copy(engine_json_at(image, "Architecture"), NULL));
 	put_origin(o, image);
-	/* the Engine takes images as they are; no_new_privs and no devices are the container's */
-	put(o, "setid_removed", json_object_new_int(0));
-	put(o, "devices_left_out", json_object_new_int(0));
+	/* the Engine takes images as they are; what makes such files harmless is the container */
+	put(o, "setid_removed", NULL);
+	put(o, "devices_left_out", NULL);
 	return o;
 }
 
@@ -332,7 +332,7 @@ static void import_read(struct job *j)
 	struct engine_lines lines = {.part = BUF_INIT(ENGINE_LINE_MAX)};
 	struct err e = {0};
 
-	buf_addc(&j->x.answer, '\n'); /* podman leaves it out */
+	buf_addc(&j->x.answer, '\n'); /* the last line may lack it */
 	engine_lines_feed(&lines, j->x.answer.p, j->x.answer.len, import_line, j);
 	buf_clear(&lines.part);
 	if (j->reason.kind)

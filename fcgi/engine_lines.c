@@ -38,16 +38,11 @@ bool engine_event_read(const char *line, size_t n, struct engine_event *out)
 		   *code = engine_json_text(labels, "exitCode");
 
 	memset(out, 0, sizeof *out);
-	if (!*action)
-		action = engine_json_text(o, "status");
 	out->oom = !strcmp(action, "oom");
-	/* podman: its own name for it, and the code under another */
-	if (!out->oom && strcmp(action, "die") != 0 && strcmp(action, "died") != 0)
+	if (!out->oom && strcmp(action, "die") != 0)
 		return false;
 	if (!engine_box_valid(box) || !ref_is_hex(id, 64))
 		return false;
-	if (!*code)
-		code = engine_json_text(labels, "containerExitCode");
 	snprintf(out->box, sizeof out->box, "%s", box);
 	snprintf(out->container, sizeof out->container, "%s", id);
 	if (sscanf(code, "%3d", &out->exit_code) != 1 || out->exit_code < 0 || out->exit_code > 255)

@@ -244,6 +244,10 @@ static int check_info(struct engine *g, struct json_object *o, struct err *e)
 	if (strcmp(engine_json_text(o, "OSType"), "linux") != 0 &&
 		!*engine_json_text(o, "OperatingSystem"))
 		return err_set(e, ERR_CONF, 0, "the Engine runs no Linux containers");
+	if (!strcmp(i->name, "podman"))
+		return err_set(e, ERR_CONF, 0,
+			"podman is not supported: it takes neither a filter as text nor the owner "
+			"of a tmpfs; engine must be Docker's");
 	if (*wanted && !engine_json_at(engine_json_at(o, "Runtimes"), wanted))
 		return err_set(e, ERR_CONF, 0,
 			"engine_runtime: the Engine has no \"%.40s\", but: %.80s", wanted,
@@ -308,8 +312,8 @@ static int choose_api(struct engine *g, struct json_object *o, struct err *e)
 
 	if (newest < ENGINE_API_LEAST)
 		return err_set(e, ERR_CONF, 0,
-			"the Engine is too old: it speaks API %.20s, 1.%d is needed (Docker 19.03, "
-			"podman 3)",
+			"the Engine is too old: it speaks API %.20s, 1.%d is needed (Docker "
+			"19.03)",
 			engine_json_text(o, "ApiVersion"), ENGINE_API_LEAST);
 	if (oldest > ENGINE_API_KNOWN)
 		return err_set(e, ERR_CONF, 0,

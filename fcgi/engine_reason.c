@@ -57,7 +57,7 @@ unsigned long long engine_json_number(struct json_object *o, const char *key)
 	return n > 0 ? (unsigned long long)n : 0;
 }
 
-/* In the order of looking; words are an Engine's own (moby, containerd, runc, podman). */
+/* In the order of looking; words are an Engine's own (moby, containerd, runc). */
 static const struct {
 	const char *words;
 	int kind, errnum;
@@ -71,7 +71,6 @@ static const struct {
 	{"client version", ERR_CONF, 0, "the Engine speaks another API"},
 	{"bind source path does not exist", ERR_CONF, ENOENT,
 		"the Engine does not see the state directory: it must run on this machine"},
-	{"no such image", ERR_NOTFOUND, 0, NULL}, {"image not known", ERR_NOTFOUND, 0, NULL},
 	{"manifest unknown", ERR_NOTFOUND, 0, NULL}, {"not found: manifest", ERR_NOTFOUND, 0, NULL},
 	{"repository does not exist", ERR_NOTFOUND, 0, NULL},
 	{"pull access denied", ERR_NOTFOUND, 0, NULL},
@@ -126,8 +125,6 @@ int engine_reason(long status, const char *body, size_t n, const char *what, str
 	OWN_JSON *o = engine_json(body, n);
 	const char *words = engine_json_text(o, "message");
 
-	if (!*words)
-		words = engine_json_text(o, "cause"); /* podman */
 	return say(status, words, what, e);
 }
 

@@ -451,6 +451,8 @@ def fakes():
     once("too slow.*engine_timeout_s", E.BUSY, "slow events", {"/events": slow}, engine_timeout_s=1)
     once("hello", E.SETUP, "its words", {"/info": (500, b'{"message":"hello"}')})
     once("status 502", E.SETUP, "no words", {"/info": (502, b"\0\1\2")})
+    once("podman is not supported", E.CONF, "podman", {"/version": (200, json.dumps(
+        {"Version": "4.3.1", "ApiVersion": "1.41", "MinAPIVersion": "1.24", "Components": [{"Name": "Podman Engine"}]}).encode())})
     once("seccomp", E.CONF, "no seccomp", {"/info": (200, E.INFO[1].replace(b"name=seccomp,profile=default", b"name=x"))})
     once("userns-remap", E.CONF, "mapped users", {"/info": (200, E.INFO[1].replace(b"profile=default", b'default","name=userns'))})
     once("not name", E.SETUP, "nameless container", {"/containers/create": (201, b'{"Id":"../../x"}')}, "make box=x image=y")
