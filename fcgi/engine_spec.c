@@ -265,6 +265,16 @@ static void put_limits(struct json_object *host, const struct engine_question *q
 static void put_security(struct json_object *host, const struct engine_settings *s)
 {
 	static const char *const all[] = {"ALL"};
+	/* what an Engine hides of itself, and what our own sandboxes do not show either */
+	static const char *const masked[] = {"/proc/acpi", "/proc/asound", "/proc/config.gz",
+		"/proc/interrupts", "/proc/kallsyms", "/proc/kcore", "/proc/key-users",
+		"/proc/keys", "/proc/kmsg", "/proc/kpagecgroup", "/proc/kpagecount",
+		"/proc/kpageflags", "/proc/latency_stats", "/proc/pagetypeinfo",
+		"/proc/sched_debug", "/proc/scsi", "/proc/slabinfo", "/proc/timer_list",
+		"/proc/timer_stats", "/proc/vmallocinfo", "/proc/vmcore",
+		"/sys/devices/virtual/powercap", "/sys/firmware"};
+	static const char *const read_only[] = {
+		"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
 	struct json_object *options = json_object_new_array();
 	OWN_BUF profile = BUF_INIT(1 << 20);
 
@@ -272,6 +282,8 @@ static void put_security(struct json_object *host, const struct engine_settings 
 	if (s->seccomp && buf_addf(&profile, "seccomp=%s", s->seccomp) == 0)
 		json_object_array_add(options, text(profile.p));
 	put(host, "SecurityOpt", options);
+	put(host, "MaskedPaths", list_of(masked, NELEM(masked)));
+	put(host, "ReadonlyPaths", list_of(read_only, NELEM(read_only)));
 	put(host, "CapDrop", list_of(all, 1));
 	put(host, "IpcMode", text("private"));
 	if (s->private_cgroup)

@@ -7,7 +7,7 @@
 struct keeper;
 struct call;
 
-/* What sandbox.conf and a request may not ask of an Engine. ERR_LIMIT, ERR_BUSY. */
+/* What sandbox.conf and a request may not ask of an Engine. ERR_LIMIT, ERR_REQUEST, ERR_BUSY. */
 int docker_check_limits(const struct keeper *k, const struct call *c, struct err *e);
 
 /* Looks the image of a new session up, and has it pulled when it is missing and that is allowed.
