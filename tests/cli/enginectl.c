@@ -120,8 +120,8 @@ static void ask(int sock, char *line, uint64_t number)
 		set_number(&q, word, strtoull(value, NULL, 0));
 	}
 	if (engine_ask(sock, &q, fd, &e) < 0)
-		printf("{\"number\":%llu,\"kind\":%d,\"msg\":\"%s\"}\n", (unsigned long long)number,
-			e.kind, e.msg);
+		printf("{\"op\":\"ask\",\"number\":%llu,\"kind\":%d,\"msg\":\"%s\"}\n",
+			(unsigned long long)number, e.kind, e.msg);
 }
 
 static void put_text(struct buf *b, const char *key, const char *value)
