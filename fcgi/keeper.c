@@ -188,6 +188,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 		session_dirs_sweep(&k->dirs, e) < 0 || layers_start(k, e) < 0 ||
 		facts_watch(k, e) < 0 || broker_watch(k, e) < 0)
 		return -1;
+	volumes_sweep(k);
 	if (!k->engine) {
 		prepare_host(k);
 		k->pool = pool_open(k, e);

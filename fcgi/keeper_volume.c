@@ -181,7 +181,8 @@ static int drop(struct keeper *k, const char *name, struct err *e)
 	return discard(k, name, e);
 }
 
-void volumes_drop_own(struct keeper *k, const char *id)
+/* Discards those that belong to a session: this one, or (NULL) any that is not there. */
+static void drop_of(struct keeper *k, const char *id)
 {
 	int fd = openat(k->dirs.volumes, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *h = fd < 0 ? NULL : fdopendir(fd);
@@ -192,11 +193,27 @@ void volumes_drop_own(struct keeper *k, const char *id)
 		own_close(&fd);
 		return;
 	}
-	while ((de = readdir(h)))
-		if (!strncmp(de->d_name, id, SESSION_ID_LEN) && de->d_name[SESSION_ID_LEN] == '.' &&
-			discard(k, de->d_name, &e) < 0)
-			log_err(LOG_WARN, &e, "session %s", id);
+	while ((de = readdir(h))) {
+		char of[SESSION_ID_LEN + 1];
+
+		snprintf(of, sizeof of, "%.*s", SESSION_ID_LEN, de->d_name);
+		if (!session_id_valid(of) || de->d_name[SESSION_ID_LEN] != '.' ||
+			(id ? strcmp(of, id) != 0 : session_dir_exists(&k->dirs, of)))
+			continue;
+		if (discard(k, de->d_name, &e) < 0)
+			log_err(LOG_WARN, &e, "session %s", of);
+	}
 	closedir(h);
+}
+
+void volumes_drop_own(struct keeper *k, const char *id)
+{
+	drop_of(k, id);
+}
+
+void volumes_sweep(struct keeper *k)
+{
+	drop_of(k, NULL);
 }
 
 /* --- what workers ask --- */

@@ -283,6 +283,8 @@ static int take_target(struct dialect_call *c, struct passing *p)
 	if (!path || !(port = strstr(path, "/ports/")))
 		return -1;
 	port += strlen("/ports/");
+	if ((size_t)(port - uri) > url_path_length(uri)) /* in the query */
+		return -1;
 	n = strtoul(port, &digits_end, 10);
 	end = digits_end;
 	if (*port < '1' || *port > '9' || n > UINT16_MAX || (*end && *end != '/' && *end != '?'))

@@ -117,7 +117,12 @@ else:
 end(service)
 
 # --- keys
+left = os.path.join(state, "volumes", "01234567-89ab-4def-8123-456789abcdef.v")
+kept = os.path.join(state, "volumes", sid + ".v")
+for path in (left, kept):
+    os.makedirs(path + "/fs")
 service = start(manager="open")
+eq((os.path.exists(left), os.path.exists(kept)), (False, True), "a volume whose sandbox is gone goes at the start")
 sid = make(key=None, command="sleep 300")
 eq(state_of(sid, key=None), "running", "manager = open: no key is asked for")
 eq(request("GET", "/api/v1/session/%s/status" % sid, key=None).status, 403, "other routes ask for it")

@@ -33,6 +33,8 @@ def serve(c):
             if i: time.sleep(float(q.get("wait", "0.3")))
             c.sendall(base64.urlsafe_b64decode(part + "=="))
         if q.get("hold"): time.sleep(float(q["hold"]))
+    elif path == "/large":
+        c.sendall(b"HTTP/1.1 200 OK\r\nA: " + b"x" * int(q["n"]) + b"\r\nContent-Length: 0\r\n\r\n")
     elif path == "/early":
         c.sendall(b"HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\n\r\nno")
     elif path == "/endless":
@@ -167,6 +169,7 @@ for what, data in BAD.items():
     ok(a.status == 502 and isinstance(a.detail, str), "502: " + what, a)
 a = raw(O + b"A: b\r\n" * 200 + b"\r\n")
 eq(a.status, 200, "200 headers are good")
+eq((ask("/large?n=3000").status, ask("/large?n=65536").status), (200, 502), "64 KiB of headers are too many")
 
 
 def cut(data):

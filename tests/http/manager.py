@@ -100,6 +100,7 @@ for change, want in ((dict(image="python"), ("string_pattern_mismatch", ["body",
                      (dict(ports=[{"port": 1, "subdomain": "ab"}]), ("value_error", ["body", "ports", 0, "subdomain"])),
                      (dict(ports=[{"port": 1}, {"port": 1}]), ("value_error", ["body", "ports", 1]))):
     eq(problems(post("", dict({"image": "host:latest"}, **change))), (422, [want]), "422: %s" % change)
+eq(problems(post("", {"image": "host", "ports": [{"port": n} for n in range(1, 66)]}))[0], 422, "422: 65 ports")
 eq(problems(post("", {})), (422, [("missing", ["body", "image"])]), "422 without an image")
 a = post("", {"image": "no-such-image-here:1"})
 ok(a.status == 422 and isinstance(a.detail, str), "422 for an image that is not there", a)
