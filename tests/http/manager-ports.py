@@ -180,10 +180,13 @@ def cut(data):
         return True
 
 
-for what, data in (("a body shorter than it says", O + b"Content-Length: 5\r\n\r\nabc"), ("a chunk without an end", O + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"),
-                   ("no last chunk", O + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), ("a bad size", O + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nx\r\n")):
+# In two parts: lighttpd makes a whole answer of what ends before it has sent any of it.
+for what, data in (("a body shorter than it says", [O + b"Content-Length: 5\r\n\r\nabc"]),
+                   ("a chunk without an end", [O + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"5\r\nab"]),
+                   ("no last chunk", [O + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"1\r\nd\r\n"]),
+                   ("a bad size", [O + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"x\r\n"])):
     # nginx takes the end of a FastCGI connection for that of an answer without a length
-    ok(cut(data) or (client.SERVER == "nginx" and b"Content-Length" not in data), "breaks off: " + what)
+    ok(cut(data) or (client.SERVER == "nginx" and b"Content-Length" not in data[0]), "breaks off: " + what)
 t0 = time.monotonic()
 a = raw(O, hold=30)
 eq((a.status, round(time.monotonic() - t0) in (2, 3, 4)), (504, True), "504 after manager_port_silence_s of silence")
