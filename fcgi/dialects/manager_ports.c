@@ -394,10 +394,9 @@ void manager_port(struct dialect_call *c)
 		return;
 	}
 	p->with = (struct live_connection){-1, -1};
-	if (pass(c, p) == 0) {
+	if (pass(c, p) == 0)
 		answer(c, p);
-	} else {
+	else
 		passing_free(p);
-		body_drain(c->rq, NULL);
-	}
+	body_drain(c->rq, NULL); /* a port may answer before it has read all */
 }
