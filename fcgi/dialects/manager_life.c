@@ -206,8 +206,9 @@ static void undo(struct dialect_call *c, const char *id)
 	struct index_answer a;
 	struct err e = {0};
 
-	if (index_ask(c->conf->state_dir, &q, NULL, 0, &a, NULL, &e) < 0 ||
-		c->ops->destroy(c->backend, id, &e) < 0)
+	if (c->ops->destroy(c->backend, id, &e) < 0 && e.kind != ERR_NOTFOUND)
+		log_err(LOG_WARN, &e, "sandbox %s", id);
+	if (index_ask(c->conf->state_dir, &q, NULL, 0, &a, NULL, &e) < 0)
 		log_err(LOG_WARN, &e, "sandbox %s", id);
 }
 
