@@ -225,6 +225,7 @@ void manager_create(struct dialect_call *c)
 	}
 	if (manager_check(c, &b, o) < 0)
 		return;
+	manager_sweep(c);
 	if (c->ops->create(c->backend, &o->spec, &made, &e) < 0) {
 		creation_failed(c, &e);
 		return;

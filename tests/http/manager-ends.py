@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -70,7 +71,7 @@ def until(what, fn, want, seconds=20):
 
 # --- unused: every request that works in it counts as use
 service = start(manager_idle_s=3, session_idle_s=3600)
-idle, used = make(command="sleep 300"), make(command="sleep 300")
+idle, used, unseen = [make(command="sleep 300") for i in range(3)]
 other = client.create(live=True)
 t0 = time.monotonic()
 while time.monotonic() - t0 < 8:
@@ -81,6 +82,18 @@ eq(request("GET", "/session/%s/" % other).status, 204, "sessions of other routes
 a = request("GET", API + "/" + idle)
 ok(a.json["terminated_at"], "when is recorded", a)
 eq(request("POST", API + "/%s/start" % idle).status, 404, "it does not come back")
+eq(request("POST", API + "/%s/timeout" % idle, {"timeout": 9}).status, 404, "nor does its record change")
+until("one that nobody asks for ends, too", lambda: request("GET", "/session/%s/" % unseen).status, 404)
+
+
+def noted(sid):
+    db = sqlite3.connect("file:%s?mode=ro" % os.path.join(state, "index", "documents"), uri=True)
+    return db.execute("SELECT final FROM document WHERE kind = 'manager-sandbox' AND id = ?", (sid,)).fetchone()[0]
+
+
+eq((noted(unseen), noted(idle)), (0, 1), "its record does not say so")
+make()
+eq(noted(unseen), 1, "until another one is made: it may go when there are many")
 eq(request("DELETE", API + "/" + idle).json, {"status": "deleted"}, "its record goes when it is deleted")
 end(service)
 
