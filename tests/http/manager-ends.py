@@ -138,6 +138,11 @@ service = start(manager="open")
 eq((os.path.exists(left), os.path.exists(kept)), (False, True), "a volume whose sandbox is gone goes at the start")
 sid = make(key=None, command="sleep 300")
 eq(state_of(sid, key=None), "running", "manager = open: no key is asked for")
+page = {"Origin": "null"}
+eq([request("POST", API + "/%s/%s" % (sid, x), body, key=None, headers=page).status for x, body in (("stop", None), ("exec", {"command": "true"}))], [403] * 2,
+   "pages of sandboxes cannot ask")
+eq(request("GET", API + "/%s/ports/80/" % sid, key=None, headers=page).status, 404, "but of ports, which this one has not")
+eq(request("POST", API + "/%s/exec" % sid, {"command": "echo a"}, key=None, headers={"Origin": "http://a.example"}).json["output"], "a\n", "others can")
 eq(request("GET", "/api/v1/session/%s/status" % sid, key=None).status, 403, "other routes ask for it")
 end(service)
 service = start(manager="off", kweaver="off")
