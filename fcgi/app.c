@@ -111,12 +111,28 @@ static const char *metrics_fault(const struct conf *c, const struct http_request
 	return good ? NULL : "Invalid API Key";
 }
 
+/*
+ * What a browser says for a page without an origin, as those of published ports are (Fetch, 3.2): where no
+ * key is asked for, a tenant's page that somebody looks at could work in the sandboxes of others.
+ */
+static bool of_no_origin(const struct http_request *rq)
+{
+	for (char *const *p = rq->params; p && *p; p++)
+		if (!strcmp(*p, "HTTP_ORIGIN=null"))
+			return true;
+	return false;
+}
+
 /* NULL when the request may pass, else what is said to it. */
 static const char *key_fault(
 	const struct app *a, const struct route *r, const struct http_request *rq)
 {
-	if (r->flags & ROUTE_OPEN || routes_open(a->conf, r))
+	if (r->flags & ROUTE_OPEN)
 		return NULL;
+	if (routes_open(a->conf, r))
+		return of_no_origin(rq) && !(r->flags & ROUTE_PAGES)
+			       ? "Pages without an origin are not served here"
+			       : NULL;
 	if (r->flags & ROUTE_METRICS)
 		return metrics_fault(a->conf, rq);
 	if (!rq->api_key || !*rq->api_key)

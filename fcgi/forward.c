@@ -234,7 +234,7 @@ static bool attribute(const char *p, size_t n, const char *name)
 
 	while (n > k && (p[n - 1] == ' ' || p[n - 1] == '\t'))
 		n--;
-	return n >= k && !strncasecmp(p, name, k) && (n == k || p[k] == '=' || p[k] == ' ');
+	return n >= k && !strncasecmp(p, name, k) && (n == k || strchr("= \t", p[k]));
 }
 
 /* A cookie is the port's own: of its path, and with a name that no other site on this host uses. */

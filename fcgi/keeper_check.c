@@ -53,6 +53,25 @@ static bool names_session(uint32_t op)
 		       op != KEEPER_DEPS && op != KEEPER_VOLUME);
 }
 
+/* KEEPER_DEPS makes one, too: its installer's. */
+static bool makes_session(uint32_t op)
+{
+	return op == KEEPER_CREATE || op == KEEPER_CODE || op == KEEPER_DEPS;
+}
+
+/* An installer's session is as sandbox.conf has it, and its descriptor is no environment. */
+static bool session_ok(const struct keeper *k, const struct keeper_request *rq)
+{
+	if (rq->op == KEEPER_DEPS &&
+		(rq->env_bytes || rq->live || rq->bounded || rq->ephemeral || rq->extract_patch ||
+			rq->at_workspace || rq->memory_bytes || rq->cpus != 0 || rq->disk_bytes))
+		return false;
+	return memchr(rq->image, '\0', sizeof rq->image) &&
+	       rq->env_bytes <= k->conf->environment_max_bytes + 65536 && rq->memory_bytes >= 0 &&
+	       rq->cpus >= 0 && rq->disk_bytes >= 0 && rq->idle_s <= SESSION_AGE_MAX_S &&
+	       rq->age_s <= SESSION_AGE_MAX_S;
+}
+
 bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 {
 	const struct keeper_request *rq = &c->rq;
@@ -68,17 +87,9 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 	if (rq->op == KEEPER_IMAGE &&
 		(!memchr(rq->image, '\0', sizeof rq->image) || rq->verb >= IMAGE_VERB_MAX))
 		return false;
-	if ((rq->op == KEEPER_CREATE || rq->op == KEEPER_CODE) &&
-		(!memchr(rq->image, '\0', sizeof rq->image) ||
-			rq->env_bytes > k->conf->environment_max_bytes + 65536))
+	if (makes_session(rq->op) && !session_ok(k, rq))
 		return false;
-	if ((rq->op == KEEPER_CREATE || rq->op == KEEPER_CODE) &&
-		(rq->memory_bytes < 0 || !(rq->cpus >= 0) || rq->disk_bytes < 0 ||
-			rq->idle_s > SESSION_AGE_MAX_S || rq->age_s > SESSION_AGE_MAX_S))
-		return false;
-	if ((rq->op == KEEPER_CREATE || rq->op == KEEPER_CODE || rq->op == KEEPER_DEPS ||
-		    rq->op == KEEPER_DEPS_ATTACH) &&
-		!deps_request_ok(rq))
+	if ((makes_session(rq->op) || rq->op == KEEPER_DEPS_ATTACH) && !deps_request_ok(rq))
 		return false;
 	if (rq->op == KEEPER_CODE && (rq->language >= CODE_LANGUAGES || rq->timeout_ms == 0 ||
 					     rq->timeout_ms > (uint64_t)INT32_MAX * 1000))

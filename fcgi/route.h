@@ -15,6 +15,8 @@ enum route_flag {
 	ROUTE_EMPTY = 64,   /* with ROUTE_JSON: no body at all is good, too */
 	ROUTE_RAW = 32,     /* reads its body itself, to the end: dialect.h, body_drain() */
 	ROUTE_METRICS = 16, /* metrics_key and a Bearer token do, too, and perhaps loopback */
+	ROUTE_PAGES =
+		128, /* without a key also for pages that have no origin, as those of sandboxes */
 	ROUTE_SLASH = 8, /* the trailing slash is part of the path: without it, another dialect's */
 };
 

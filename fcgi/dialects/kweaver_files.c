@@ -18,7 +18,12 @@
 #include "isolate/log.h"
 #include "isolate/own.h"
 
-enum { FILES_LIST_MAX = 10000, UPLOAD_MAX_BYTES = 100 << 20, LISTING_MAX = 64 << 20 };
+enum {
+	FILES_LIST_MAX = 10000,
+	UPLOAD_MAX_BYTES = 100 << 20,
+	LISTING_MAX = 64 << 20,
+	ARTIFACT_ROOM = 512, /* for all of one but its name */
+};
 
 int kw_place(const char *path, char *out, size_t size)
 {
@@ -193,7 +198,8 @@ static bool put_artifact(void *arg, const char *name, size_t n, const struct fil
 	if (!S_ISREG(r->mode) || r->mtime_ns < l->from_ns || r->mtime_ns > l->to_ns ||
 		!utf8_valid(name, n))
 		return true;
-	if (l->left-- == 0)
+	/* each byte of a name may become six */
+	if (l->left-- == 0 || 6 * n + ARTIFACT_ROOM > l->b->max - l->b->len)
 		return false;
 	buf_adds(l->b, l->n++ ? ",{\"path\":" : "{\"path\":");
 	put_name(l, "", name, n);

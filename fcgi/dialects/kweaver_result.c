@@ -304,8 +304,18 @@ static int examine(struct settling *s, struct err *e)
 	stamp(s, ended);
 	judge(s);
 	kw_put_artifacts(s->c, s->x.native, begun - TICK_NS, ended * 1000, &s->artifacts);
-	s->x.artifacts = s->artifacts.len ? s->artifacts.p : NULL;
+	s->x.artifacts = s->artifacts.len && buf_ok(&s->artifacts) ? s->artifacts.p : NULL;
 	return 1;
+}
+
+/* So that a document holds them whatever they are: each byte may become six. */
+static void cut_outputs(struct settling *s)
+{
+	for (int i = 0; i < (int)NELEM(s->x.out); i++) {
+		size_t room = INDEX_BODY_MAX / 32;
+
+		clip(s, i, &room);
+	}
 }
 
 /* Writes the final document, and has the run forgotten. 0 also when another has written it. */
@@ -319,6 +329,11 @@ static int store(struct settling *s, struct err *e)
 	snprintf(q.status, sizeof q.status, "%s", s->x.status);
 	q.final = 1;
 	kw_put_execution(&b, &s->x);
+	if (!buf_ok(&b)) { /* escaped it is too large; without a result it would never be final */
+		cut_outputs(s);
+		buf_clear(&b);
+		kw_put_execution(&b, &s->x);
+	}
 	if (!buf_ok(&b))
 		return err_set(e, ERR_SETUP, ENOMEM, "write the result of an execution");
 	if (index_ask(s->c->conf->state_dir, &q, b.p, b.len, &a, NULL, e) < 0 &&

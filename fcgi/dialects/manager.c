@@ -9,10 +9,15 @@
 #include "fcgi/dialects/daiv.h"
 #include "fcgi/dialects/kweaver.h"
 #include "fcgi/json_out.h"
+#include "images/own_json.h"
 #include "isolate/own.h"
 
 /* The version that the original tells, whatever its own is. */
 #define HEALTH_VERSION "1.0.0"
+
+#define MANAGER_ALIVE  "alive" /* to the index, until its end was noted */
+
+enum { SWEPT_AT_ONCE = 4 };
 
 void manager_box_clear(struct manager_box *b)
 {
@@ -77,22 +82,36 @@ int manager_find(struct dialect_call *c, struct manager_box *b)
 	return 0;
 }
 
-int manager_write(struct dialect_call *c, struct manager_box *b, enum index_op op, uint64_t version)
+/* One that has ended is final, and goes when there are many. */
+static int write_record(struct dialect_call *c, struct manager_box *b, enum index_op op,
+	uint64_t version, struct err *e)
 {
 	struct index_question q = kw_question(
 		op, MANAGER_SANDBOX, kw_text(b->shown, "container_id"));
 	struct index_answer a = {0};
-	struct err e = {0};
 	OWN_MEM char *text = NULL;
 	const char *body = json_object_to_json_string_ext(b->record, JSON_C_TO_STRING_PLAIN);
 
 	q.version = version;
-	if (index_ask(c->conf->state_dir, &q, body, strlen(body), &a, &text, &e) == 0) {
-		b->version = a.version;
+	q.final = *kw_text(b->shown, "terminated_at") != '\0';
+	snprintf(q.status, sizeof q.status, "%s", q.final ? "ended" : MANAGER_ALIVE);
+	q.keep = KW_SESSIONS_KEPT;
+	if (index_ask(c->conf->state_dir, &q, body, strlen(body), &a, &text, e) < 0)
+		return -1;
+	b->version = a.version;
+	return 0;
+}
+
+int manager_write(struct dialect_call *c, struct manager_box *b, enum index_op op, uint64_t version)
+{
+	struct err e = {0};
+
+	if (write_record(c, b, op, version, &e) == 0)
 		return 0;
-	}
 	if (e.kind == ERR_BUSY && e.errnum == ESTALE)
 		dialect_detail(c, 409, "Another request changes this sandbox");
+	else if (e.errnum == EEXIST && op == INDEX_CHANGE)
+		dialect_detail(c, 404, "Sandbox has been terminated");
 	else
 		manager_fail(c, &e, "write the record of a sandbox");
 	return -1;
@@ -116,6 +135,7 @@ static void pick(void *arg, const struct run_listed *r)
 static int note_end(struct dialect_call *c, struct manager_box *b)
 {
 	char now[MANAGER_TIME_LEN];
+	struct err e = {0};
 
 	b->gone = true;
 	if (*kw_text(b->shown, "terminated_at"))
@@ -123,7 +143,11 @@ static int note_end(struct dialect_call *c, struct manager_box *b)
 	manager_time(manager_now_us(), now);
 	manager_put(b->shown, "terminated_at", now);
 	manager_put(b->record, "wanted", "stopped");
-	return manager_write(c, b, INDEX_CHANGE, b->version);
+	if (write_record(c, b, INDEX_CHANGE, b->version, &e) == 0 || e.errnum == ESTALE ||
+		e.errnum == EEXIST || e.kind == ERR_NOTFOUND) /* another request notes it, too */
+		return 0;
+	manager_fail(c, &e, "write the record of a sandbox");
+	return -1;
 }
 
 int manager_look(struct dialect_call *c, struct manager_box *b)
@@ -141,6 +165,36 @@ int manager_look(struct dialect_call *c, struct manager_box *b)
 		return note_end(c, b);
 	manager_fail(c, &e, "look at a sandbox");
 	return -1;
+}
+
+/*
+ * Each new one looks at a few others, the oldest and some anywhere, so that records of those that nobody asks
+ * for do not pile up. What goes wrong here the next one tries again.
+ */
+void manager_sweep(struct dialect_call *c)
+{
+	struct index_question q = kw_question(INDEX_LIST, MANAGER_SANDBOX, "");
+	struct index_answer a = {0};
+	struct err e = {0};
+
+	snprintf(q.status, sizeof q.status, MANAGER_ALIVE);
+	q.order = INDEX_OLDEST;
+	q.limit = SWEPT_AT_ONCE;
+	for (int round = 0; round < 2; round++) {
+		OWN_JSON *list = NULL;
+
+		if (kw_ask(c, &q, NULL, &a, &list, &e) == 0)
+			for (size_t i = 0; i < json_object_array_length(list); i++) {
+				struct json_object *o = json_object_array_get_idx(list, i);
+				OWN_MANAGER_BOX b = {.record = json_object_get(o)};
+
+				json_object_object_get_ex(o, "shown", &b.shown);
+				manager_look(c, &b);
+			}
+		q.offset = a.total ? (uint32_t)((uint64_t)manager_now_us() % a.total) : 0;
+	}
+	c->rs->status = c->rs->retry_after_s = 0; /* the request is about something else */
+	buf_clear(&c->rs->body);
 }
 
 const char *manager_status(const struct manager_box *b)
@@ -211,13 +265,13 @@ const struct route manager_routes[] = {
 	{HTTP_GET, "sandboxes/*/metrics", 0, manager_stats},
 	{HTTP_GET, "sandboxes/*/alerts", 0, manager_alerts},
 	{HTTP_GET, "sandboxes/*/export", 0, manager_export},
-	{HTTP_GET, "sandboxes/*/ports/**", ROUTE_RAW, manager_port},
-	{HTTP_HEAD, "sandboxes/*/ports/**", ROUTE_RAW, manager_port},
-	{HTTP_POST, "sandboxes/*/ports/**", ROUTE_RAW, manager_port},
-	{HTTP_PUT, "sandboxes/*/ports/**", ROUTE_RAW, manager_port},
-	{HTTP_DELETE, "sandboxes/*/ports/**", ROUTE_RAW, manager_port},
-	{HTTP_PATCH, "sandboxes/*/ports/**", ROUTE_RAW, manager_port},
-	{HTTP_OPTIONS, "sandboxes/*/ports/**", ROUTE_RAW, manager_port},
+	{HTTP_GET, "sandboxes/*/ports/**", ROUTE_RAW | ROUTE_PAGES, manager_port},
+	{HTTP_HEAD, "sandboxes/*/ports/**", ROUTE_RAW | ROUTE_PAGES, manager_port},
+	{HTTP_POST, "sandboxes/*/ports/**", ROUTE_RAW | ROUTE_PAGES, manager_port},
+	{HTTP_PUT, "sandboxes/*/ports/**", ROUTE_RAW | ROUTE_PAGES, manager_port},
+	{HTTP_DELETE, "sandboxes/*/ports/**", ROUTE_RAW | ROUTE_PAGES, manager_port},
+	{HTTP_PATCH, "sandboxes/*/ports/**", ROUTE_RAW | ROUTE_PAGES, manager_port},
+	{HTTP_OPTIONS, "sandboxes/*/ports/**", ROUTE_RAW | ROUTE_PAGES, manager_port},
 	{HTTP_GET, "metrics/*", 0, manager_stats},
 	{HTTP_POST, "volumes/network", ROUTE_JSON, manager_volume_add},
 	{HTTP_DELETE, "volumes/network/*", 0, manager_volume_remove},

@@ -52,7 +52,13 @@ int manager_find(struct dialect_call *c, struct manager_box *b);
 /* Looks at its session. A record of one that is gone is corrected. */
 int manager_look(struct dialect_call *c, struct manager_box *b);
 
-/* Writes the record; version 0 = any. ESTALE of another request's change becomes a 409. -1 as above. */
+/* Notes the end of a few sandboxes that nobody has asked for since. */
+void manager_sweep(struct dialect_call *c);
+
+/*
+ * Writes the record; version 0 = any. ESTALE of another request's change becomes a 409, a record of one that
+ * has ended stays as it is: 404. -1 as above.
+ */
 int manager_write(
 	struct dialect_call *c, struct manager_box *b, enum index_op op, uint64_t version);
 

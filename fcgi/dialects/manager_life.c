@@ -44,19 +44,27 @@ static void put_words(struct buf *b, struct json_object *o)
 }
 
 /* Entrypoint and command as one line of shell; "" when there are none. -1: too long. */
-static int set_line(struct dialect_call *c, struct manager_box *b)
+static int make_line(struct dialect_call *c, const struct manager_box *b, struct buf *line)
 {
-	OWN_BUF line = BUF_INIT((size_t)c->conf->command_max_bytes);
 	struct json_object *o;
 
+	*line = BUF_INIT((size_t)c->conf->command_max_bytes);
 	json_object_object_get_ex(b->shown, "entrypoint", &o);
-	put_words(&line, o);
+	put_words(line, o);
 	json_object_object_get_ex(b->shown, "command", &o);
-	put_words(&line, o);
-	if (!buf_ok(&line)) {
-		dialect_detail(c, 422, "command and entrypoint are too long");
+	put_words(line, o);
+	if (buf_ok(line))
+		return 0;
+	dialect_detail(c, 422, "command and entrypoint are too long");
+	return -1;
+}
+
+static int set_line(struct dialect_call *c, struct manager_box *b)
+{
+	OWN_BUF line = BUF_INIT(0);
+
+	if (make_line(c, b, &line) < 0)
 		return -1;
-	}
 	manager_put(b->record, "line", line.len ? line.p : "");
 	return 0;
 }
@@ -206,8 +214,9 @@ static void undo(struct dialect_call *c, const char *id)
 	struct index_answer a;
 	struct err e = {0};
 
-	if (index_ask(c->conf->state_dir, &q, NULL, 0, &a, NULL, &e) < 0 ||
-		c->ops->destroy(c->backend, id, &e) < 0)
+	if (c->ops->destroy(c->backend, id, &e) < 0 && e.kind != ERR_NOTFOUND)
+		log_err(LOG_WARN, &e, "sandbox %s", id);
+	if (index_ask(c->conf->state_dir, &q, NULL, 0, &a, NULL, &e) < 0)
 		log_err(LOG_WARN, &e, "sandbox %s", id);
 }
 
@@ -224,6 +233,7 @@ void manager_create(struct dialect_call *c)
 	}
 	if (manager_check(c, &b, o) < 0)
 		return;
+	manager_sweep(c);
 	if (c->ops->create(c->backend, &o->spec, &made, &e) < 0) {
 		creation_failed(c, &e);
 		return;
@@ -330,8 +340,10 @@ void manager_restart(struct dialect_call *c)
 
 int manager_apply(struct dialect_call *c, struct manager_box *b)
 {
-	if (manager_look(c, b) < 0)
-		return -1;
+	OWN_BUF line = BUF_INIT(0);
+
+	if (make_line(c, b, &line) < 0 || manager_look(c, b) < 0)
+		return -1; /* before anything is stopped for it */
 	if (!*b->run || b->ended || b->gone)
 		return manager_write(c, b, INDEX_CHANGE, b->version);
 	return stop(c, b, MANAGER_STOP_S) < 0 ? -1 : start(c, b);

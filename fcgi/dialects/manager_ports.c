@@ -84,8 +84,11 @@ static int await(const struct passing *p, short events, struct err *e)
 static ssize_t receive(const struct passing *p, void *to, size_t n, struct err *e)
 {
 	for (;;) {
-		ssize_t k = recv(p->with.fd, to, n, MSG_DONTWAIT);
+		ssize_t k;
 
+		if (clock_ms() >= p->until_ms) /* also of one that never pauses */
+			return err_set(e, ERR_LIMIT, ETIMEDOUT, "the port takes too long");
+		k = recv(p->with.fd, to, n, MSG_DONTWAIT);
 		if (k >= 0)
 			return k;
 		if (errno == ECONNRESET)
@@ -394,10 +397,9 @@ void manager_port(struct dialect_call *c)
 		return;
 	}
 	p->with = (struct live_connection){-1, -1};
-	if (pass(c, p) == 0) {
+	if (pass(c, p) == 0)
 		answer(c, p);
-	} else {
+	else
 		passing_free(p);
-		body_drain(c->rq, NULL);
-	}
+	body_drain(c->rq, NULL); /* a port may answer before it has read all */
 }

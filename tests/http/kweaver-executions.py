@@ -198,6 +198,9 @@ y = run(s, "def handler(e):\n    open('out/b.json', 'w').write('{}')\n    open('
 eq(sorted(z["path"] for z in y.get("artifacts", [])), ["out/a.csv", "out/b.json"], "files that an execution made or changed")
 z = [z for z in y["artifacts"] if z["path"] == "out/b.json"][0]
 eq((list(z), z["size"], z["mime_type"]), (["path", "size", "mime_type", "type", "created_at", "checksum"], 2, "application/json"), "one of them")
+y = run(s, "import os\ndef handler(e):\n    d = '/'.join(['\\1' * 250] * 3)\n    os.makedirs(d)\n    for i in range(900):\n        open(d + '/' + '\\1' * 200 + str(i), 'w')")
+ok(100 < len(y.get("artifacts", [])) < 900, "as many as a document holds, where names need much room", len(y.get("artifacts", [])))
+eq(get("/executions/sessions/%s/executions?limit=1" % s).json["items"][0]["artifacts"], y["artifacts"], "and a list of executions stays one")
 
 # --- the end of a session
 e1, e2 = start(s, "echo before; sleep 60", "shell", timeout=100), start(s, "echo done", "shell")

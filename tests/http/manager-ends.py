@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -70,7 +71,7 @@ def until(what, fn, want, seconds=20):
 
 # --- unused: every request that works in it counts as use
 service = start(manager_idle_s=3, session_idle_s=3600)
-idle, used = make(command="sleep 300"), make(command="sleep 300")
+idle, used, unseen = [make(command="sleep 300") for i in range(3)]
 other = client.create(live=True)
 t0 = time.monotonic()
 while time.monotonic() - t0 < 8:
@@ -81,6 +82,18 @@ eq(request("GET", "/session/%s/" % other).status, 204, "sessions of other routes
 a = request("GET", API + "/" + idle)
 ok(a.json["terminated_at"], "when is recorded", a)
 eq(request("POST", API + "/%s/start" % idle).status, 404, "it does not come back")
+eq(request("POST", API + "/%s/timeout" % idle, {"timeout": 9}).status, 404, "nor does its record change")
+until("one that nobody asks for ends, too", lambda: request("GET", "/session/%s/" % unseen).status, 404)
+
+
+def noted(sid):
+    db = sqlite3.connect("file:%s?mode=ro" % os.path.join(state, "index", "documents"), uri=True)
+    return db.execute("SELECT final FROM document WHERE kind = 'manager-sandbox' AND id = ?", (sid,)).fetchone()[0]
+
+
+eq((noted(unseen), noted(idle)), (0, 1), "its record does not say so")
+make()
+eq(noted(unseen), 1, "until another one is made: it may go when there are many")
 eq(request("DELETE", API + "/" + idle).json, {"status": "deleted"}, "its record goes when it is deleted")
 end(service)
 
@@ -125,6 +138,11 @@ service = start(manager="open")
 eq((os.path.exists(left), os.path.exists(kept)), (False, True), "a volume whose sandbox is gone goes at the start")
 sid = make(key=None, command="sleep 300")
 eq(state_of(sid, key=None), "running", "manager = open: no key is asked for")
+page = {"Origin": "null"}
+eq([request("POST", API + "/%s/%s" % (sid, x), body, key=None, headers=page).status for x, body in (("stop", None), ("exec", {"command": "true"}))], [403] * 2,
+   "pages of sandboxes cannot ask")
+eq(request("GET", API + "/%s/ports/80/" % sid, key=None, headers=page).status, 404, "but of ports, which this one has not")
+eq(request("POST", API + "/%s/exec" % sid, {"command": "echo a"}, key=None, headers={"Origin": "http://a.example"}).json["output"], "a\n", "others can")
 eq(request("GET", "/api/v1/session/%s/status" % sid, key=None).status, 403, "other routes ask for it")
 end(service)
 service = start(manager="off", kweaver="off")

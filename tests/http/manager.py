@@ -183,6 +183,7 @@ for q in ("timeout=x", "timeout=301", "timeout=-1"):
 eq(post("/%s/restart" % S).json, {"status": "restarted"}, "restart")
 until("runs it anew", lambda: (state(S)["status"], logs(S)), ("running", ["up"]))
 eq(post("/%s/entrypoint" % S, {"command": "trap '' TERM; echo deaf; while :; do sleep 1; done"}).status, 200, "one that does not listen")
+eq((post("/%s/entrypoint" % S, {"entrypoint": "x" * 200000}).status, state(S)["status"]), (422, "running"), "one that is too long ends nothing")
 until("runs", lambda: logs(S), ["deaf"])
 t0 = time.monotonic()
 eq(post("/%s/stop?timeout=1" % S).json, {"status": "stopped"}, "is stopped")

@@ -2,6 +2,7 @@
  * Tenants that fight pid 1, and what they leave for the next call, through the real keeper. Every
  * attack is one command of the shell; the call after it must work or say why it cannot.
  */
+#include <math.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -331,6 +332,32 @@ static void test_keeper_messages(struct service *s)
 	ok(ops->health(s->b, &e) == 0, "and the keeper goes on");
 }
 
+/* What it asks for is an installer's session, of which it may say nothing. */
+static void test_deps_message(struct service *s)
+{
+	static const char *const what[] = {"alone", "with an environment", "for a live session",
+		"with negative memory", "with processors that are no number"};
+	struct err e;
+
+	for (unsigned i = 0; i < NELEM(what); i++) {
+		OWN_FD sock = keeper_connect(s->conf.state_dir, &e),
+		       mem = memfd_create("t", MFD_CLOEXEC);
+		struct keeper_request rq = {.magic = KEEPER_MAGIC,
+			.op = KEEPER_DEPS,
+			.image = "host",
+			.name = "python",
+			.deps_bytes = 4,
+			.env_bytes = i == 1 ? 1U << 30 : 0,
+			.live = i == 2,
+			.memory_bytes = i == 3 ? -1 : 0,
+			.cpus = i == 4 ? NAN : 0};
+
+		ok(ftruncate(mem, 1L << 30) == 0 &&
+				keeper_says(sock, &rq, sizeof rq, mem) == (i == 0),
+			"dependencies %s: %s", what[i], i ? "the connection's end" : "answered");
+	}
+}
+
 /* Whoever holds a session cannot have its files removed from below its sandbox. */
 static void test_destroy_while_open(struct service *s)
 {
@@ -367,6 +394,7 @@ int main(void)
 	test_planted_root(&s);
 	test_own_root(&s);
 	test_keeper_messages(&s);
+	test_deps_message(&s);
 	test_destroy_while_open(&s);
 	close_service(&s);
 	return done();

@@ -129,6 +129,17 @@ static void test_request(void)
 	free(got);
 }
 
+static void test_cookie(void)
+{
+	static const char value[] = "a=1; Domain\t=b.c; domain =b.c;\tDOMAIN=b.c; Secure";
+	const struct forward f = {.prefix = "/p", .mark = "m_", .keys = {"", ""}, .port = 80};
+	OWN_BUF out = BUF_INIT(1000);
+
+	forward_header(&f, 200, "Set-Cookie", 10, value, sizeof value - 1, &out);
+	ok(buf_ok(&out) && !strcmp(out.p, "Set-Cookie: m_a=1; Secure; Path=/p/\r\n"),
+		"no cookie of a domain, however it is written");
+}
+
 static void test_volumes(void)
 {
 	char name[80];
@@ -163,6 +174,7 @@ int main(void)
 	test_head();
 	test_chunks();
 	test_request();
+	test_cookie();
 	test_volumes();
 	return done();
 }
