@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "fcgi/capabilities.h"
 #include "fcgi/keeper_engine.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/statesock.h"
@@ -180,6 +181,8 @@ static void put_limits(
 static int describe(struct keeper *k, const struct container *t, const struct call *c,
 	struct engine_question *q, struct err *e)
 {
+	if (c->record.nvolumes) /* of a time with another backend */
+		return capability_lacking(CAN_VOLUMES, e);
 	q->op = ENGINE_MAKE;
 	snprintf(q->box, sizeof q->box, "%s", t->id);
 	snprintf(q->session, sizeof q->session, "%s", c->held->id);
@@ -243,18 +246,21 @@ static void connected(struct keeper *k, struct source *s)
 static void made(struct keeper *k, struct call *c, const struct engine_answer *a, int *fd)
 {
 	struct box *b = box_of(k, a->box);
+	/* the Engine was too slow or hung up, or the broker died */
+	bool unknown = a->err.errnum == ETIMEDOUT || a->err.errnum == EPIPE;
 	struct err e = a->err;
 
 	(void)c;
 	(void)fd;
 	if (!b) { /* it was ended meanwhile; what there is of it is not wanted */
-		broker_remove(k, a->box);
+		broker_remove(k, a->box, unknown);
 		return;
 	}
 	b->container->asked = false;
 	b->container->failed = a->err.kind != ERR_NONE;
 	if (b->container->failed || b->container->removing)
-		broker_remove(k, a->box); /* an Engine that did not answer may have made it */
+		broker_remove(
+			k, a->box, unknown); /* an Engine that did not answer may have made it */
 	if (!b->container->failed || b->state != BOX_STARTING)
 		return;
 	if (a->err.kind == ERR_NOTFOUND) /* not the session, which that would be taken for */
@@ -283,7 +289,7 @@ int container_launch(struct keeper *k, struct box *b, struct call *c, int client
 	b->container = t;
 	t->client = client < 0 ? -1 : fcntl(client, F_DUPFD_CLOEXEC, 3);
 	t->listen.fd = -1;
-	if (broker_serves(k, e) < 0 || session_id_make(t->id, e) < 0 ||
+	if (check_age(k, c, e) < 0 || broker_serves(k, e) < 0 || session_id_make(t->id, e) < 0 ||
 		listen_for(k, b, t, e) < 0 || describe(k, t, c, q, e) < 0 ||
 		broker_ask(k, q, -1, NULL, made, e) < 0) {
 		container_free(k, b);
@@ -306,7 +312,7 @@ bool container_stop(struct keeper *k, struct box *b)
 		return false;
 	t->removing = true;
 	if (!t->asked) /* else when the Engine has answered: it would make it after that */
-		broker_remove(k, t->id);
+		broker_remove(k, t->id, false);
 	return true;
 }
 
@@ -327,7 +333,7 @@ void container_free(struct keeper *k, struct box *b)
 	remove_dir(k, t);
 	own_close(&t->client);
 	if (!t->removing && !t->asked && b->sandbox.pidfd >= 0)
-		broker_remove(k, t->id);
+		broker_remove(k, t->id, false);
 	free(t);
 	b->container = NULL;
 }

@@ -13,7 +13,12 @@
 #include "isolate/log.h"
 #include "isolate/own.h"
 
-enum { RETRY_MS = 1000, RETRY_NONE_MS = 60000 };
+enum {
+	RETRY_MS = 1000,
+	RETRY_NONE_MS = 60000,
+	LATE_MS = 600000, /* an Engine may still make what it was asked for, */
+	LATE_STEP_MS = 10000,
+};
 
 /* A question in progress. */
 struct ask {
@@ -30,6 +35,8 @@ struct leftover {
 	LIST_ENTRY(leftover) link;
 	char box[ENGINE_BOX_MAX + 1];
 	bool asked;
+	uint64_t at_ms;    /* not before */
+	uint64_t until_ms; /* that it is not there is no proof until then; 0 = it is */
 };
 LIST_HEAD(leftover_list, leftover);
 
@@ -129,6 +136,10 @@ static void removed(struct keeper *k, struct call *c, const struct engine_answer
 			log_err(LOG_WARN, &a->err, "remove container %s", a->box);
 			continue;
 		}
+		if (keeper_now_ms() < l->until_ms) {
+			l->at_ms = keeper_now_ms() + LATE_STEP_MS;
+			continue;
+		}
 		LIST_REMOVE(l, link);
 		free(l);
 	}
@@ -144,7 +155,7 @@ static void ask_removals(struct keeper *k)
 		struct engine_question q = {.op = ENGINE_REMOVE};
 		struct err e = {0};
 
-		if (l->asked)
+		if (l->asked || keeper_now_ms() < l->at_ms)
 			continue;
 		memcpy(q.box, l->box, sizeof q.box);
 		if (broker_ask(k, &q, -1, NULL, removed, &e) < 0)
@@ -153,7 +164,7 @@ static void ask_removals(struct keeper *k)
 	}
 }
 
-void broker_remove(struct keeper *k, const char *box)
+void broker_remove(struct keeper *k, const char *box, bool late)
 {
 	struct leftover *l = calloc(1, sizeof *l);
 
@@ -163,6 +174,7 @@ void broker_remove(struct keeper *k, const char *box)
 		return;
 	}
 	snprintf(l->box, sizeof l->box, "%s", box);
+	l->until_ms = late ? keeper_now_ms() + LATE_MS : 0;
 	LIST_INSERT_HEAD(&k->engine->left, l, link);
 	ask_removals(k);
 }

@@ -32,7 +32,8 @@ int broker_serves(const struct keeper *k, struct err *e);
 int broker_ask(struct keeper *k, struct engine_question *q, int fd, struct call *c,
 	broker_heard *heard, struct err *e);
 
-/* Removes the container that was made as box, and tries until it is gone. */
-void broker_remove(struct keeper *k, const char *box);
+/* Removes the container that was made as box, and tries until it is gone. late: nobody knows whether it was
+ * made, and it may be after this: looked for again, for minutes. */
+void broker_remove(struct keeper *k, const char *box, bool late);
 
 #endif

@@ -302,6 +302,7 @@ void root_settle(const struct keeper *k, const char **lowers, struct launch_moun
 
 /* keeper_start.c: launches b for the session that c holds; c->client becomes pid 1's first client */
 int start_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e);
+int check_age(struct keeper *k, const struct call *c, struct err *e); /* ERR_NOTFOUND: at its end */
 struct launch start_kind(const struct conf *conf); /* what all sandboxes have in common */
 int make_environment(struct keeper *k, const struct image *im, const struct call *c,
 	struct buf *out, struct err *e);

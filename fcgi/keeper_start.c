@@ -100,7 +100,7 @@ static int plan_network(const struct keeper *k, const struct call *c, struct net
 }
 
 /* One that has come to its end gets no other sandbox, else it would never go while it is used. */
-static int check_age(struct keeper *k, const struct call *c, struct err *e)
+int check_age(struct keeper *k, const struct call *c, struct err *e)
 {
 	struct session_bounds own;
 

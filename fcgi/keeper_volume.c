@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fcgi/capabilities.h"
 #include "fcgi/keeper_int.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -267,6 +268,12 @@ void volume_serve(struct keeper *k, struct call *c)
 	struct keeper_reply rp = {.op = KEEPER_VOLUME};
 	const char *name = c->rq.volume;
 
+	/* no container gets them */
+	if (k->engine && (c->rq.verb == VOLUME_MAKE || c->rq.verb == VOLUME_MOUNTS)) {
+		capability_lacking(CAN_VOLUMES, &rp.err);
+		call_answer(c, &rp, NULL, 0);
+		return;
+	}
 	switch ((enum volume_verb)c->rq.verb) {
 	case VOLUME_MAKE:
 		make(k, &c->rq, &rp.limit_bytes, &rp.err);
