@@ -48,8 +48,9 @@ def until(what, seconds=60):
 
 
 def left():
-    """Containers of any service."""
-    return [c["Names"] for c in engine.api("GET", "/containers/json?all=1")[1]]
+    """Containers of any service. A list that is made while one goes may be refused."""
+    status, answer = engine.api("GET", "/containers/json?all=1")
+    return [c["Names"] for c in answer] if status == 200 else [answer]
 
 
 def output(sid, *commands):
@@ -79,6 +80,52 @@ ok(a.status == 422 and "host_image" in a.body.decode(), "so is the image host", 
 a = request("GET", "/system/").json
 eq((a["backend"], a["capabilities"]["layers"], a["capabilities"]["host_image"]), ("docker", False, False), "GET /system/ shows them")
 delete(sid)
+box = {"image": client.IMAGE + ":latest"}
+a = request("POST", "/api/v1/sandboxes", dict(box, volumes={"data": {"size": "16m"}}))
+ok(a.status == 422 and "capability" in a.body.decode() and "volumes" in a.body.decode(), "so are volumes of the Manager", a)
+a = request("POST", "/api/v1/volumes/network", {"name": "shared", "size": "16m"})
+ok(a.status == 422 and "capability" in a.body.decode() and "volumes" in a.body.decode(), "shared ones, too", a)
+a = request("POST", "/api/v1/sandboxes", box)
+ok(a.status == 201, "control: a sandbox of the Manager without any", a)
+mid = a.json["container_id"]
+a = request("POST", "/api/v1/sandboxes/%s/exec" % mid, {"command": "echo in; id -G"})
+ok(a.status == 200 and a.json["output"].startswith("in\n"), "works", a)
+eq(a.json["output"].split()[1:], [str(os.stat(os.environ["CGIBOX_TEST_STATE"] + "/keeper.lock").st_gid)],
+   "and has the service's group alone, not the Engine's")
+session = "%s/sessions/%s" % (os.environ["CGIBOX_TEST_STATE"], mid)
+eq(request("POST", "/api/v1/sandboxes/%s/stop" % mid).status, 200, "stopped")
+os.utime(session + "/bounds", (1, 1))  # when it ends by itself
+eq(run(mid, ["echo again"]).status, 404, "one that has come to its end gets no other container")
+eq(os.path.isdir(session), True, "control: it is there")
+request("DELETE", "/api/v1/sandboxes/%s" % mid)
+
+# --- the broker dies ---
+def brokers():
+    state, out = os.environ["CGIBOX_TEST_STATE"], []
+    for p in subprocess.run(["pgrep", "-x", "engine"], stdout=subprocess.PIPE, text=True, check=False).stdout.split():
+        try:
+            if any(os.readlink("/proc/%s/fd/%s" % (p, x)) == state for x in os.listdir("/proc/%s/fd" % p)):
+                out.append(int(p))
+        except OSError:
+            pass
+    return out
+
+
+answers = []
+makers = [threading.Thread(target=lambda x=create(): answers.append(run(x, ["echo ok"]).status)) for _ in range(12)]
+for t in makers:
+    t.start()
+time.sleep(0.4)
+first = brokers()
+eq(len(first), 1, "control: the broker is found")
+for p in first:
+    os.kill(p, signal.SIGKILL)
+for t in makers:
+    t.join()
+ok(set(answers) <= {200, 503} and 503 in answers, "what it was asked for is a 503", answers)
+eq(until(lambda: request("GET", "/-/health/").status == 200 and brokers() not in ([], first)), True, "another one serves")
+eq(output(create(), "echo up"), ["up\n"], "and makes containers")
+ok(until(lambda: not left(), 40), "of what nobody answered for no container is left", left())
 
 # --- the Engine dies ---
 sid, live = create(), create(live=True)

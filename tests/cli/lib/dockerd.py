@@ -103,9 +103,25 @@ class Dockerd:
             if self.process.poll() is None:
                 self.process.send_signal(signal.SIGTERM)
             self.process.wait()
+        self._end_another()
         self._end_containerd()
         subprocess.run(["umount", "-R", "-l", self.top + "/data"], stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(self.top, ignore_errors=True)
+
+    def _end_another(self):
+        """One that a test has started in the place of ours is nobody's child, or not ours."""
+        try:
+            with open(self.top + "/pid") as f:
+                pid = int(f.read())
+            with open("/proc/%d/cmdline" % pid) as f:
+                if self.top not in f.read():
+                    return
+            os.kill(pid, signal.SIGTERM)
+            until = time.monotonic() + 30
+            while os.path.exists("/proc/%d/exe" % pid) and time.monotonic() < until:
+                time.sleep(0.05)
+        except (OSError, ValueError):
+            pass
 
     def _end_containerd(self):
         """That of a dockerd that was killed is nobody's child."""
