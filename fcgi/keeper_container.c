@@ -173,6 +173,9 @@ static void put_limits(
 	q->cpu_percent = (uint32_t)least(r->cpu_percent, f->cpu_max_percent);
 	q->processes = f->processes_max ? (uint32_t)f->processes_max + 1 : 0;
 	q->shm_bytes = (uint64_t)f->tmpfs_max_bytes;
+	/* what is left there fills the memory that pid 1 needs, too: it would be ended for it */
+	if (q->memory_bytes)
+		q->shm_bytes = least(q->shm_bytes, (int64_t)(q->memory_bytes / 2));
 	q->files_open = 0; /* pid 1 sets it, and needs more itself */
 	if (r->network)
 		q->flags |= ENGINE_NETWORK;

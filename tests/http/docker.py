@@ -80,6 +80,12 @@ ok(a.status == 422 and "host_image" in a.body.decode(), "so is the image host", 
 a = request("GET", "/system/").json
 eq((a["backend"], a["capabilities"]["layers"], a["capabilities"]["host_image"]), ("docker", False, False), "GET /system/ shows them")
 delete(sid)
+sid = create(memory_bytes=64 << 20)
+a = run(sid, ["head -c 200M /dev/zero > /dev/shm/f", "echo next", "head -c 1M /dev/zero > /var/tmp/f", "head -c 1M /dev/zero > /tmp/f && echo room"])
+r = (a.json or {}).get("results", [])
+eq([x["exit_code"] == 0 for x in r], [False, True, False, True], "memory that files keep is less than the limit, and no file lies where no limit is")
+eq((r[1]["output"].startswith("next"), r[3]["output"]) if len(r) == 4 else a, (True, "room\n"), "control: pid 1 goes on, /tmp has room")
+delete(sid)
 box = {"image": client.IMAGE + ":latest"}
 a = request("POST", "/api/v1/sandboxes", dict(box, volumes={"data": {"size": "16m"}}))
 ok(a.status == 422 and "capability" in a.body.decode() and "volumes" in a.body.decode(), "so are volumes of the Manager", a)

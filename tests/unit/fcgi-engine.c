@@ -93,7 +93,7 @@ static void test_host_config(void)
 		"\"ReadonlyPaths\":[\"/proc/bus\",\"/proc/fs\",\"/proc/irq\","
 		"\"/proc/sys\",\"/proc/"
 		"sysrq-trigger\"],\"CapDrop\":[\"ALL\"],\"IpcMode\":\"private\","
-		"\"CgroupnsMode\":\"private\",\"ReadonlyRootfs\":false,\"Init\":false,"
+		"\"CgroupnsMode\":\"private\",\"ReadonlyRootfs\":true,\"Init\":false,"
 		"\"NetworkMode\":\"none\",\"LogConfig\":{\"Type\":\"none\"},"
 		"\"RestartPolicy\":{\"Name\":\"no\"},\"AutoRemove\":false}";
 	struct engine_question q = question();
@@ -102,14 +102,14 @@ static void test_host_config(void)
 	ok(!strcmp(host_config_of(o), want), "HostConfig, to the letter");
 	if (strcmp(host_config_of(o), want) != 0)
 		printf("# %s\n", host_config_of(o));
-	conf.engine_read_only_root = ENGINE_ROOT_READ_ONLY;
+	conf.engine_read_only_root = ENGINE_ROOT_WRITABLE;
 	q.flags = ENGINE_NETWORK;
 	p = written(&q);
 	ok(!p, "no network without a name for it");
 	q.flags = 0;
 	r = written(&q);
-	conf.engine_read_only_root = ENGINE_ROOT_WRITABLE;
-	ok(strstr(host_config_of(r), "\"ReadonlyRootfs\":true") != NULL, "a read-only root");
+	conf.engine_read_only_root = ENGINE_ROOT_READ_ONLY;
+	ok(strstr(host_config_of(r), "\"ReadonlyRootfs\":false") != NULL, "a writable root");
 }
 
 /* Whatever the text, it is refused, or stands in "Image" and nowhere else. */
