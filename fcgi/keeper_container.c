@@ -26,6 +26,7 @@
 enum {
 	DISK_LOOK_MS = 500,
 	DISK_STEP_BYTES = 16 << 20, /* free space that fell by so much is worth a measurement */
+	DISK_STEP_INODES = 2000,    /* the same; empty files take no space that shows */
 };
 
 struct container {
@@ -355,7 +356,7 @@ void container_has_ended(struct keeper *k, const struct engine_answer *a)
 
 int container_disk_work(struct keeper *k)
 {
-	uint64_t now = keeper_now_ms(), room;
+	uint64_t now = keeper_now_ms(), room, inodes;
 	struct statvfs s;
 	struct box *b;
 	bool any = false;
@@ -370,14 +371,18 @@ int container_disk_work(struct keeper *k)
 	if (fstatvfs(k->dirs.state, &s) < 0)
 		return DISK_LOOK_MS;
 	room = (uint64_t)s.f_bfree * s.f_frsize;
+	inodes = (uint64_t)s.f_ffree; /* 0 where none are counted */
 	if (room + least(DISK_STEP_BYTES, k->conf->session_disk_max_bytes / 8 + 1) <=
-		k->disk_room) {
+			k->disk_room ||
+		inodes + least(DISK_STEP_INODES, k->conf->session_disk_max_inodes / 8 + 1) <=
+			k->disk_inodes) {
 		LIST_FOREACH(b, &k->boxes, link)
 		if (b->container && b->watch_id && (b->disk.limit.bytes || b->disk.limit.inodes))
 			b->disk.want = true;
 		k->disk_room = room;
-	} else if (room > k->disk_room) {
-		k->disk_room = room;
+		k->disk_inodes = inodes;
 	}
+	k->disk_room = room > k->disk_room ? room : k->disk_room;
+	k->disk_inodes = inodes > k->disk_inodes ? inodes : k->disk_inodes;
 	return DISK_LOOK_MS;
 }

@@ -243,7 +243,7 @@ struct keeper {
 	struct index_service index;
 	struct stats stats;
 	struct engine_link *engine;     /* NULL: sandboxes are our own; keeper_engine.h */
-	uint64_t disk_at_ms, disk_room; /* container_disk_work() */
+	uint64_t disk_at_ms, disk_room, disk_inodes; /* container_disk_work() */
 };
 
 uint64_t keeper_now_ms(void);
