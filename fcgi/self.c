@@ -137,7 +137,7 @@ static int lock_files(const struct conf *c, struct err *e)
 
 #define CALL(name) SCMP_SYS(name), #name
 
-enum rule_test { T_ANY, T_EQUAL, T_WITHOUT };
+enum rule_test { T_ANY, T_EQUAL, T_WITHOUT, T_OURS };
 
 struct rule {
 	int call;
@@ -145,6 +145,7 @@ struct rule {
 	enum rule_test test; /* on argument arg */
 	unsigned arg;
 	uint64_t value; /* T_EQUAL: the argument is this. T_WITHOUT: it has none of these bits */
+	/* T_OURS: a Unix socket of the only kind that our programs listen at */
 	const char *why;
 };
 
@@ -178,7 +179,7 @@ static const struct rule allowed[] = {
 	{CALL(brk), T_ANY, 0, 0, "malloc"},
 	{CALL(futex), T_ANY, 0, 0, "locks inside libc"},
 
-	{CALL(socket), T_EQUAL, 0, AF_UNIX, "the keeper's socket"},
+	{CALL(socket), T_OURS, 0, 0, "the keeper's; not an Engine's, D-Bus's and the like"},
 	{CALL(socketpair), T_EQUAL, 0, AF_UNIX, "a pair for the keeper to keep the other end of"},
 	{CALL(connect), T_ANY, 0, 0, "the keeper"},
 	{CALL(sendmsg), T_ANY, 0, 0, "the keeper, with descriptors"},
@@ -289,6 +290,10 @@ static int add_allowed(scmp_filter_ctx f, const struct rule *r)
 	case T_WITHOUT:
 		return seccomp_rule_add(f, SCMP_ACT_ALLOW, r->call, 1,
 			SCMP_CMP(r->arg, SCMP_CMP_MASKED_EQ, r->value, 0));
+	case T_OURS:
+		return seccomp_rule_add(f, SCMP_ACT_ALLOW, r->call, 2,
+			SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0),
+			SCMP_A1(SCMP_CMP_EQ, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 	case T_ANY:
 		break;
 	}
@@ -397,13 +402,14 @@ int self_lock_broker(const char *readable, int port, struct err *e)
 {
 	static const struct rule more[] = {
 		{CALL(openat2), T_ANY, 0, 0, "where a mount leads, as a path only"},
-		{CALL(socket), T_EQUAL, 0, AF_INET, "the Engine, by TCP"},
+		{CALL(socket), T_EQUAL, 0, AF_UNIX, "the Engine"},
+		{CALL(socket), T_EQUAL, 0, AF_INET, "the same, by TCP"},
 		{CALL(socket), T_EQUAL, 0, AF_INET6, "the same"},
 	};
 
 	if (lock_process(NULL, e) < 0 ||
 		lock_net_into(readable, LANDLOCK_ACCESS_FS_READ_FILE, port, e) < 0 ||
-		lock_calls_and(more, port ? NELEM(more) : 1, e) < 0)
+		lock_calls_and(more, port ? NELEM(more) : 2, e) < 0)
 		return err_in(e, "lock the engine broker");
 	return 0;
 }
