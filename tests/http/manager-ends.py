@@ -132,8 +132,11 @@ end(service)
 # --- keys
 left = os.path.join(state, "volumes", "01234567-89ab-4def-8123-456789abcdef.v")
 kept = os.path.join(state, "volumes", sid + ".v")
+owner = os.stat(os.path.join(state, "volumes"))  # where root runs this, the service is somebody else
 for path in (left, kept):
     os.makedirs(path + "/fs")
+    for made in (path, path + "/fs"):
+        os.chown(made, owner.st_uid, owner.st_gid)
 service = start(manager="open")
 eq((os.path.exists(left), os.path.exists(kept)), (False, True), "a volume whose sandbox is gone goes at the start")
 sid = make(key=None, command="sleep 300")
