@@ -6,7 +6,6 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,20 +14,6 @@
 #include "isolate/own.h"
 
 enum { SOCK_FD = 3, CONF_FD = 4 };
-
-/* The settings in force, which may come from the environment. */
-static int write_settings(const struct conf *c, struct err *e)
-{
-	OWN_FD fd = memfd_create("sandbox.conf", MFD_CLOEXEC);
-	OWN_FILE f = fd < 0 ? NULL : fdopen(fcntl(fd, F_DUPFD_CLOEXEC, 3), "w");
-
-	if (!f)
-		return err_set(e, ERR_SETUP, errno, "make a file for the settings");
-	conf_dump(c, f);
-	if (fflush(f) != 0)
-		return err_set(e, ERR_SETUP, errno, "write the settings");
-	return take_fd(&fd);
-}
 
 static int start(const char *program, int sock, int settings, pid_t *pid, struct err *e)
 {
@@ -60,7 +45,7 @@ int engine_spawn(const struct conf *c, pid_t *pid, struct err *e)
 	int pair[2];
 
 	if (program_find("engine", program, sizeof program, e) < 0 ||
-		(settings = write_settings(c, e)) < 0)
+		(settings = program_settings(c, e)) < 0)
 		return -1;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(e, ERR_SETUP, errno, "start the program \"engine\"");

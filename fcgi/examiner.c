@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -23,20 +22,6 @@
 enum { SOCK_FD = 3, CONF_FD = 4, END_MS = 10000 };
 
 #define CONF_PATH "/proc/self/fd/4"
-
-/* The settings in force: neither file nor environment need be what they were at our start. */
-static int write_settings(const struct conf *c, struct err *e)
-{
-	OWN_FD fd = memfd_create("sandbox.conf", MFD_CLOEXEC);
-	OWN_FILE f = fd < 0 ? NULL : fdopen(fcntl(fd, F_DUPFD_CLOEXEC, 3), "w");
-
-	if (!f)
-		return err_set(e, ERR_SETUP, errno, "make a file for the settings");
-	conf_dump(c, f);
-	if (fflush(f) != 0)
-		return err_set(e, ERR_SETUP, errno, "write the settings");
-	return take_fd(&fd);
-}
 
 static pid_t spawn_doctor(const char *program, const char *state, int out)
 {
@@ -107,7 +92,7 @@ static _Noreturn void begin(const struct conf *c, int sock)
 	struct err e = {0};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	settings = write_settings(c, &e);
+	settings = program_settings(c, &e);
 	if (settings >= 0 && settings <= CONF_FD) {
 		int moved = fcntl(settings, F_DUPFD_CLOEXEC, CONF_FD + 1);
 

@@ -1,9 +1,11 @@
 #include "fcgi/program.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "isolate/own.h"
@@ -27,4 +29,17 @@ int program_find(const char *name, char *path, size_t size, struct err *e)
 			return 0;
 	}
 	return err_set(e, ERR_SETUP, ENOENT, "find the program \"%s\"", name);
+}
+
+int program_settings(const struct conf *c, struct err *e)
+{
+	OWN_FD fd = memfd_create("sandbox.conf", MFD_CLOEXEC);
+	OWN_FILE f = fd < 0 ? NULL : fdopen(fcntl(fd, F_DUPFD_CLOEXEC, 3), "w");
+
+	if (!f)
+		return err_set(e, ERR_SETUP, errno, "make a file for the settings");
+	conf_dump(c, f);
+	if (fflush(f) != 0)
+		return err_set(e, ERR_SETUP, errno, "write the settings");
+	return take_fd(&fd);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "fcgi/json_out.h"
@@ -193,6 +194,21 @@ const char *kw_text(struct json_object *o, const char *name)
 	if (!json_object_object_get_ex(o, name, &v) || !json_object_is_type(v, json_type_string))
 		return "";
 	return json_object_get_string(v);
+}
+
+int kw_make_id(char out[KW_ID_SIZE], const char *format, struct err *e)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+	uint32_t r;
+	size_t n;
+
+	if (getrandom(&r, sizeof r, 0) != sizeof r)
+		return err_set(e, ERR_SETUP, errno, "make an id");
+	gmtime_r(&now, &tm);
+	n = strftime(out, KW_ID_SIZE, format, &tm);
+	snprintf(out + n, KW_ID_SIZE - n, "%08x", r);
+	return 0;
 }
 
 void kw_add_text(struct json_object *o, const char *name, const char *text)

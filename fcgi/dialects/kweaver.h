@@ -87,6 +87,12 @@ const char *kw_text(struct json_object *o, const char *name);
  * none (*gone true). The caller puts it. */
 struct json_object *kw_template(struct dialect_call *c, const char *id, bool *gone);
 
+enum { KW_ID_SIZE = 48 };
+
+/* An id: the time as strftime(3) writes it by format, then 8 random hexadecimal digits. ERR_SETUP. */
+__attribute__((format(strftime, 2, 0))) int kw_make_id(
+	char out[KW_ID_SIZE], const char *format, struct err *e);
+
 /* A member of a document: text, or null for NULL. */
 void kw_add_text(struct json_object *o, const char *name, const char *text);
 

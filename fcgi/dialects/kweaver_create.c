@@ -1,9 +1,7 @@
 /* POST /sessions: a document in the index and a session of ours, in that order. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "fcgi/dialects/kweaver_deps.h"
@@ -298,22 +296,6 @@ static struct json_object *new_record(
 	return o;
 }
 
-/* sess_YYYYMMDD_<8 hex> */
-static int make_id(char *out, size_t size, struct err *e)
-{
-	time_t now = time(NULL);
-	struct tm tm;
-	uint32_t r;
-	size_t n;
-
-	if (getrandom(&r, sizeof r, 0) != sizeof r)
-		return err_set(e, ERR_SETUP, errno, "make an id");
-	gmtime_r(&now, &tm);
-	n = strftime(out, size, "sess_%Y%m%d_", &tm);
-	snprintf(out + n, size - n, "%08x", r);
-	return 0;
-}
-
 static void forget(struct dialect_call *c, const char *id)
 {
 	struct index_question q = kw_question(INDEX_REMOVE, KW_SESSION, id);
@@ -328,11 +310,11 @@ static void forget(struct dialect_call *c, const char *id)
 static int reserve(struct dialect_call *c, struct making *m, struct err *e)
 {
 	bool given = m->v[S_ID].given;
-	char made[64];
+	char made[KW_ID_SIZE];
 	int ret;
 
 	for (int i = 0; i < 8; i++) {
-		if (!given && make_id(made, sizeof made, e) < 0) {
+		if (!given && kw_make_id(made, "sess_%Y%m%d_", e) < 0) {
 			dialect_fail(c, e, "make a session");
 			return -1;
 		}

@@ -1,10 +1,7 @@
 /* Executions: code in a session's sandbox, asked for and looked at. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <time.h>
 
 #include "fcgi/dialects/kweaver_result.h"
 #include "fcgi/env_merge.h"
@@ -18,7 +15,7 @@
 #include "isolate/log.h"
 #include "isolate/own.h"
 
-enum { CODE_MAX = 102400, ID_SIZE = 48 };
+enum { CODE_MAX = 102400 };
 
 static const char *const languages[] = {"python", "javascript", "shell", NULL};
 static const struct schema_bounds code_length = {.length_min = 1, .length_max = CODE_MAX},
@@ -62,7 +59,7 @@ struct starting {
 	struct handler handler;
 	struct kw_execution x;
 	struct run_view view;
-	char id[ID_SIZE], now[KW_TIME_LEN], workdir[4096];
+	char id[KW_ID_SIZE], now[KW_TIME_LEN], workdir[4096];
 	int64_t timeout_s;
 	bool stream;
 };
@@ -74,22 +71,6 @@ static void starting_clear(struct starting *s)
 	buf_clear(&s->event);
 	buf_clear(&s->about);
 	own_close(&s->handler.stdin_fd);
-}
-
-/* exec_YYYYMMDDHHMMSS_<8 hex> */
-static int make_id(char out[ID_SIZE], struct err *e)
-{
-	time_t now = time(NULL);
-	struct tm tm;
-	uint32_t r;
-	size_t n;
-
-	if (getrandom(&r, sizeof r, 0) != sizeof r)
-		return err_set(e, ERR_SETUP, errno, "make an id");
-	gmtime_r(&now, &tm);
-	n = strftime(out, ID_SIZE, "exec_%Y%m%d%H%M%S_", &tm);
-	snprintf(out + n, ID_SIZE - n, "%08x", r);
-	return 0;
 }
 
 /* -1: the response is complete. */
@@ -154,7 +135,7 @@ static int prepare(struct starting *s, struct err *e)
 		job.value_max_bytes = s->c->conf->run_spool_max_bytes / 2;
 	if (!handler_language_find(language, &job.language))
 		return err_set(e, ERR_BUG, 0, "no language \"%s\"", language);
-	if (make_id(s->id, e) < 0 || handler_prepare(&job, &s->handler, e) < 0)
+	if (kw_make_id(s->id, "exec_%Y%m%d%H%M%S_", e) < 0 || handler_prepare(&job, &s->handler, e) < 0)
 		return -1;
 	buf_addf(&s->about,
 		"{\"execution\":\"%s\",\"language\":\"%s\",\"nonce\":\"%s\","
