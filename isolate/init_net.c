@@ -6,15 +6,12 @@
 #include <linux/fib_rules.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
-#include <linux/sockios.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <sched.h>
 #include <string.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #include "isolate/own.h"
 #include "isolate/proto.h"
@@ -51,72 +48,13 @@ static int loopback_up(struct err *e)
 	return 0;
 }
 
-/*
- * The empty network takes as long to make as half of the root, and neither needs the other: a task that
- * shares our memory and descriptors makes it meanwhile.
- */
-struct beside {
-	long made;     /* the namespace, -errno; valid once the task has ended */
-	long loopback; /* 0, -errno */
-};
-
-enum { BESIDE_STACK_BYTES = 8192 };
-
-static int beside_main(void *arg)
-{
-	struct beside *b = arg;
-	struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-	long s;
-
-	b->made = sys_raw(SYS_unshare, CLONE_NEWNET, 0, 0, 0);
-	if (b->made < 0)
-		sys_raw(SYS_exit, 1, 0, 0, 0);
-	s = sys_raw(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0, 0);
-	b->loopback = s < 0 ? s : sys_raw(SYS_ioctl, s, SIOCSIFFLAGS, (long)&r, 0);
-	/* not by a path: pid 1 may change the root at this moment */
-	b->made = sys_raw(SYS_ioctl, s, SIOCGSKNS, 0, 0);
-	sys_raw(SYS_close, s, 0, 0, 0);
-	sys_raw(SYS_exit, 0, 0, 0, 0);
-	return 0;
-}
-
-static struct beside beside;
-
-static int make_beside(struct init_net *net, struct err *e)
-{
-	static char stack[BESIDE_STACK_BYTES] __attribute__((aligned(16)));
-
-	beside = (struct beside){-ECHILD, -ECHILD};
-	net->task = clone(beside_main, stack + sizeof stack,
-		CLONE_VM | CLONE_FILES | CLONE_FS | SIGCHLD, &beside);
-	return net->task < 0 ? err_set(e, ERR_SETUP, errno, "start a process") : 0;
-}
-
-static int join_beside(struct init_net *net, struct err *e)
-{
-	OWN_FD made = -1;
-	int status;
-
-	if (waitpid(net->task, &status, 0) != net->task || !WIFEXITED(status))
-		return err_set(e, ERR_SETUP, ECHILD, "wait for the network namespace");
-	net->task = 0;
-	made = (int)beside.made;
-	if (made < 0)
-		return err_set(e, ERR_SETUP, (int)-beside.made,
-			beside.made == -ENOSPC ? "create a network namespace: a limit of "
-						 "user.max_net_namespaces is reached"
-					       : "create a network namespace");
-	if (beside.loopback < 0)
-		return err_set(e, ERR_SETUP, (int)-beside.loopback, "bring the loopback up");
-	if (setns(made, CLONE_NEWNET) < 0)
-		return err_set(e, ERR_SETUP, errno, "join the network namespace");
-	return 0;
-}
-
-static int make_here(struct err *e)
+static int make_empty(struct err *e)
 {
 	if (unshare(CLONE_NEWNET) < 0)
-		return err_set(e, ERR_SETUP, errno, "create a network namespace");
+		return err_set(e, ERR_SETUP, errno,
+			errno == ENOSPC ? "create a network namespace: a limit of "
+					  "user.max_net_namespaces is reached"
+					: "create a network namespace");
 	return loopback_up(e);
 }
 
@@ -345,11 +283,10 @@ int init_net_begin(struct init_net *net, const struct plan *p, int keeper, struc
 	OWN_FD user = -1, router = -1;
 
 	net->router.fd = -1;
-	net->task = 0;
 	if (p->network == PLAN_NET_HOST)
 		return 0;
 	if (p->network == PLAN_NET_NONE)
-		return SYS_HAVE_RAW ? make_beside(net, e) : make_here(e);
+		return make_empty(e);
 	user = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
 	router = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (user < 0 || router < 0)
@@ -382,8 +319,6 @@ int init_net_end(struct init_net *net, int keeper, struct err *e)
 	struct nl *n = &net->router;
 	int tap, ret = 0;
 
-	if (net->task > 0)
-		return join_beside(net, e);
 	if (n->fd < 0)
 		return 0;
 	if (wait_for_go(keeper, e) < 0)

@@ -14,19 +14,17 @@
 
 struct init_net {
 	struct nl router; /* fd -1: there is none */
-	int task;         /* makes the empty network meanwhile; 0: nobody does */
 };
 
 /*
- * PLAN_NET_NONE: begins to make a network namespace with a loopback; the caller is in it only after
- * init_net_end(). PLAN_NET_PASTA: brings the loopback up, makes the router and every route but those
- * that pasta is needed for, tells the keeper (PROTO_NETWORK), and leaves the caller in the
- * network namespace of the commands.
+ * PLAN_NET_NONE: a network namespace with nothing but a loopback. PLAN_NET_PASTA: brings the
+ * loopback up, makes the router and every route but those that pasta is needed for, tells the
+ * keeper (PROTO_NETWORK), and leaves the caller in the network namespace of the commands.
  */
 int init_net_begin(struct init_net *net, const struct plan *p, int keeper, struct err *e);
 
 /*
- * PLAN_NET_NONE: joins what was begun. With PLAN_NET_PASTA: waits for the keeper's PROTO_GO, then connects the router with pasta's
+ * With PLAN_NET_PASTA: waits for the keeper's PROTO_GO, then connects the router with pasta's
  * interface. The wait has no limit of its own: pasta's start has one and the keeper's end ends it.
  */
 int init_net_end(struct init_net *net, int keeper, struct err *e);

@@ -94,32 +94,6 @@ static inline long sys_clone3(struct sys_clone_args *a, int (*fn)(void *), void 
 #endif
 }
 
-/*
- * A system call that leaves errno alone: for a task that shares the memory of another one, and with that
- * its errno, while both run. Returns what the kernel says, -errno on failure.
- */
-#ifdef __x86_64__
-#define SYS_HAVE_RAW 1
-static inline long sys_raw(long nr, long a, long b, long c, long d)
-{
-	register long r10 __asm__("r10") = d;
-	long ret;
-
-	__asm__ volatile("syscall"
-			 : "=a"(ret)
-			 : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
-			 : "rcx", "r11", "memory");
-	return ret;
-}
-#else
-#define SYS_HAVE_RAW 0
-static inline long sys_raw(long nr, long a, long b, long c, long d)
-{
-	(void)nr, (void)a, (void)b, (void)c, (void)d;
-	return -ENOSYS;
-}
-#endif
-
 /* Landlock's newest attribute struct; the kernel accepts any prefix whose size it is told. */
 struct sys_landlock_ruleset {
 	uint64_t handled_access_fs;
