@@ -13,7 +13,7 @@ cd "$(dirname "$(readlink -f "$0")")/../.." || exit 125
 failed=0
 
 echo "# $(uname -sr), $(id -un), $(nproc) processors"
-export CGIBOX_TEST_CGROUP=1 CGIBOX_BUILD=$PWD/build CGIBOX_TEST_SERVE=$PWD/build/install/libexec/cgibox/serve
+export CGIBOX_PROVE='-v --timer' CGIBOX_TEST_CGROUP=1 CGIBOX_BUILD=$PWD/build CGIBOX_TEST_SERVE=$PWD/build/install/libexec/cgibox/serve
 
 run_cli() {
 	local t tests=()
@@ -25,24 +25,24 @@ run_cli() {
 		*) tests+=("$t") ;;
 		esac
 	done
-	[ ${#tests[@]} = 0 ] || prove -v "${tests[@]}"
+	[ ${#tests[@]} = 0 ] || prove -v --timer "${tests[@]}"
 }
 
 py=()
 for what; do
 	case $what in
-	unit) prove -v -e '' build/unit/* || failed=1 ;;
+	unit) prove -v --timer -e '' build/unit/* || failed=1 ;;
 	cli) run_cli || failed=1 ;;
 	cgroup)
 		MUST_WORK=1 systemd-run --user --scope --quiet -p Delegate=yes \
-			prove -v tests/cli/cgroup.t || failed=1
+			prove -v --timer tests/cli/cgroup.t || failed=1
 		;;
-	pasta) MUST_WORK=1 prove -v tests/cli/pasta.py || failed=1 ;;
+	pasta) MUST_WORK=1 prove -v --timer tests/cli/pasta.py || failed=1 ;;
 	attacks)
 		systemd-run --user --scope --quiet -p Delegate=yes \
-			prove -v tests/attacks/run.t tests/attacks/posture.t || failed=1
+			prove -v --timer tests/attacks/run.t tests/attacks/posture.t || failed=1
 		;;
-	mutation) CGIBOX_MUTATION_BUILD=$PWD/build-mutation prove -v tests/attacks/mutation.t || failed=1 ;;
+	mutation) CGIBOX_MUTATION_BUILD=$PWD/build-mutation prove -v --timer tests/attacks/mutation.t || failed=1 ;;
 	http)
 		for t in contract run patch archive; do
 			py+=("tests/http/daiv-$t.py")
