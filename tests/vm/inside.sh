@@ -1,15 +1,15 @@
 #!/bin/bash
 # usage (inside the guest of tests/vm/run, in a tree made by tests/vm/pack):
-#	tests/vm/inside.sh [unit] [cli] [cgroup] [pasta] [attacks] [mutation] [http] [TEST.py]...
+#	tests/vm/inside.sh [unit] [cli] [cgroup] [pasta] [attacks] [mutation] [http] [http-all] [TEST.py]...
 #
 # Runs what is named, by default all but mutation, as the ordinary user: the unit tests, the command line
 # tests, the limits of control groups, networks by pasta, the attacks in scopes of the user's manager, and the HTTP
-# tests through lighttpd against a service that the installed copy of scripts/serve runs. Control groups
-# must be in force here. Passes on what the tests say and ends with 1 when one failed.
+# tests through lighttpd against a service that the installed copy of scripts/serve runs: http is what the kernel
+# has a part in. Control groups must be in force here. Passes on what the tests say and ends with 1 when one failed.
 set -u -o pipefail
 
 cd "$(dirname "$(readlink -f "$0")")/../.." || exit 125
-[ $# -gt 0 ] || set -- unit cli cgroup pasta attacks http
+[ $# -gt 0 ] || set -- unit cli cgroup pasta attacks http-all
 failed=0
 
 echo "# $(uname -sr), $(id -un), $(nproc) processors"
@@ -43,12 +43,8 @@ for what; do
 			prove -v --timer tests/attacks/run.t tests/attacks/posture.t || failed=1
 		;;
 	mutation) CGIBOX_MUTATION_BUILD=$PWD/build-mutation prove -v --timer tests/attacks/mutation.t || failed=1 ;;
-	http)
-		for t in contract run patch archive; do
-			py+=("tests/http/daiv-$t.py")
-		done
-		py+=(tests/http/system.py)
-		;;
+	http) py+=(tests/http/{daiv-run,daiv-patch,system}.py) ;;
+	http-all) py+=(tests/http/{daiv-contract,daiv-run,daiv-patch,daiv-archive,system}.py) ;;
 	*.py) py+=("tests/http/$(basename "$what")") ;;
 	*)
 		sed -n '2,3s/^# \{0,1\}//p' "$0"
