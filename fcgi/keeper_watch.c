@@ -303,14 +303,16 @@ static void judge(struct keeper *k, struct box *b, const struct tree_result *r)
 {
 	struct disk_watch *d = &b->disk;
 	uint64_t bytes = r->bytes + d->unlinked;
+	bool big = d->limit.bytes && bytes > d->limit.bytes;
 
-	if (d->limit.bytes && bytes > d->limit.bytes)
-		end_sandbox(k, b, VERDICT_DISK, 0, bytes, d->limit.bytes);
-	else if (d->limit.inodes && r->inodes > d->limit.inodes)
-		end_sandbox(k, b, VERDICT_DISK, 0, r->inodes, d->limit.inodes);
-	else
+	if (!big && (!d->limit.inodes || r->inodes <= d->limit.inodes))
 		return;
+	/* first: once the end is known, the next call may look */
 	session_dir_set_check(&k->dirs, b->session->id, true);
+	if (big)
+		end_sandbox(k, b, VERDICT_DISK, 0, bytes, d->limit.bytes);
+	else
+		end_sandbox(k, b, VERDICT_DISK, 0, r->inodes, d->limit.inodes);
 }
 
 static void measured(struct keeper *k, struct source *s)

@@ -72,11 +72,16 @@ $B/atk: $(atk_src) tests/attacks/atk.h GNUmakefile
 	$(CC) -std=gnu11 -D_GNU_SOURCE -Itests/attacks $(WARN) -O1 -static -o $@ $(atk_src)
 
 # The attacks, in the normal build and in one whose mechanisms can be switched off.
-check-attacks: all $B/atk
+mutation-programs:
 	$(MAKE) MUTATION=1 B=$B-mutation $(addprefix $B-mutation/,cgibox cgibox.fcgi libexec/image atk)
+check-attacks: all $B/atk mutation-programs
 	CGIBOX_BUILD=$(abspath $B) CGIBOX_MUTATION_BUILD=$(abspath $B-mutation) \
 	  prove $(PROVE_FLAGS) $(wildcard tests/attacks/*.t)
-.PHONY: check-attacks
+.PHONY: check-attacks mutation-programs
+
+# All programs that the tests run, made before tests that run side by side.
+test-programs: $(programs) units bench-programs $(addprefix $B/,treectl rootctl root-probe enginectl boxctl atk attack-sum)
+.PHONY: test-programs
 
 # What `make check` runs: no web server, no network, no root.
 # cgroup.t needs a delegated cgroup v2, which the guest of tests/vm has; here by `make check-cgroup`.

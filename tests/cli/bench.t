@@ -11,19 +11,10 @@ import tempfile
 import xml.etree.ElementTree
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "lib"))
+from tap import done, ok  # noqa: E402
+
 PROGRAM = os.environ.get("CGIBOX") or os.path.join(HERE, "../../build/cgibox")
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", str(d)[-3000:].replace("\n", "\n# "), flush=True)
-    return good
 
 
 def row(text, label):
@@ -68,5 +59,4 @@ try:
     ok(p.returncode == 2 and "no section" in p.stderr, "an unknown section is an error", p.returncode, p.stderr)
 finally:
     shutil.rmtree(top, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(failed != 0)
+done()

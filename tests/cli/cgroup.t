@@ -18,36 +18,14 @@ import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "lib"))
+from tap import done, eq, ok, skip_all  # noqa: E402
+
 BUILD = os.environ.get("CGIBOX_BUILD") or os.path.join(HERE, "../../build")
 MIB = 1 << 20
 MEMORY = 160 * MIB
 PROCESSES = 60
 KEY = "cgroup-test"
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", repr(d)[:1500], flush=True)
-    return good
-
-
-def eq(got, want, what):
-    return ok(got == want, what, got, want)
-
-
-def skip_all(why):
-    print("# " + why, file=sys.stderr)
-    if os.environ.get("MUST_WORK") == "1":
-        print("Bail out! " + why)
-        sys.exit(1)
-    print("1..0 # SKIP " + why)
-    sys.exit(0)
 
 
 # --- a service, and FastCGI to it
@@ -353,5 +331,4 @@ eq([run("/proc/self/fd/%d" % n, **small).returncode for n in range(4, 20)], [127
    "cgibox run: no program by way of the group's descriptors: nothing is there")
 eq(groups("run-*"), [], "and leaves no group")
 subprocess.run(["rm", "-rf", top], check=False)
-print("1..%d" % count)
-sys.exit(failed != 0)
+done()

@@ -12,35 +12,19 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
 import dockerd  # noqa: E402
+from tap import done, eq, ok, skip_all  # noqa: E402
 
 BUILD = os.environ.get("CGIBOX_BUILD") or os.path.join(HERE, "../../build")
 UID = 12345
 MEMORY = 64 << 20
-MUST = os.environ.get("MUST_WORK") == "1"
 ALLOW = json.dumps({"defaultAction": "SCMP_ACT_ALLOW"})  # the Engine's own filter is not what is tested here
 VERDICT = {"ok": 0, "exit": 1, "signal": 2, "timeout": 3, "memory": 4}
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", str(d)[:2000])
-
-
-def eq(got, want, what):
-    ok(got == want, what, "got %r" % (got,), "expected %r" % (want,))
 
 
 engine = dockerd.Dockerd()
 if engine.why:
     engine.stop()
-    print("1..1\nnot ok 1 - cannot run: " + engine.why if MUST else "1..0 # SKIP " + engine.why)
-    sys.exit(MUST)
+    skip_all(engine.why)
 
 
 def image():
@@ -158,5 +142,4 @@ try:
     tests()
 finally:
     engine.stop()
-print("1..%d" % count)
-sys.exit(failed > 0)
+done()

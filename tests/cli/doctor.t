@@ -8,31 +8,19 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "lib"))
+from tap import done, eq, ok  # noqa: E402
+
 PROGRAM = os.environ.get("CGIBOX") or os.path.join(HERE, "../../build/cgibox")
 UID = 12345
 FACTS = """state-dir state-fs state-space kernel user groups open-files rlimits core-pattern links userns userns-limits userns-sysctl
     apparmor container mount-api proc pid-max overlay tmpfs-xattr seccomp no-new-privs landlock openat2
     close-range pidfd cgroup network tun pasta engine sandbox""".split()
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", repr(d)[:2500], flush=True)
-    return good
-
-
-def eq(got, want, what):
-    return ok(got == want, what, got, want)
 
 
 top = tempfile.mkdtemp(prefix="cgibox-doctor.")
@@ -283,5 +271,4 @@ if os.getuid() == 0:
 
 subprocess.run(["chmod", "-R", "u+rwX", top], stderr=subprocess.DEVNULL)
 shutil.rmtree(top, ignore_errors=True)
-print("1..%d" % count)
-raise SystemExit(failed != 0)
+done()

@@ -4,38 +4,16 @@ import io, json, os, re, shutil, signal, socket, subprocess, sys, tarfile, tempf
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import engine as E
-
-MUST = os.environ.get("MUST_WORK") == "1"
-
-
-def skip(why):
-    print("1..0 # SKIP " + why, flush=True)
-    sys.exit(MUST)
-
+from tap import done, eq, ok, skip_all  # noqa: E402
 
 if os.getuid() != 0:
-    skip("only root starts a dockerd")
+    skip_all("only root starts a dockerd")
 for tool in "dockerd", "docker-registry", "htpasswd", "busybox", "openssl":
     if not shutil.which(tool):
-        skip(tool + " is not installed (scripts/deps engine)")
+        skip_all(tool + " is not installed (scripts/deps engine)")
 
 top = tempfile.mkdtemp(prefix="cgi-eng.", dir="/var/tmp")
 os.chmod(top, 0o755)
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", repr(d)[:1200], flush=True)
-
-
-def eq(got, want, what):
-    ok(got == want, what, got, want)
 
 
 def refused(a, kind, words, what):
@@ -523,7 +501,7 @@ try:
     docker = E.Dockerd(top + "/dk")
 except RuntimeError as e:
     shutil.rmtree(top, ignore_errors=True)
-    skip("no dockerd can run here: " + str(e).replace("\n", " ")[:300])
+    skip_all("no dockerd can run here: " + str(e).replace("\n", " ")[:300])
 try:
     b = broker("b")
     image = containers(b)
@@ -542,5 +520,4 @@ try:
 finally:
     docker.stop()
     E.clean(top)
-print("1..%d" % count)
-sys.exit(failed > 0)
+done()

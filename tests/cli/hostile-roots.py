@@ -18,22 +18,13 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "lib"))
+from tap import done, ok  # noqa: E402
+
 BUILD = os.environ.get("CGIBOX_BUILD") or os.path.join(HERE, "../../build")
 UID = 12345
 DEADLINE_S = 10
 libc = ctypes.CDLL(None, use_errno=True)
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", repr(d)[:1500], flush=True)
-    return good
 
 
 # --- a copy of the programs that an ordinary user may execute
@@ -262,5 +253,4 @@ shutil.rmtree(top, ignore_errors=True)
 subprocess.run(["chmod", "-R", "u+rwX", top], stderr=subprocess.DEVNULL)
 shutil.rmtree(top, ignore_errors=True)
 ok(not os.path.exists(top), "and all of it can be removed")
-print("1..%d" % count)
-sys.exit(failed != 0)
+done()

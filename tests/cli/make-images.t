@@ -14,34 +14,18 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
 from fcgi import request  # noqa: E402
+from tap import done, ok, skip_all  # noqa: E402
 
 B = os.environ.get("B") or os.path.join(HERE, "../../build")
 UID = 12345
 IMAGES = os.environ.get("CGIBOX_TEST_IMAGES", "python node").split()
 DROP = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"]
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", str(d)[-1500:].replace("\n", "\n#   "), flush=True)
-    return good
-
-
-def skip(why):
-    print("1..0 # SKIP %s" % why)
-    sys.exit(os.environ.get("MUST_WORK") == "1")
 
 
 if os.getuid() != 0:
-    skip("only root makes a Debian without a range of uids")
+    skip_all("only root makes a Debian without a range of uids")
 if not shutil.which("mmdebstrap"):
-    skip("mmdebstrap is not installed")
+    skip_all("mmdebstrap is not installed")
 top = tempfile.mkdtemp(prefix="make-images.", dir="/var/tmp")
 os.chmod(top, 0o755)
 os.mkdir(top + "/libexec")
@@ -122,5 +106,4 @@ try:
     print("# %.0f s" % (time.monotonic() - start))
 finally:
     shutil.rmtree(top, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(failed != 0)
+done()

@@ -20,34 +20,13 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "lib"))
+from tap import done, eq, ok, skip_all  # noqa: E402
+
 BUILD = os.environ.get("CGIBOX_BUILD") or os.path.join(HERE, "../../build")
 PROGRAM = os.environ.get("CGIBOX") or os.path.join(BUILD, "cgibox")
 UID = 12345
 MY_UID = os.environ.get("PASTA_TEST_ROOT")
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", repr(d)[:1500], flush=True)
-    return good
-
-
-def eq(got, want, what):
-    return ok(got == want, what, got, want)
-
-
-def skip_all(why):
-    if os.environ.get("MUST_WORK"):
-        print("1..1\nnot ok 1 - %s" % why)
-        sys.exit(1)
-    print("1..0 # SKIP %s" % why)
-    sys.exit(0)
 
 
 # --- a machine and a world of our own ---
@@ -623,5 +602,4 @@ world.kill()
 far.kill()
 near.kill()
 shutil.rmtree(top, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(failed != 0)
+done()

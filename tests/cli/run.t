@@ -13,24 +13,11 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "lib"))
+from tap import done, eq, ok  # noqa: E402
+
 PROGRAM = os.environ.get("CGIBOX") or os.path.join(HERE, "../../build/cgibox")
 UID = 12345
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", repr(d)[:1500], flush=True)
-    return good
-
-
-def eq(got, want, what):
-    return ok(got == want, what, got, want)
 
 
 top = tempfile.mkdtemp(prefix="cgibox-run.")
@@ -295,5 +282,4 @@ eq(run("--", "/bin/sh", "-c", "for d in null zero full random urandom tty; do ch
 eq(run("--", "/bin/sh", "-c", "echo x > /dev/null && echo written")[1], "written\n", "control: it can be written")
 eq(os.stat("/dev/null").st_mode, before, "and is as before")
 shutil.rmtree(top, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(failed != 0)
+done()

@@ -17,26 +17,16 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "lib"))
+from tap import done, ok, skip_all  # noqa: E402
+
 SERVE = os.path.join(HERE, "../../scripts/serve")
 BUILD = os.environ.get("B")
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", repr(d)[:1500], flush=True)
-    return good
 
 
 for tool in ("docker-registry", "busybox", "lighttpd"):
     if not shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin"):
-        print("1..0 # SKIP %s is not installed" % tool)
-        sys.exit(os.environ.get("MUST_WORK") == "1")
+        skip_all("%s is not installed" % tool)
 
 
 def free_port():
@@ -168,5 +158,4 @@ ok(status == 422, "without a registry: a clear refusal", status, body)
 print("#", body)
 s.stop()
 shutil.rmtree(top, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(failed != 0)
+done()

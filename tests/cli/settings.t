@@ -9,19 +9,11 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "lib"))
+from tap import done, ok  # noqa: E402
+
 TOP = os.path.join(HERE, "../..")
 PROGRAM = os.environ.get("CGIBOX") or os.path.join(TOP, "build/cgibox")
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", repr(d)[:2000], flush=True)
 
 
 def config(of, file=None, **env):
@@ -161,5 +153,4 @@ with open(os.path.join(TOP, "docs/operations.md"), encoding="utf-8") as f:
     text = f.read()
 missing = [n for n in names if n.replace("DAIV_SANDBOX_", "", 1) not in text]
 ok(not missing, "and in docs/operations.md", missing)
-print("1..%d" % count)
-sys.exit(failed != 0)
+done()

@@ -140,6 +140,23 @@ def create(**spec):
     return a.json["session_id"]
 
 
+def sessions():
+    """Ids of the sessions that are listed. Those of other test files are among them, and end when they like: look for new ones."""
+    out, after = set(), ""
+    while after is not None:
+        page = request("GET", "/session/?limit=1000&after=" + after).json
+        out |= {x["session_id"] for x in page["sessions"]}
+        after = page["next"]
+    return out
+
+
+def sessions_on_disk():
+    """Ids of all sessions: those of one request, which are not listed, and those in the trash, too. None: the state is elsewhere."""
+    if not STATE:
+        return None
+    return {n for d in ("sessions", "trash") for n in os.listdir(os.path.join(STATE, d))}
+
+
 def run(sid, commands, timeout_s=120, **more):
     if isinstance(commands, str):
         commands = [commands]

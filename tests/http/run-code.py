@@ -9,7 +9,7 @@ import time
 import uuid
 
 import client
-from client import IMAGE, b64, conf, eq, ok, request, tar
+from client import IMAGE, b64, eq, ok, request, tar, wait_for
 
 
 def commands(cmds, files=None, **more):
@@ -36,27 +36,22 @@ def changed(a):
         return {m.name: t.extractfile(m).read() for m in t}
 
 
-def sessions():
-    a = request("GET", "/session/")
-    return len(a.json["sessions"]) if a.status == 200 and a.json else -1
+def new():
+    """Sessions made since this file began. Those of other files may end meanwhile."""
+    return client.sessions_on_disk() - before
 
 
-def on_disk():
-    """Directories of sessions, those in the trash included; None when the state is elsewhere."""
-    if not client.STATE:
-        return None
-    return sorted(n for d in ("sessions", "trash") for n in os.listdir(os.path.join(client.STATE, d)))
+def gone(what):
+    wait_for(lambda: not new(), 6)
+    eq(new(), set(), what)
 
 
-def gone(before, what):
-    for _ in range(100):
-        if on_disk() == before:
-            break
-        time.sleep(0.05)
-    eq(on_disk(), before, what)
+def while_it_runs():
+    ok(wait_for(new, 10), "a session is there while it runs")
 
 
-before = on_disk()
+before = client.sessions_on_disk()
+listed = client.sessions()
 
 # --- results ---
 a = commands(["cat a.txt", "exit 3", "echo out; echo err >&2; pwd"])
@@ -161,25 +156,22 @@ ok(a.status == 422 and "network = none" in str(a.detail), "dependencies where th
 p = problem(code("1", "shell", dependencies=["x"]), "dependencies of a language without an installer")
 eq(p.get("loc"), ["body", "dependencies"], "named")
 
-# --- nothing is left ---
-gone(before, "no session is left behind")
-ok(sessions() <= 0 or before is None or sessions() == len([n for n in before]), "nor listed")
+# --- nothing is left, nor when the client goes, nor when the worker dies ---
+if client.STATE:
+    gone("no session is left behind")
+eq(client.sessions() - listed, set(), "nor listed")
 
-# --- nor when the client goes, nor when the worker dies ---
 c = client.connect()
 import json
 c.request("POST", client.PREFIX + "/run/commands/", json.dumps({"run_id": str(uuid.uuid4()), "base_image": IMAGE,
           "commands": ["sleep 3"], "archive": b64(tar({"a": b""}))}), {"X-API-Key": client.KEY, "Content-Type": "application/json"})
-time.sleep(0.5)
-if before is not None:
-    ok(on_disk() != before, "a session is there while it runs")
+if client.STATE:
+    while_it_runs()
+else:
+    time.sleep(0.5)
 c.close()
-if before is not None:
-    for _ in range(120):
-        if on_disk() == before:
-            break
-        time.sleep(0.05)
-    eq(on_disk(), before, "a client that hangs up leaves nothing")
+if client.STATE:
+    gone("a client that hangs up leaves nothing")
 
 
 def workers():
@@ -203,22 +195,20 @@ def workers():
 
 
 found = [pid for pid, name in workers() if name == "cgibox-worker"]
-if before is None or not found:
+if not client.STATE or not found:
     client.skip("the workers are not ours to end")
 else:
     t = threading.Thread(target=lambda: commands(["sleep 30"]))
     t.start()
-    time.sleep(0.7)
-    ok(on_disk() != before, "a session is there while it runs")
+    while_it_runs()
     for pid, name in workers():
         if name == "cgibox-worker":
             os.kill(pid, signal.SIGKILL)
     t.join()
-    gone(before, "a worker that is killed leaves nothing")
+    gone("a worker that is killed leaves nothing")
     t = threading.Thread(target=lambda: commands(["sleep 30"]))
     t.start()
-    time.sleep(0.7)
-    ok(on_disk() != before, "a session is there while it runs")
+    while_it_runs()
     for pid, name in workers():
         if name == "cgibox-keeper":
             os.kill(pid, signal.SIGKILL)
@@ -229,6 +219,6 @@ else:
             break
         time.sleep(0.1)
     ok(a.status == 200 and a.json["results"][0]["output"] == "again\n", "a new keeper serves", a)
-    gone(before, "and what the killed one had left is gone")
+    gone("and what the killed one had left is gone")
 eq(code("print(1)").json, {"output": "1\n"}, "and it goes on")
 client.done()

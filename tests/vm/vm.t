@@ -93,8 +93,9 @@ mkdir "$work/probe"
 ${CC:-gcc} -std=gnu11 -O1 -static -o "$work/probe/probe" "$here/probe.c"
 ok $? "the probe compiles"
 begin=$SECONDS
-"$here/run" --tree "$work/probe" --timeout 180 -- sh -c 'id -u; mkdir d && exec ./probe d' >"$work/facts"
-ok $? "the guest boots and runs a command as an ordinary user"
+"$here/run" --tree "$work/probe" --timeout 180 -- sh -c 'id -u; mkdir d && ./probe d && exit 9' >"$work/facts"
+[ $? = 9 ]
+ok $? "the guest boots, runs a command and passes its status on"
 echo "# $((SECONDS - begin)) s from start to end"
 [ "$(head -n 1 "$work/facts")" = 1500 ]
 ok $? "the command is not root's"
@@ -106,9 +107,6 @@ while read -r name value; do
 	ok $? "$name: $value"
 	[ "$got" = "$value" ] || echo "# got: ${got:-nothing}"
 done < <(expected)
-"$here/run" --tree "$work/probe" --timeout 180 -- sh -c 'exit 9' >/dev/null
-[ $? = 9 ]
-ok $? "the command's status is passed on"
 
 if [ $# -gt 0 ] && [ -z "$tree" ]; then
 	tree=$work/tree
