@@ -33,6 +33,7 @@ LIST_HEAD(ask_list, ask);
 /* A container that is to go. */
 struct leftover {
 	LIST_ENTRY(leftover) link;
+	uint64_t number;
 	char box[ENGINE_BOX_MAX + 1];
 	bool asked;
 	uint64_t at_ms;    /* not before */
@@ -43,7 +44,7 @@ LIST_HEAD(leftover_list, leftover);
 struct engine_link {
 	struct source sock; /* the broker's */
 	pid_t pid;
-	uint64_t last_number;
+	uint64_t last_number, removals;
 	struct ask_list asks;
 	struct leftover_list left;
 	bool swept, sweeping; /* what a keeper before us left */
@@ -174,9 +175,25 @@ void broker_remove(struct keeper *k, const char *box, bool late)
 		return;
 	}
 	snprintf(l->box, sizeof l->box, "%s", box);
+	l->number = ++k->engine->removals;
 	l->until_ms = late ? keeper_now_ms() + LATE_MS : 0;
 	LIST_INSERT_HEAD(&k->engine->left, l, link);
 	ask_removals(k);
+}
+
+uint64_t broker_removals(const struct keeper *k)
+{
+	return k->engine->removals;
+}
+
+bool broker_removes(const struct keeper *k, uint64_t last)
+{
+	const struct leftover *l;
+
+	LIST_FOREACH(l, &k->engine->left, link)
+	if (l->asked && l->number <= last)
+		return true;
+	return false;
 }
 
 static void swept(struct keeper *k, struct call *c, const struct engine_answer *a, int *fd)
