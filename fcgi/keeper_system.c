@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "fcgi/keeper_ahead.h"
+#include "fcgi/keeper_engine.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/keeper_warm.h"
 #include "fcgi/limits.h"
@@ -59,6 +60,7 @@ void system_fill(const struct keeper *k, struct keeper_reply *rp)
 	rp->prepared_ready = pool.ready;
 	rp->prepared_taken = pool.claimed;
 	rp->prepared_missed = pool.cold;
+	rp->containers_stuck = broker_stuck(k);
 	warm_stats(k->warm, &warm);
 	rp->warm_ready = warm.ready;
 	rp->warm_bytes = warm.bytes;
