@@ -180,24 +180,48 @@ eq(request("DELETE", "/session/%s/" % live).status in (200, 204), True, "it ends
 eq(until(lambda: not left(), 30), True, "no container is left")
 
 # --- the keeper dies ---
+def kill_keeper():
+    """That of this state directory."""
+    pids = [int(p) for p in subprocess.run(["pgrep", "-x", "cgibox-keeper"], stdout=subprocess.PIPE, text=True, check=False).stdout.split()]
+    state, mine = os.environ["CGIBOX_TEST_STATE"], []
+    for p in pids:
+        try:
+            if any(os.readlink("/proc/%d/fd/%s" % (p, x)).startswith(state) for x in os.listdir("/proc/%d/fd" % p)):
+                mine.append(p)
+        except OSError:
+            pass
+    ok(mine, "control: the keeper is found", pids)
+    for p in mine:
+        os.kill(p, signal.SIGKILL)
+
+
 live = create(live=True)
 eq(output(live, "(sleep 1000 & ) ; echo up"), ["up\n"], "a live session, with a process")
 ok(until(left, 20), "control: it has a container", left())
-pids = [int(p) for p in subprocess.run(["pgrep", "-x", "cgibox-keeper"], stdout=subprocess.PIPE, text=True, check=False).stdout.split()]
-state = os.environ["CGIBOX_TEST_STATE"]
-mine = []
-for p in pids:
-    try:
-        if any(os.readlink("/proc/%d/fd/%s" % (p, x)).startswith(state) for x in os.listdir("/proc/%d/fd" % p)):
-            mine.append(p)
-    except OSError:
-        pass
-ok(mine, "control: the keeper is found", pids)
-for p in mine:
-    os.kill(p, signal.SIGKILL)
+kill_keeper()
 eq(until(lambda: request("GET", "/-/health/").status == 200), True, "another keeper serves")
 eq(until(lambda: not left(), 30), True, "what the first one had made is gone")
 eq(output(live, "pgrep sleep | wc -l"), ["0\n"], "its processes, too; the session goes on")
 delete(live)
 eq(until(lambda: not left(), 30), True, "no container is left")
+
+# --- a container that the Engine cannot remove ---
+live = create(live=True)
+eq(output(live, "echo up"), ["up\n"], "a live session")
+held = engine.containers()[0]["Id"]
+of_it = "%s/data/containers/%s/hostconfig.json" % (top, held)
+if subprocess.run(["chattr", "+i", of_it], stderr=subprocess.DEVNULL, check=False).returncode:
+    skip("its file system has no immutable files", 5)
+else:
+    try:
+        kill_keeper()
+        eq(until(lambda: request("GET", "/-/health/").status == 200), True, "the next keeper serves though one cannot be removed")
+        eq(output(create(), "echo served"), ["served\n"], "requests, too")
+        eq(request("GET", "/system/").json["containers_stuck"], 1, "GET /system/ tells of it")
+        ok(held in [c["Id"] for c in engine.containers() or []], "control: it is there")
+    finally:
+        subprocess.run(["chattr", "-i", of_it], check=False)
+    ok(until(lambda: held not in [c["Id"] for c in engine.containers() or []], 60), "it is tried again, and goes")
+    eq(until(lambda: request("GET", "/system/").json["containers_stuck"] == 0), True, "then there is none to tell of")
+delete(live)
 client.done()
