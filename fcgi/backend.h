@@ -73,6 +73,7 @@ struct system_info {
 	/* Sandboxes prepared ahead: now; since the start taken, and missed when one was wanted */
 	unsigned prepared_ready;
 	uint64_t prepared_taken, prepared_missed;
+	unsigned containers_stuck; /* that the Engine does not remove */
 	/* Interpreters that wait: now, and what they hold; since the start taken, missed, failed */
 	unsigned warm_ready;
 	uint64_t warm_bytes, warm_taken, warm_missed, warm_failed;

@@ -341,6 +341,7 @@ static int isolate_system(struct backend *b, struct system_info *out, struct err
 		.prepared_ready = rp.prepared_ready,
 		.prepared_taken = rp.prepared_taken,
 		.prepared_missed = rp.prepared_missed,
+		.containers_stuck = rp.containers_stuck,
 		.warm_ready = rp.warm_ready,
 		.warm_bytes = rp.warm_bytes,
 		.warm_taken = rp.warm_taken,

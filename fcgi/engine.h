@@ -55,7 +55,8 @@ enum engine_op {
 	ENGINE_REMOVE, /* box: the same, and removes it with its root. 0 also when it is not there */
 	ENGINE_STATS,  /* box. Answer: memory_bytes, processes, cpu_us */
 	/* fd: box ids that are kept, a line each (unlinked file or memfd); all other containers
-	 * of this STATE are removed. Answer: count. A broker does not do this by itself */
+	 * of this STATE are removed. Answer: count, and with stuck a descriptor of the box ids
+	 * whose removal the Engine refuses, a line each. A broker does not do this by itself */
 	ENGINE_SWEEP,
 	/*
 	 * Images. LIST, INSPECT and REMOVE answer with a descriptor of the JSON (bytes of it) that the
@@ -164,7 +165,7 @@ struct engine_answer {
 	char user[128], workdir[512]; /* of the image's config; "" = none */
 	int32_t exit_code;            /* 0..255; of a signal 128 + its number */
 	uint32_t oom_killed;
-	uint32_t count, processes;
+	uint32_t count, processes, stuck;
 	uint64_t bytes, memory_bytes, cpu_us;
 	struct engine_info info;
 };

@@ -41,8 +41,9 @@ struct job {
 	const char *what;              /* "create a container", for messages */
 	struct err reason;             /* why something is undone */
 	struct pull *pull;
-	char **list; /* of ENGINE_SWEEP: containers to remove */
-	size_t nlist, at;
+	/* of ENGINE_SWEEP: containers to remove, "ID BOX"; the first nstuck could not be */
+	char **list;
+	size_t nlist, at, nstuck;
 };
 TAILQ_HEAD(job_list, job);
 

@@ -10,9 +10,10 @@
 #include "fcgi/engine_reason.h"
 #include "images/own_json.h"
 #include "images/ref.h"
+#include "isolate/log.h"
 #include "isolate/own.h"
 
-enum { KEPT_BYTES_MAX = ENGINE_SWEEP_MAX * (ENGINE_BOX_MAX + 1) };
+enum { KEPT_BYTES_MAX = ENGINE_SWEEP_MAX * (ENGINE_BOX_MAX + 1), ID_LEN = 64 };
 
 static void ask_list(struct job *j, const char *filter, void (*next)(struct job *j))
 {
@@ -72,16 +73,45 @@ static void removed(struct job *j)
 	remove_next(j);
 }
 
+/* The others go all the same, and nobody has to wait for this one: it is in nobody's way. */
+static void stuck(struct job *j)
+{
+	struct err e = j->x.e;
+	char *one = j->list[j->at - 1];
+
+	if (!e.kind)
+		engine_reason(j->x.status, j->x.answer.p, j->x.answer.len, j->what, &e);
+	log_err(LOG_WARN, &e, "container %.12s of before", one);
+	j->list[j->at - 1] = j->list[j->nstuck];
+	j->list[j->nstuck++] = one;
+}
+
 static void not_removed(struct job *j)
 {
-	if (j->x.e.kind) {
+	if (j->x.e.kind && j->x.e.errnum != ETIMEDOUT) {
 		job_refused(j);
 		return;
 	}
-	/* 404: somebody else was quicker; 409: somebody else is at it. The others go all the same */
-	if (j->x.status != 404 && j->x.status != 409)
-		engine_reason(j->x.status, j->x.answer.p, j->x.answer.len, j->what, &j->reason);
+	/* 404: somebody else was quicker; 409: somebody else is at it */
+	if (j->x.e.kind || (j->x.status != 404 && j->x.status != 409))
+		stuck(j);
 	remove_next(j);
+}
+
+static void swept(struct job *j)
+{
+	OWN_BUF boxes = BUF_INIT(KEPT_BYTES_MAX);
+	struct err e;
+
+	for (size_t i = 0; i < j->nstuck; i++)
+		buf_addf(&boxes, "%s\n", j->list[i] + ID_LEN + 1);
+	j->a.stuck = (uint32_t)j->nstuck;
+	if (buf_ok(&boxes) && (!j->nstuck || job_give(j, boxes.p, boxes.len) == 0)) {
+		job_answer(j);
+		return;
+	}
+	err_set(&e, ERR_SETUP, ENOMEM, "tell which containers stay");
+	job_fail(j, &e);
 }
 
 static void remove_next(struct job *j)
@@ -89,24 +119,25 @@ static void remove_next(struct job *j)
 	char path[128];
 
 	if (j->at == j->nlist) {
-		j->a.err = j->reason;
-		job_answer(j);
+		swept(j);
 		return;
 	}
-	snprintf(path, sizeof path, "/containers/%s?force=1&v=1", j->list[j->at++]);
+	snprintf(path, sizeof path, "/containers/%.*s?force=1&v=1", ID_LEN, j->list[j->at++]);
 	j->failed = not_removed;
 	job_ask(j, "remove a container", "DELETE", path, NULL, removed);
 }
 
-static int remember(struct job *j, const char *id)
+static int remember(struct job *j, const char *id, const char *box)
 {
 	char **more = realloc(j->list, (j->nlist + 1) * sizeof *more);
 
 	if (!more)
 		return -1;
 	j->list = more;
-	j->list[j->nlist] = strdup(id);
-	return j->list[j->nlist] ? (int)j->nlist++ : -1;
+	if (asprintf(&j->list[j->nlist], "%s %s", id, box) < 0)
+		return -1;
+	j->nlist++;
+	return 0;
 }
 
 static void listed(struct job *j)
@@ -130,7 +161,7 @@ static void listed(struct job *j)
 
 		if (!ref_is_hex(id, 64) || bsearch(&box, kept, nkept, sizeof *kept, by_text))
 			continue;
-		if (remember(j, id) < 0)
+		if (remember(j, id, engine_box_valid(box) ? box : "") < 0)
 			err_set(&e, ERR_SETUP, ENOMEM, "list containers");
 	}
 	if (e.kind)

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "fcgi/keeper_ahead.h"
 #include "fcgi/keeper_engine.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/keeper_warm.h"
@@ -194,6 +195,8 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 		k->pool = pool_open(k, e);
 		if (e->kind == ERR_NONE)
 			k->warm = warm_open(k, e);
+	} else {
+		k->ahead = ahead_open(k, e);
 	}
 	return e->kind == ERR_NONE ? keeper_stats_open(k, e) : -1;
 }
@@ -239,7 +242,8 @@ static bool idle_out(struct keeper *k)
 		k->idle_since_ms = now;
 		return false;
 	}
-	return now - k->idle_since_ms >= (uint64_t)k->conf->keeper_idle_s * 1000;
+	return now - k->idle_since_ms >= (uint64_t)k->conf->keeper_idle_s * 1000 &&
+	       ahead_end(k, NULL, NULL);
 }
 
 static int next_wait(struct keeper *k)
@@ -255,7 +259,10 @@ static int next_wait(struct keeper *k)
 	int engine_in = broker_retry(k);
 	int pool_in = pool_tick(k, k->pool);
 	int warm_in = warm_tick(k, k->warm);
+	int ahead_in = ahead_tick(k);
 
+	if (ahead_in >= 0 && ahead_in < wait)
+		wait = ahead_in;
 	if (warm_in >= 0 && warm_in < wait)
 		wait = warm_in;
 	if (pool_in >= 0 && pool_in < wait)
@@ -291,6 +298,7 @@ static void loop(struct keeper *k)
 		if (n == 0 && wait > 0) {
 			pool_idle(k, k->pool);
 			warm_idle(k, k->warm);
+			ahead_idle(k);
 		}
 		for (int i = 0; i < n; i++) {
 			struct source *s = ev[i].data.ptr;

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "isolate/fdmsg.h"
+#include "fcgi/keeper_ahead.h"
 #include "fcgi/keeper_engine.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/keeper_warm.h"
@@ -321,6 +322,7 @@ static void do_open(struct keeper *k, struct call *c)
 		call_fail(k, c, &e);
 		return;
 	}
+	ahead_choose(k, c);
 	job_start(k, c, TREE_ADD, ws, c->fd[0]);
 }
 

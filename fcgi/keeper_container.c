@@ -11,6 +11,8 @@
 #include <sys/statvfs.h>
 
 #include "fcgi/capabilities.h"
+#include "fcgi/keeper_ahead.h"
+#include "fcgi/keeper_container_int.h"
 #include "fcgi/keeper_engine.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/statesock.h"
@@ -20,22 +22,13 @@
 #include "isolate/own.h"
 #include "isolate/sys.h"
 
-#define DIRS   "engine"
+#define DIRS   CONTAINER_DIRS
 #define SOCKET "keeper" /* the last component of PLAN_CONTAINER_SOCKET */
 
 enum {
 	DISK_LOOK_MS = 500,
 	DISK_STEP_BYTES = 16 << 20, /* free space that fell by so much is worth a measurement */
 	DISK_STEP_INODES = 2000,    /* the same; empty files take no space that shows */
-};
-
-struct container {
-	char id[SESSION_ID_LEN + 1]; /* the box of engine.h */
-	struct source listen;        /* until its pid 1 has connected */
-	int client;                  /* the same */
-	bool asked;                  /* to be made, and not answered yet */
-	bool failed;                 /* it was not made */
-	bool removing;               /* when it is removed, the box has ended */
 };
 
 /* --- its directory --- */
@@ -67,8 +60,7 @@ static int open_dir(struct keeper *k, const struct container *t, bool make, stru
 	return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "open %s", path);
 }
 
-/* Nobody connects any more. */
-static void stop_listening(struct keeper *k, struct container *t)
+void container_stop_listening(struct keeper *k, struct container *t)
 {
 	struct err e = {0};
 	OWN_FD dir = -1;
@@ -81,7 +73,18 @@ static void stop_listening(struct keeper *k, struct container *t)
 		log_line(LOG_WARN, "socket of container %s: %s", t->id, strerror(errno));
 }
 
-static void remove_dir(struct keeper *k, const struct container *t)
+int container_listen(struct keeper *k, struct container *t,
+	void (*connected)(struct keeper *k, struct source *s), struct err *e)
+{
+	OWN_FD dir = open_dir(k, t, true, e);
+	int fd = dir < 0 ? -1 : statesock_listen(dir, SOCKET, 1, e);
+
+	t->listen.fd = -1;
+	t->listen.ready = connected;
+	return fd < 0 ? -1 : keeper_watch(k, &t->listen, fd, e);
+}
+
+void container_remove_dir(struct keeper *k, const struct container *t)
 {
 	char path[sizeof DIRS + SESSION_ID_LEN + 2];
 
@@ -103,7 +106,7 @@ static struct engine_mount *add_mount(struct engine_question *q)
 	return m;
 }
 
-static int bind_at(struct engine_question *q, const char *dir, const char *id, const char *sub,
+int container_bind(struct engine_question *q, const char *dir, const char *id, const char *sub,
 	const char *target, struct err *e)
 {
 	struct engine_mount *m = add_mount(q);
@@ -134,7 +137,7 @@ static int bind_root(struct keeper *k, const struct call *c, const char *path,
 	if (!strcmp(path, "/tmp") && fchmodat(dir, "tmp", 01777, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "prepare /tmp of the session");
 	snprintf(sub, sizeof sub, "%s%s", upper, path);
-	return bind_at(q, "sessions", id, sub, path, e);
+	return container_bind(q, "sessions", id, sub, path, e);
 }
 
 static int bind_workspace(
@@ -151,13 +154,13 @@ static int bind_workspace(
 	if (w->overlay || c->layout.root.n)
 		return err_set(e, ERR_BUG, 0, "a container's workspace has layers");
 	snprintf(sub, sizeof sub, "ws/%s", w->tree);
-	if (bind_at(q, "sessions", id, sub, "/repo", e) < 0)
+	if (container_bind(q, "sessions", id, sub, "/repo", e) < 0)
 		return -1;
 	if (!session_dir_moved(&k->dirs, id))
 		return 0;
 	return bind_root(k, c, "/workspace", q, e) < 0
 		       ? -1
-		       : bind_at(q, "sessions", id, sub, "/workspace/repo", e);
+		       : container_bind(q, "sessions", id, sub, "/workspace/repo", e);
 }
 
 static uint64_t least(uint64_t asked, int64_t allowed)
@@ -167,7 +170,7 @@ static uint64_t least(uint64_t asked, int64_t allowed)
 	return asked < (uint64_t)allowed ? asked : (uint64_t)allowed;
 }
 
-static void put_limits(
+void container_limit(
 	const struct conf *f, const struct session_record *r, struct engine_question *q)
 {
 	q->memory_bytes = least(r->memory_bytes, f->memory_max_bytes);
@@ -185,16 +188,14 @@ static void put_limits(
 static int describe(struct keeper *k, const struct container *t, const struct call *c,
 	struct engine_question *q, struct err *e)
 {
-	if (c->record.nvolumes) /* of a time with another backend */
-		return capability_lacking(CAN_VOLUMES, e);
 	q->op = ENGINE_MAKE;
 	snprintf(q->box, sizeof q->box, "%s", t->id);
 	snprintf(q->session, sizeof q->session, "%s", c->held->id);
 	if (strlen(c->record.image) >= sizeof q->image)
 		return err_set(e, ERR_SETUP, 0, "the session's image has no good name");
 	strcpy(q->image, c->record.image);
-	put_limits(k->conf, &c->record, q);
-	if (bind_at(q, DIRS, t->id, "", ENGINE_SOCKET_DIR, e) < 0 ||
+	container_limit(k->conf, &c->record, q);
+	if (container_bind(q, DIRS, t->id, "", ENGINE_SOCKET_DIR, e) < 0 ||
 		bind_root(k, c, k->conf->run_home, q, e) < 0 || bind_root(k, c, "/tmp", q, e) < 0 ||
 		bind_workspace(k, c, q, e) < 0)
 		return -1;
@@ -228,26 +229,33 @@ static struct box *box_of(struct keeper *k, const char *id)
 	return NULL;
 }
 
+/* conn, pid 1's, is taken; client (borrowed) becomes its first. */
+static int adopt(struct keeper *k, struct box *b, int conn, int client, struct err *e)
+{
+	struct launch what = plan_of(k->conf, client, session_dir_moved(&k->dirs, b->session->id));
+
+	return sandbox_adopt(&k->launcher, &what, conn, &b->sandbox, e) < 0
+		       ? -1
+		       : box_connected(k, b, e);
+}
+
 /* Pid 1 has connected: the first, and the only one. */
 static void connected(struct keeper *k, struct source *s)
 {
 	struct box *b = s->box;
 	struct container *t = b->container;
-	struct launch what = plan_of(
-		k->conf, t->client, session_dir_moved(&k->dirs, b->session->id));
 	struct err e = {0};
 	int fd = statesock_accept(s->fd);
 
 	if (fd < 0)
 		return;
-	stop_listening(k, t);
-	if (sandbox_adopt(&k->launcher, &what, fd, &b->sandbox, &e) < 0 ||
-		box_connected(k, b, &e) < 0)
+	container_stop_listening(k, t);
+	if (adopt(k, b, fd, t->client, &e) < 0)
 		box_fail(k, b, &e);
 	own_close(&t->client);
 }
 
-static void made(struct keeper *k, struct call *c, const struct engine_answer *a, int *fd)
+void container_made(struct keeper *k, struct call *c, const struct engine_answer *a, int *fd)
 {
 	struct box *b = box_of(k, a->box);
 	/* the Engine was too slow or hung up, or the broker died */
@@ -256,6 +264,8 @@ static void made(struct keeper *k, struct call *c, const struct engine_answer *a
 
 	(void)c;
 	(void)fd;
+	if (!b && ahead_made(k, a))
+		return;
 	if (!b) { /* it was ended meanwhile; what there is of it is not wanted */
 		broker_remove(k, a->box, unknown);
 		return;
@@ -272,30 +282,38 @@ static void made(struct keeper *k, struct call *c, const struct engine_answer *a
 	box_fail(k, b, &e);
 }
 
-static int listen_for(struct keeper *k, struct box *b, struct container *t, struct err *e)
+/* In one that waits; false: it has to be made. */
+static bool launch_ahead(struct keeper *k, struct box *b, struct call *c, int client)
 {
-	OWN_FD dir = open_dir(k, t, true, e);
-	int fd = dir < 0 ? -1 : statesock_listen(dir, SOCKET, 1, e);
+	struct err e = {0};
+	int conn = -1;
 
-	t->listen = (struct source){.fd = -1, .ready = connected, .box = b};
-	return fd < 0 ? -1 : keeper_watch(k, &t->listen, fd, e);
+	b->container = ahead_take(k, c, &conn);
+	if (!b->container)
+		return false;
+	if (adopt(k, b, conn, client, &e) == 0)
+		return true;
+	log_err(LOG_WARN, &e, "a container that was made ahead");
+	if (b->sandbox.pidfd < 0 && !b->container->asked)
+		broker_remove(k, b->container->id, false);
+	container_free(k, b);
+	sandbox_stop(&b->sandbox);
+	b->sandbox = SANDBOX_NONE;
+	return false;
 }
 
-int container_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e)
+static int launch_new(struct keeper *k, struct box *b, struct call *c, int client, struct err *e)
 {
 	OWN_MEM struct engine_question *q = calloc(1, sizeof *q);
-	struct container *t = calloc(1, sizeof *t);
+	struct container *t = q ? calloc(1, sizeof *t) : NULL;
 
-	if (!q || !t) {
-		free(t);
+	if (!t)
 		return err_set(e, ERR_SETUP, ENOMEM, "start the session");
-	}
 	b->container = t;
 	t->client = client < 0 ? -1 : fcntl(client, F_DUPFD_CLOEXEC, 3);
-	t->listen.fd = -1;
-	if (check_age(k, c, e) < 0 || broker_serves(k, e) < 0 || session_id_make(t->id, e) < 0 ||
-		listen_for(k, b, t, e) < 0 || describe(k, t, c, q, e) < 0 ||
-		broker_ask(k, q, -1, NULL, made, e) < 0) {
+	t->listen = (struct source){.fd = -1, .box = b};
+	if (session_id_make(t->id, e) < 0 || container_listen(k, t, connected, e) < 0 ||
+		describe(k, t, c, q, e) < 0 || broker_ask(k, q, -1, NULL, container_made, e) < 0) {
 		container_free(k, b);
 		return -1;
 	}
@@ -303,11 +321,20 @@ int container_launch(struct keeper *k, struct box *b, struct call *c, int client
 	return 0;
 }
 
+int container_launch(struct keeper *k, struct box *b, struct call *c, int client, struct err *e)
+{
+	if (check_age(k, c, e) < 0 || broker_serves(k, e) < 0)
+		return -1;
+	if (c->record.nvolumes) /* of a time with another backend */
+		return capability_lacking(CAN_VOLUMES, e);
+	return launch_ahead(k, b, c, client) ? 0 : launch_new(k, b, c, client, e);
+}
+
 bool container_stop(struct keeper *k, struct box *b)
 {
 	struct container *t = b->container;
 
-	stop_listening(k, t);
+	container_stop_listening(k, t);
 	if (b->sandbox.pidfd >= 0) {
 		sys_pidfd_send_signal(b->sandbox.pidfd, SIGKILL); /* it ends with its socket, too */
 		return box_watch_exit(k, b);
@@ -333,8 +360,8 @@ void container_free(struct keeper *k, struct box *b)
 {
 	struct container *t = b->container;
 
-	stop_listening(k, t);
-	remove_dir(k, t);
+	container_stop_listening(k, t);
+	container_remove_dir(k, t);
 	own_close(&t->client);
 	if (!t->removing && !t->asked && b->sandbox.pidfd >= 0)
 		broker_remove(k, t->id, false);
@@ -347,6 +374,8 @@ void container_has_ended(struct keeper *k, const struct engine_answer *a)
 	struct box *b = box_of(k, a->box);
 	struct err e = {0};
 
+	if (!b)
+		ahead_has_ended(k, a);
 	if (!b || b->state != BOX_STARTING || b->sandbox.pidfd >= 0)
 		return; /* its socket tells the rest */
 	err_set(&e, ERR_SETUP, 0, "the container ended before it was ready: exit code %d%s",

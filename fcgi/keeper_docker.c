@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "fcgi/capabilities.h"
+#include "fcgi/keeper_ahead.h"
 #include "fcgi/keeper_engine.h"
 #include "fcgi/json_out.h"
 #include "fcgi/keeper_int.h"
@@ -172,6 +173,17 @@ static void image_done(struct keeper *k, struct call *c, const struct engine_ans
 		call_fail(k, c, &a->err);
 }
 
+static int start_short(struct keeper *k, struct call *c, struct err *e);
+
+/* No container that was made ahead has the image any more. */
+static void remove_again(struct keeper *k, struct call *c)
+{
+	struct err e = {0};
+
+	if (start_short(k, c, &e) < 0)
+		call_fail(k, c, &e);
+}
+
 static int start_short(struct keeper *k, struct call *c, struct err *e)
 {
 	static const enum engine_op ops[] = {[IMAGE_LIST] = ENGINE_IMAGE_LIST,
@@ -225,5 +237,9 @@ int docker_image_start(struct keeper *k, struct call *c, struct err *e)
 {
 	if (broker_serves(k, e) < 0)
 		return -1;
-	return c->rq.verb == IMAGE_PULL ? start_pull(k, c, e) : start_short(k, c, e);
+	if (c->rq.verb == IMAGE_PULL)
+		return start_pull(k, c, e);
+	if (c->rq.verb == IMAGE_REMOVE && !ahead_end(k, c, remove_again))
+		return 0;
+	return start_short(k, c, e);
 }

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "fcgi/engine_spec.h"
 #include "fcgi/keeper_container.h"
 #include "fcgi/keeper_int.h"
 #include "isolate/log.h"
@@ -18,6 +19,7 @@ enum {
 	RETRY_NONE_MS = 60000,
 	LATE_MS = 600000, /* an Engine may still make what it was asked for, */
 	LATE_STEP_MS = 10000,
+	STUCK_SHIFT_MAX = 9, /* at most 2^9 s between two tries */
 };
 
 /* A question in progress. */
@@ -33,17 +35,19 @@ LIST_HEAD(ask_list, ask);
 /* A container that is to go. */
 struct leftover {
 	LIST_ENTRY(leftover) link;
+	uint64_t number;
 	char box[ENGINE_BOX_MAX + 1];
 	bool asked;
 	uint64_t at_ms;    /* not before */
 	uint64_t until_ms; /* that it is not there is no proof until then; 0 = it is */
+	unsigned refused;  /* so often by the Engine */
 };
 LIST_HEAD(leftover_list, leftover);
 
 struct engine_link {
 	struct source sock; /* the broker's */
 	pid_t pid;
-	uint64_t last_number;
+	uint64_t last_number, removals;
 	struct ask_list asks;
 	struct leftover_list left;
 	bool swept, sweeping; /* what a keeper before us left */
@@ -121,6 +125,19 @@ static void answer(struct keeper *k, struct ask *a, struct engine_answer *with, 
 
 static void ask_removals(struct keeper *k);
 
+/* Asked again, ever less often: one that the Engine cannot remove must not keep anybody busy. */
+static void not_removed(struct leftover *l, const struct err *why)
+{
+	uint64_t pause = RETRY_MS;
+
+	/* an Engine that is away says nothing about the container */
+	if (why->kind != ERR_BUSY || why->errnum == ETIMEDOUT)
+		pause <<= l->refused < STUCK_SHIFT_MAX ? l->refused++ : STUCK_SHIFT_MAX;
+	l->at_ms = keeper_now_ms() + pause;
+	log_err(LOG_WARN, why, "remove container " ENGINE_NAME "%s; tried again in %llu s", l->box,
+		(unsigned long long)pause / 1000);
+}
+
 static void removed(struct keeper *k, struct call *c, const struct engine_answer *a, int *fd)
 {
 	struct leftover *l, *next;
@@ -133,7 +150,7 @@ static void removed(struct keeper *k, struct call *c, const struct engine_answer
 			continue;
 		l->asked = false;
 		if (a->err.kind != ERR_NONE) {
-			log_err(LOG_WARN, &a->err, "remove container %s", a->box);
+			not_removed(l, &a->err);
 			continue;
 		}
 		if (keeper_now_ms() < l->until_ms) {
@@ -164,7 +181,8 @@ static void ask_removals(struct keeper *k)
 	}
 }
 
-void broker_remove(struct keeper *k, const char *box, bool late)
+/* refused: how often it was already. */
+static void leave(struct keeper *k, const char *box, unsigned refused, uint64_t until_ms)
 {
 	struct leftover *l = calloc(1, sizeof *l);
 
@@ -174,9 +192,56 @@ void broker_remove(struct keeper *k, const char *box, bool late)
 		return;
 	}
 	snprintf(l->box, sizeof l->box, "%s", box);
-	l->until_ms = late ? keeper_now_ms() + LATE_MS : 0;
+	l->number = ++k->engine->removals;
+	l->until_ms = until_ms;
+	l->refused = refused;
+	l->at_ms = refused ? keeper_now_ms() + RETRY_MS : 0;
 	LIST_INSERT_HEAD(&k->engine->left, l, link);
+}
+
+void broker_remove(struct keeper *k, const char *box, bool late)
+{
+	leave(k, box, 0, late ? keeper_now_ms() + LATE_MS : 0);
 	ask_removals(k);
+}
+
+uint64_t broker_removals(const struct keeper *k)
+{
+	return k->engine->removals;
+}
+
+bool broker_removes(const struct keeper *k, uint64_t last)
+{
+	const struct leftover *l;
+
+	LIST_FOREACH(l, &k->engine->left, link)
+	if (l->asked && l->number <= last)
+		return true;
+	return false;
+}
+
+/* A line each; "": it has no name of ours, and only the next sweep finds it. */
+static void take_stuck(struct keeper *k, int fd)
+{
+	OWN_FILE f = fdopen(fcntl(fd, F_DUPFD_CLOEXEC, 3), "r");
+	char line[ENGINE_BOX_MAX + 2];
+
+	while (f && fgets(line, sizeof line, f)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (engine_box_valid(line))
+			leave(k, line, 1, 0);
+	}
+}
+
+unsigned broker_stuck(const struct keeper *k)
+{
+	const struct leftover *l;
+	unsigned n = 0;
+
+	if (k->engine)
+		LIST_FOREACH(l, &k->engine->left, link)
+	n += l->refused > 0;
+	return n;
 }
 
 static void swept(struct keeper *k, struct call *c, const struct engine_answer *a, int *fd)
@@ -184,13 +249,15 @@ static void swept(struct keeper *k, struct call *c, const struct engine_answer *
 	struct engine_link *g = k->engine;
 
 	(void)c;
-	(void)fd;
 	g->sweeping = false;
 	g->why = a->err;
 	if (a->err.kind != ERR_NONE)
 		return;
 	g->swept = true;
-	log_line(LOG_INFO, "Engine: %u containers of before removed", a->count);
+	log_line(a->stuck ? LOG_WARN : LOG_INFO,
+		"Engine: %u containers of before removed, %u could not be", a->count, a->stuck);
+	if (*fd >= 0)
+		take_stuck(k, *fd);
 }
 
 /* Before anything is made: the list of what is ours to keep is empty. */

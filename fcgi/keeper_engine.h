@@ -7,6 +7,7 @@
 #define CGIBOX_KEEPER_ENGINE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "fcgi/engine.h"
 #include "isolate/err.h"
@@ -35,5 +36,10 @@ int broker_ask(struct keeper *k, struct engine_question *q, int fd, struct call 
 /* Removes the container that was made as box, and tries until it is gone. late: nobody knows whether it was
  * made, and it may be after this: looked for again, for minutes. */
 void broker_remove(struct keeper *k, const char *box, bool late);
+/* How many containers the Engine refuses to remove, of a keeper before us or of this one. */
+unsigned broker_stuck(const struct keeper *k);
+/* The number of the last broker_remove(), and whether one up to that is being asked for now. */
+uint64_t broker_removals(const struct keeper *k);
+bool broker_removes(const struct keeper *k, uint64_t last);
 
 #endif

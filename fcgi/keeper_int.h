@@ -10,7 +10,8 @@
  * keeper_pool.c (prepared ahead), keeper_root.c (the root's writable layer), keeper_retry.c (runs that
  * are begun anew), keeper_warm.c (interpreters that wait), keeper_demand.c (how many of what is prepared),
  * keeper_deps*.c and deps_store.c (dependencies), keeper_engine.c (the engine broker), keeper_container.c
- * (sandboxes that are containers), keeper_docker.c (images there). */
+ * (sandboxes that are containers), keeper_ahead.c and keeper_seed.c (those made ahead), keeper_docker.c (images
+ * there). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -34,6 +35,7 @@
 
 enum { CALLS_MAX = 4096, PULLS_MAX = 4, IMAGES_MAX = 8, TRASH_JOBS = 2, START_TIMEOUT_MS = 30000 };
 
+struct ahead;
 struct box;
 struct call;
 struct container;
@@ -242,6 +244,7 @@ struct keeper {
 	struct facts facts;
 	struct index_service index;
 	struct stats stats;
+	struct ahead *ahead;            /* containers made ahead; NULL: none */
 	struct engine_link *engine;     /* NULL: sandboxes are our own; keeper_engine.h */
 	uint64_t disk_at_ms, disk_room, disk_inodes; /* container_disk_work() */
 };

@@ -118,6 +118,7 @@ struct keeper_reply {
 	uint32_t processes, cpu_percent;     /* the same */
 	uint32_t prepared_ready;
 	uint64_t prepared_taken, prepared_missed;
+	uint32_t containers_stuck;
 	uint32_t warm_ready;
 	uint64_t warm_taken, warm_missed, warm_failed, warm_bytes;
 	uint64_t limit_bytes; /* of KEEPER_VOLUME */

@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
+#include "fcgi/keeper_ahead.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/keeper_warm.h"
 #include "isolate/cgfile.h"
@@ -106,7 +107,10 @@ static void show_prepared(struct keeper *k)
 {
 	struct pool_stats p = {0};
 
-	pool_stats(k->pool, &p);
+	if (k->ahead)
+		ahead_stats(k, &p);
+	else
+		pool_stats(k->pool, &p);
 	stats_gauge(&k->stats, KEEPER_PREPARED, p.ready);
 	stats_gauge(&k->stats, KEEPER_PREPARED_MADE, p.made);
 	stats_gauge(&k->stats, KEEPER_PREPARED_CLAIMED, p.claimed);

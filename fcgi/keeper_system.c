@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "fcgi/keeper_ahead.h"
+#include "fcgi/keeper_engine.h"
 #include "fcgi/keeper_int.h"
 #include "fcgi/keeper_warm.h"
 #include "fcgi/limits.h"
@@ -51,10 +53,14 @@ void system_fill(const struct keeper *k, struct keeper_reply *rp)
 	rp->sessions = (uint32_t)k->nsessions;
 	rp->sandboxes = k->nboxes;
 	rp->means = means(k);
-	pool_stats(k->pool, &pool);
+	if (k->ahead)
+		ahead_stats(k, &pool);
+	else
+		pool_stats(k->pool, &pool);
 	rp->prepared_ready = pool.ready;
 	rp->prepared_taken = pool.claimed;
 	rp->prepared_missed = pool.cold;
+	rp->containers_stuck = broker_stuck(k);
 	warm_stats(k->warm, &warm);
 	rp->warm_ready = warm.ready;
 	rp->warm_bytes = warm.bytes;

@@ -62,6 +62,29 @@ static int take_entry(
 	return 0;
 }
 
+static int not_empty(void *arg, int dirfd, const char *name, uint32_t type, struct err *e)
+{
+	(void)arg, (void)dirfd, (void)type;
+	return err_set(e, ERR_NONE, 0, "%s", name);
+}
+
+/* One that is empty is taken: a container may see it already (keeper_seed.h). */
+static int open_new(struct err *e)
+{
+	OWN_FD dir = ws_open(AT_FDCWD, "new", O_RDONLY | O_DIRECTORY);
+	struct err none;
+
+	if (dir >= 0 && ws_names(dir, not_empty, NULL, &none) == 0 && fchmod(dir, 0755) == 0)
+		return take_fd(&dir);
+	if (rmtree_at(AT_FDCWD, "new", e) < 0)
+		return -1;
+	own_close(&dir);
+	if (mkdir("new", 0755) == 0)
+		dir = ws_open(AT_FDCWD, "new", O_RDONLY | O_DIRECTORY);
+	return dir >= 0 ? take_fd(&dir)
+			: err_set(e, ERR_SETUP, errno, "make the directory for the archive");
+}
+
 static int unpack_new(struct ws_intake *in, int archive_fd, struct err *e)
 {
 	const struct ws_limits *lim = in->lim;
@@ -79,14 +102,14 @@ static int unpack_new(struct ws_intake *in, int archive_fd, struct err *e)
 		.arg = in,
 	};
 
-	if (rmtree_at(AT_FDCWD, "new", e) < 0 || rmtree_at(AT_FDCWD, "new.raw", e) < 0)
+	if (rmtree_at(AT_FDCWD, "new.raw", e) < 0)
 		return -1;
-	if (mkdir("new", 0755) < 0)
-		return err_set(e, ERR_SETUP, errno, "make the directory for the archive");
-	dir = ws_open(AT_FDCWD, "new", O_RDONLY | O_DIRECTORY);
+	dir = open_new(e);
+	if (dir < 0)
+		return -1;
 	in->raw_fd = openat(AT_FDCWD, "new.raw", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (dir < 0 || in->raw_fd < 0)
-		return err_set(e, ERR_SETUP, errno, "make the directory for the archive");
+	if (in->raw_fd < 0)
+		return err_set(e, ERR_SETUP, errno, "make the file for the archive");
 	plan.dir_fd = dir;
 	plan.raw_fd = in->raw_fd;
 	return unpack(&plan, &stats, e);

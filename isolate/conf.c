@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "isolate/buf.h"
-#include "isolate/cidr.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -95,6 +94,8 @@ static const struct key keys[] = {
 	STR(engine_runtime, "", "runtime of containers: runc, runsc; empty = the Engine's default"),
 	STR(engine_network, "",
 		"the Engine's network for sessions that ask for one; empty = they get a 422"),
+	INT(engine_prepared_max, 0, 64, "4",
+		"containers made ahead at most, 0 = none; fewer where fewer are missed"),
 	ENUM(engine_read_only_root, "off on", "on",
 		"off: containers may fill the Engine's disk by /var/tmp and the like"),
 	ENUM(engine_as_root, "refuse allow", "refuse",
@@ -409,40 +410,6 @@ static int key_set(struct conf *c, const struct key *k, const char *value, struc
 	return err_set(e, ERR_BUG, 0, "%s: key of unknown type", k->name);
 }
 
-/* Strings with a form of their own, checked where file and line are known. */
-/* A page with scripts and our origin could take its sandbox off. */
-static int check_rights(const char *value, struct err *e)
-{
-	static const char words[] = "allow-";
-
-	for (const char *p = value; *p; p += strcspn(p, " ")) {
-		p += strspn(p, " ");
-		if (*p && (strncmp(p, words, strlen(words)) ||
-				  p[strspn(p, "abcdefghijklmnopqrstuvwxyz- ")]))
-			return err_set(e, ERR_CONF, 0,
-				"manager_page_rights: words that begin with allow-");
-		if (!strncmp(p, "allow-same-origin", strlen("allow-same-origin")))
-			return err_set(e, ERR_CONF, 0,
-				"manager_page_rights: allow-same-origin would make tenants' pages "
-				"pages of this host");
-	}
-	return 0;
-}
-
-static int check_list(const char *key, const char *value, struct err *e)
-{
-	struct cidr nets[CIDR_LIST_MAX];
-	size_t n;
-
-	if (!strcmp(key, "settings_of"))
-		return conf_check_services(value, e);
-	if (!strcmp(key, "manager_page_rights"))
-		return check_rights(value, e);
-	if (strcmp(key, "network_blocked") != 0)
-		return 0;
-	return cidr_list_parse(value, nets, NELEM(nets), &n, e) < 0 ? err_in(e, "%s", key) : 0;
-}
-
 int conf_set(struct conf *c, const char *key, const char *value, struct err *e)
 {
 	const struct key *k = key_find(key);
@@ -451,7 +418,7 @@ int conf_set(struct conf *c, const char *key, const char *value, struct err *e)
 		return conf_language_set(&c->languages, key, value, e);
 	if (!k)
 		return err_set(e, ERR_CONF, 0, "unknown key \"%.60s\"", key);
-	return check_list(key, value, e) < 0 ? -1 : key_set(c, k, value, e);
+	return conf_check_value(key, value, e) < 0 ? -1 : key_set(c, k, value, e);
 }
 
 bool conf_emulates_root(const struct conf *c, int64_t uid)

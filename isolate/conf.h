@@ -55,7 +55,8 @@ struct conf {
 	/* the Engine, with backend = docker */
 	char *engine; /* "unix:///PATH" or "https://HOST:PORT" */
 	char *engine_ca_file, *engine_cert_file, *engine_key_file;
-	char *engine_runtime;          /* "" = the Engine's own choice */
+	char *engine_runtime; /* "" = the Engine's own choice */
+	int64_t engine_prepared_max;
 	char *engine_network;          /* "" = none */
 	int64_t engine_read_only_root; /* enum conf_engine_root */
 	int64_t engine_as_root;        /* enum conf_engine_as_root */
@@ -162,6 +163,8 @@ int conf_alias(struct conf *c, const char *name, size_t n, const char *value, st
 
 /* Whether list holds names of services alone. -1: ERR_CONF. */
 int conf_check_services(const char *list, struct err *e);
+/* Of conf_set(): whether a text for key has the form that the key wants, 0 also where it wants none. Pure. */
+int conf_check_value(const char *key, const char *value, struct err *e);
 
 /* Fills c with the defaults (strings are allocated). Returns -1 without memory. */
 int conf_init(struct conf *c);

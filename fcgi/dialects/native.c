@@ -133,7 +133,8 @@ static void answer(struct dialect_call *c, const struct system_info *info)
 	put_capabilities(b, c->ops->lacks);
 	buf_adds(b, ",\"limits\":");
 	put_limits(b, c->conf, info->means);
-	buf_addf(b, ",\"sessions\":%u,\"sandboxes\":%u", info->sessions, info->sandboxes);
+	buf_addf(b, ",\"sessions\":%u,\"sandboxes\":%u,\"containers_stuck\":%u", info->sessions,
+		info->sandboxes, info->containers_stuck);
 	buf_addf(b, ",\"prepared\":{\"ready\":%u,\"taken\":%llu,\"missed\":%llu",
 		info->prepared_ready, (unsigned long long)info->prepared_taken,
 		(unsigned long long)info->prepared_missed);

@@ -71,6 +71,26 @@ static void test_lines(void)
 	ok(true, "and may be called again");
 }
 
+static void test_network(void)
+{
+	struct conf c;
+	struct err e;
+
+	refused_text("engine_network = host\n", "f.conf, line 1: engine_network: \"host\" is",
+		"this machine's own network");
+	refused_text("engine_network = container:x\n",
+		"f.conf, line 1: engine_network: \"container", "another container's");
+	refused_text("engine_network = none\n", "f.conf, line 1: engine_network: \"none\"", "none");
+	refused_text(
+		"engine_network = a b\n", "f.conf, line 1: engine_network: \"a b\"", "no name");
+	conf_init(&c);
+	ok(parse(&c, "engine_network = host-2.x\n", &e) == 0 &&
+			!strcmp(c.engine_network, "host-2.x"),
+		"control: a name");
+	ok(parse(&c, "engine_network =\n", &e) == 0 && !*c.engine_network, "control: no network");
+	conf_clear(&c);
+}
+
 static void test_junk(void)
 {
 	char big[1200];
@@ -534,6 +554,7 @@ int main(void)
 	if (!mkdtemp(dir))
 		return 2;
 	test_lines();
+	test_network();
 	test_junk();
 	test_longest_line();
 	test_every_key();

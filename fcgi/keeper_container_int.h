@@ -1,0 +1,39 @@
+/* What makes containers for boxes (keeper_container.c) and what makes them ahead (keeper_ahead.c) share. */
+#ifndef CGIBOX_KEEPER_CONTAINER_INT_H
+#define CGIBOX_KEEPER_CONTAINER_INT_H
+
+#include <stdbool.h>
+
+#include "fcgi/engine.h"
+#include "fcgi/keeper_int.h"
+
+#define CONTAINER_DIRS "engine" /* below STATE */
+
+struct container {
+	char id[SESSION_ID_LEN + 1]; /* the box of engine.h */
+	struct source listen;        /* until its pid 1 has connected */
+	int client;                  /* the same; -1 = none */
+	bool asked;                  /* to be made, and not answered yet */
+	bool failed;                 /* it was not made */
+	bool removing;               /* when it is removed, the box has ended */
+};
+
+/* Makes t's directory and listens there; connected() follows once, t->listen is its source. */
+int container_listen(struct keeper *k, struct container *t,
+	void (*connected)(struct keeper *k, struct source *s), struct err *e);
+/* Nobody connects any more. */
+void container_stop_listening(struct keeper *k, struct container *t);
+void container_remove_dir(struct keeper *k, const struct container *t);
+
+/* Adds STATE/dir/id/sub (sub may be ""), writable, at target. */
+int container_bind(struct engine_question *q, const char *dir, const char *id, const char *sub,
+	const char *target, struct err *e);
+
+/* What a session with the record r is held to. */
+void container_limit(
+	const struct conf *f, const struct session_record *r, struct engine_question *q);
+
+/* The answer to ENGINE_MAKE, a broker_heard. */
+void container_made(struct keeper *k, struct call *c, const struct engine_answer *a, int *fd);
+
+#endif
