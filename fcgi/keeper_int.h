@@ -10,7 +10,7 @@
  * keeper_pool.c (prepared ahead), keeper_root.c (the root's writable layer), keeper_retry.c (runs that
  * are begun anew), keeper_warm.c (interpreters that wait), keeper_demand.c (how many of what is prepared),
  * keeper_deps*.c and deps_store.c (dependencies), keeper_engine.c (the engine broker), keeper_container.c
- * (sandboxes that are containers), keeper_docker.c (images there). */
+ * (sandboxes that are containers), keeper_docker.c (images there), keeper_turn.c (whose turn it is). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -293,6 +293,9 @@ int lock_take(
 void lock_give_up(struct keeper *k, struct call *c);
 void lock_release(struct keeper *k, struct call *c);
 void lock_forget(struct session *s); /* frees it, unless it is held, wanted, or has a sandbox */
+
+/* keeper_turn.c */
+void turn_take(struct keeper *k, struct call *c);
 
 /* keeper_root.c: the root's writable layer: on the disk, or a tmpfs (session_root). */
 bool root_in_memory(const struct keeper *k);
