@@ -477,6 +477,7 @@ static void call_next(struct keeper *k, struct call *c)
 		[KEEPER_CODE] = do_code,
 		[KEEPER_DEPS] = deps_begin,
 		[KEEPER_DEPS_ATTACH] = deps_attach,
+		[KEEPER_KEEP] = create_keep,
 		[KEEPER_TURN] = turn_take,
 	};
 

@@ -98,7 +98,10 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 	 * one that ends with the connection for its runs */
 	if (c->tied[0])
 		return !strcmp(rq->id, c->tied) &&
-		       (rq->op == KEEPER_ENV || rq->op == KEEPER_RUN || rq->op == KEEPER_RUN_OPEN);
+		       (rq->op == KEEPER_ENV || rq->op == KEEPER_RUN || rq->op == KEEPER_RUN_OPEN ||
+			       rq->op == KEEPER_KEEP);
+	if (rq->op == KEEPER_KEEP)
+		return false;
 	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && !c->box);
 }
 

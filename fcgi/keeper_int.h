@@ -265,6 +265,9 @@ void create_begin(struct keeper *k, struct call *c);
 void create_done(
 	struct keeper *k, struct call *c, const struct tree_result *r); /* its helper ended */
 
+/* A tied session becomes one like others. */
+void create_keep(struct keeper *k, struct call *c);
+
 /* Whether a session that asks for as much may be made: ERR_LIMIT, ERR_BUSY. */
 int create_allowed(const struct keeper *k, const struct call *c, struct err *e);
 /* A new session's directory; job_done() follows. */

@@ -50,6 +50,7 @@ enum keeper_op {
 	KEEPER_DEPS_ATTACH, /* id, deps */
 	KEEPER_VOLUME, /* verb, volume, limit_bytes; id, fd: list of VOLUME_MOUNTS. Answer: limit_bytes */
 	KEEPER_CONNECT, /* id. Answer: fd a socket of pid 1's, for CONNECT; the call counts as a stream */
+	KEEPER_KEEP, /* id: of a session that is tied to this connection; it is not any more */
 	KEEPER_TURN, /* id: held until the connection ends; see live_ops.turn */
 	KEEPER_OP_MAX,
 };

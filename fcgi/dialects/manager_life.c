@@ -225,7 +225,7 @@ void manager_create(struct dialect_call *c)
 {
 	OWN_MANAGER_BOX b = {.record = NULL};
 	OWN_MEM struct manager_order *o = calloc(1, sizeof *o);
-	struct session_made made = {0};
+	struct session_made made = {.tie = -1};
 	struct err e = {0};
 	OWN_FD turn = -1;
 
@@ -236,6 +236,7 @@ void manager_create(struct dialect_call *c)
 	if (manager_check(c, &b, o) < 0)
 		return;
 	manager_sweep(c);
+	o->spec.tied = true; /* until it is all there */
 	if (c->ops->create(c->backend, &o->spec, &made, &e) < 0) {
 		creation_failed(c, &e);
 		return;
@@ -247,11 +248,15 @@ void manager_create(struct dialect_call *c)
 	else if ((turn = manager_turn_of(c, made.id)) >= 0 &&
 		 manager_write(c, &b, INDEX_ADD, 0) == 0 && start(c, &b) == 0 &&
 		 manager_look(c, &b) == 0) {
-		manager_put(b.shown, "status", manager_status(&b));
-		kw_answer(c, 201, b.shown);
-		return;
+		if (c->ops->keep(c->backend, &made, &e) == 0) {
+			manager_put(b.shown, "status", manager_status(&b));
+			kw_answer(c, 201, b.shown);
+			return;
+		}
+		manager_fail(c, &e, "make a sandbox");
 	}
 	undo(c, made.id);
+	own_close(&made.tie);
 }
 
 /* --- started and stopped --- */
