@@ -60,6 +60,7 @@ enum call_state {
 	CALL_FACTS,   /* waits for the first facts about the machine */
 	CALL_DEPS,    /* waits for another call that installs the same dependencies */
 	CALL_INSTALL, /* waits for the installer */
+	CALL_LATER,   /* waits for an installation that is not its own */
 };
 
 /* How much a session may grow beyond its archives; 0 = no limit. */
@@ -152,6 +153,7 @@ struct call {
 	struct disk_limits disk;
 	struct ws_work *work;   /* of KEEPER_WORKSPACE, NULL: none */
 	struct deps_work *deps; /* of KEEPER_DEPS, NULL: none */
+	struct later *later;    /* of KEEPER_DEPS_LATER while CALL_LATER; NULL: none */
 	bool stream;            /* counted in keeper.nstreams */
 	int pull_out;           /* what the puller says */
 	int pull_pid;
@@ -161,6 +163,7 @@ LIST_HEAD(call_list, call);
 LIST_HEAD(box_list, box);
 LIST_HEAD(session_list, session);
 LIST_HEAD(volume_list, volume);
+LIST_HEAD(later_list, later);
 
 /* A session that somebody holds or waits for, or that has a sandbox. */
 struct session {
@@ -224,6 +227,8 @@ struct keeper {
 	struct box_list boxes;
 	struct session_list sessions;
 	struct volume_list volumes; /* that a sandbox has, or that are measured */
+	struct later_list laters;   /* keeper_deps_later.c */
+	unsigned nlaters;
 	unsigned ncalls, nboxes, nstreams;
 	uint64_t last_run_us;    /* in the id of a run */
 	size_t nsessions;        /* on disk */
@@ -281,6 +286,9 @@ void deps_job_done(struct keeper *k, struct call *c, const struct tree_result *r
 void deps_ended(struct keeper *k, struct call *c); /* the installer, and its sandbox */
 void deps_clear(struct keeper *k, struct call *c);
 const char *deps_place(const struct call *c); /* of an installer's workspace; NULL: it is none */
+/* keeper_deps_later.c */
+void deps_later(struct keeper *k, struct call *c);
+void deps_later_deadline(struct call *c); /* it has waited for as long as it wanted */
 /* keeper_deps_attach.c; the session is held */
 void deps_attach(struct keeper *k, struct call *c);
 
