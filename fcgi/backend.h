@@ -153,6 +153,12 @@ struct backend_ops {
 	int (*create)(struct backend *b, const struct session_spec *s, struct session_made *out,
 		struct err *e);
 
+	/*
+	 * Makes a tied session one like others, once whoever is to know of it does. m->tie is closed in any case;
+	 * after an error the session is gone.
+	 */
+	int (*keep)(struct backend *b, struct session_made *m, struct err *e);
+
 	/* Whether the session exists: 0, or ERR_NOTFOUND. Takes no lock. */
 	int (*exists)(struct backend *b, const char *id, struct err *e);
 

@@ -49,30 +49,52 @@ static int put_texts(const struct deps_order *o, uint32_t *bytes, struct err *e)
 	return take_fd(&fd);
 }
 
-static int deps_install(
-	struct backend *b, const struct deps_order *o, struct deps_answer *out, struct err *e)
+/* What becomes of a question about a set: the answer's members. */
+static void take(const struct keeper_reply *rp, int got, struct deps_answer *out)
 {
-	struct keeper_request rq = {
-		.op = KEEPER_DEPS, .timeout_ms = o->timeout_ms > 0 ? (uint64_t)o->timeout_ms : 0};
+	memcpy(out->key, rp->deps, sizeof out->key);
+	out->reused = rp->deps_flags & DEPS_REUSED;
+	out->failed = rp->deps_flags & DEPS_FAILED;
+	out->timed_out = rp->deps_flags & DEPS_TIMED_OUT;
+	out->pending = rp->deps_flags & DEPS_PENDING;
+	out->exit_code = rp->code;
+	out->output_fd = got;
+}
+
+static int ask_set(struct backend *b, const struct deps_order *o, struct keeper_request *rq,
+	struct deps_answer *out, struct err *e)
+{
 	struct keeper_reply rp;
 	OWN_FD texts = -1;
 	int got;
 
 	*out = (struct deps_answer){.output_fd = -1};
-	if (strlen(o->image) >= sizeof rq.image || strlen(o->language) >= sizeof rq.name)
+	if (strlen(o->image) >= sizeof rq->image || strlen(o->language) >= sizeof rq->name)
 		return err_set(e, ERR_REQUEST, 0, "malformed image reference or language");
-	strcpy(rq.image, o->image);
-	strcpy(rq.name, o->language);
-	texts = put_texts(o, &rq.deps_bytes, e);
-	if (texts < 0 || ask(b, &rq, texts, &rp, &got, e) < 0)
+	strcpy(rq->image, o->image);
+	strcpy(rq->name, o->language);
+	rq->timeout_ms = o->timeout_ms > 0 ? (uint64_t)o->timeout_ms : 0;
+	texts = put_texts(o, &rq->deps_bytes, e);
+	if (texts < 0 || ask(b, rq, texts, &rp, &got, e) < 0)
 		return -1;
-	memcpy(out->key, rp.deps, sizeof out->key);
-	out->reused = rp.deps_flags & DEPS_REUSED;
-	out->failed = rp.deps_flags & DEPS_FAILED;
-	out->timed_out = rp.deps_flags & DEPS_TIMED_OUT;
-	out->exit_code = rp.code;
-	out->output_fd = got;
+	take(&rp, got, out);
 	return 0;
+}
+
+static int deps_install(
+	struct backend *b, const struct deps_order *o, struct deps_answer *out, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_DEPS};
+
+	return ask_set(b, o, &rq, out, e);
+}
+
+static int deps_later(struct backend *b, const struct deps_order *o, bool fresh, unsigned wait_ms,
+	struct deps_answer *out, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_DEPS_LATER, .fresh = fresh, .limit = wait_ms};
+
+	return ask_set(b, o, &rq, out, e);
 }
 
 static int deps_attach_to(struct backend *b, const char *session, const char *key, struct err *e)
@@ -88,4 +110,4 @@ static int deps_attach_to(struct backend *b, const char *session, const char *ke
 	return ask(b, &rq, -1, &rp, &got, e);
 }
 
-const struct deps_ops backend_isolate_deps = {.install = deps_install, .attach = deps_attach_to};
+const struct deps_ops backend_isolate_deps = {.install = deps_install, .later = deps_later, .attach = deps_attach_to};

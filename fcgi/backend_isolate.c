@@ -151,6 +151,18 @@ static int isolate_create(
 	return 0;
 }
 
+static int isolate_keep(struct backend *b, struct session_made *m, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_KEEP};
+	OWN_FD sock = take_fd(&m->tie);
+	struct keeper_reply rp;
+	int none[2];
+
+	(void)b;
+	memcpy(rq.id, m->id, sizeof rq.id);
+	return ask(sock, &rq, -1, &rp, none, e);
+}
+
 static int isolate_exists(struct backend *b, const char *id, struct err *e)
 {
 	struct keeper_request rq = {.op = KEEPER_EXISTS};
@@ -516,9 +528,9 @@ static int isolate_image(struct backend *b, enum image_verb verb, const char *re
 #define KEEPER_OPS(what, lacking, installer)                                                       \
 	{                                                                                          \
 		.name = what, .lacks = lacking, .new = isolate_new, .free = isolate_free,          \
-		.health = isolate_health, .create = isolate_create, .exists = isolate_exists,      \
-		.open = isolate_open, .exec = isolate_exec, .patch = isolate_patch,                \
-		.close = isolate_close, .destroy = isolate_destroy,                                \
+		.health = isolate_health, .create = isolate_create, .keep = isolate_keep,          \
+		.exists = isolate_exists, .open = isolate_open, .exec = isolate_exec,              \
+		.patch = isolate_patch, .close = isolate_close, .destroy = isolate_destroy,        \
 		.workspace = isolate_workspace, .export_begin = isolate_export_begin,              \
 		.export_end = isolate_export_end, .image = isolate_image, .files = isolate_files,  \
 		.seed = isolate_seed, .system = isolate_system, .volume = isolate_volume,          \

@@ -454,6 +454,19 @@ static int live_stop(struct backend *b, const char *session, struct err *e)
 	return ask_new(b, &rq, &rp, NULL, e);
 }
 
+static int live_turn(struct backend *b, const char *session, struct err *e)
+{
+	struct keeper_request rq = {.op = KEEPER_TURN};
+	OWN_FD sock = keeper_connect(b->conf->state_dir, e);
+	struct keeper_reply rp;
+	int none[3];
+
+	snprintf(rq.id, sizeof rq.id, "%s", session);
+	if (sock < 0 || live_ask(sock, &rq, NULL, 0, &rp, none, 0, 0, e) < 0)
+		return -1;
+	return take_fd(&sock);
+}
+
 const struct live_ops backend_isolate_live = {
 	.start = live_start,
 	.open = live_open,
@@ -470,4 +483,5 @@ const struct live_ops backend_isolate_live = {
 	.stop = live_stop,
 	.code = backend_code,
 	.connect = backend_connect,
+	.turn = live_turn,
 };

@@ -146,6 +146,13 @@ struct live_ops {
 
 	/* Ends the session's sandbox; its files stay. ERR_NOTFOUND; ERR_BUSY with EWOULDBLOCK. */
 	int (*stop)(struct backend *b, const char *session, struct err *e);
+
+	/*
+	 * Waits, as open() does, until nobody else has the turn of this session, of which there need be none. The
+	 * caller's descriptor, whose end gives the turn up; nothing but this verb waits for it. ERR_BUSY with
+	 * EWOULDBLOCK: another has it for too long.
+	 */
+	int (*turn)(struct backend *b, const char *session, struct err *e);
 };
 
 #endif

@@ -68,6 +68,7 @@ struct deps_answer {
 	bool reused;                /* it was there */
 	bool failed;                /* the installer did not succeed: what follows is about it */
 	bool timed_out;
+	bool pending; /* of later(): it has not ended, and nothing else is known */
 	int exit_code;
 	int output_fd; /* what it wrote, merged, the caller's; -1 = none */
 };
@@ -83,6 +84,15 @@ struct deps_ops {
 	 */
 	int (*install)(struct backend *b, const struct deps_order *o, struct deps_answer *out,
 		struct err *e);
+
+	/*
+	 * The same without the wait: it begins, and goes on whatever becomes of the worker; who asks for the same
+	 * later is told how it ended, for an hour, or until the service is started anew: then it begins again.
+	 * fresh: how it ended before does not count, but one that is there does. Waits for the end for at
+	 * most wait_ms; out->pending: that has not come.
+	 */
+	int (*later)(struct backend *b, const struct deps_order *o, bool fresh, unsigned wait_ms,
+		struct deps_answer *out, struct err *e);
 
 	/*
 	 * Gives an installed set to a session in place of what it had of that language; what runs

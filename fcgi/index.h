@@ -50,6 +50,11 @@ struct index_question {
 	uint64_t version;
 	/* ADD: documents of this kind to keep, the oldest that are final go; 0 = all. */
 	uint64_t keep;
+	/*
+	 * LIST, not 0: the answer is no JSON array but the documents, each with a NUL behind it; in place of
+	 * one of more bytes than this its id. (A document begins with a brace, an id here with '='.)
+	 */
+	uint32_t whole_max;
 	/* ADD, CHANGE: nothing changes it any more: ERR_REQUEST with EEXIST. */
 	uint32_t final;
 };

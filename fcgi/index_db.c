@@ -255,6 +255,22 @@ static int count(
 	return 0;
 }
 
+static void put_row(sqlite3_stmt *s, const struct index_question *q, struct buf *out)
+{
+	size_t n = (size_t)sqlite3_column_bytes(s, 0);
+
+	if (!q->whole_max) {
+		if (out->len > 1)
+			buf_addc(out, ',');
+		buf_add(out, sqlite3_column_blob(s, 0), n);
+	} else if (n > q->whole_max) {
+		buf_addc(out, '=');
+		buf_add(out, sqlite3_column_text(s, 1), (size_t)sqlite3_column_bytes(s, 1) + 1);
+	} else {
+		buf_add(out, sqlite3_column_text(s, 0), n + 1);
+	}
+}
+
 static int list(struct index_db *d, const struct index_question *q, struct index_answer *a,
 	struct buf *out, struct err *e)
 {
@@ -265,7 +281,7 @@ static int list(struct index_db *d, const struct index_question *q, struct index
 	OWN_STMT s = NULL;
 	int rc;
 
-	buf_adds(&sql, "SELECT body");
+	buf_adds(&sql, "SELECT body, id");
 	put_where(&sql, q);
 	buf_adds(&sql, order[q->order]);
 	buf_adds(&sql, " LIMIT :limit OFFSET :offset");
@@ -273,13 +289,12 @@ static int list(struct index_db *d, const struct index_question *q, struct index
 	if (!s || count(d, q, a, e) < 0)
 		return -1;
 	bind_question(s, q, NULL, 0);
-	buf_addc(out, '[');
-	while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
-		if (out->len > 1)
-			buf_addc(out, ',');
-		buf_add(out, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
-	}
-	buf_addc(out, ']');
+	if (!q->whole_max)
+		buf_addc(out, '[');
+	while ((rc = sqlite3_step(s)) == SQLITE_ROW)
+		put_row(s, q, out);
+	if (!q->whole_max)
+		buf_addc(out, ']');
 	return rc == SQLITE_DONE ? 0 : fail(d, "list", e);
 }
 

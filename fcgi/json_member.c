@@ -3,6 +3,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "fcgi/utf8.h"
+
 struct cursor {
 	const char *p, *end;
 };
@@ -82,4 +84,26 @@ const char *json_member(const char *text, size_t n, const char *name, size_t *le
 			return NULL;
 	}
 	return NULL;
+}
+
+size_t json_string_clip(const char *p, size_t n, size_t max)
+{
+	size_t end = n > 0 ? n - 1 : 0, at = 1;
+
+	if (n < 2 || n - 2 <= max)
+		return end;
+	while (at < end) {
+		size_t step = p[at] != '\\' ? 1 : at + 1 < end && p[at + 1] == 'u' ? 6 : 2;
+
+		/* the other half of a character beyond U+FFFF, which is written as two */
+		if (step == 6 && at + 8 <= end && (p[at + 2] | 32) == 'd' &&
+			memchr("89abAB", p[at + 3], 6))
+			step = 12;
+		if (at + step > max + 1)
+			break;
+		at += step;
+	}
+	if (at > end)
+		at = end;
+	return at - utf8_cut_tail(p + 1, at - 1);
 }

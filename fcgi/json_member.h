@@ -13,4 +13,11 @@
  */
 const char *json_member(const char *text, size_t n, const char *name, size_t *len);
 
+/*
+ * How much of a string of n bytes, quotes included, may stay: its opening quote and at most max bytes behind
+ * it, ending between two characters. All but the closing quote when it is no longer. What is no string of
+ * json_scan.h's is cut all the same, without a byte read beyond it.
+ */
+size_t json_string_clip(const char *p, size_t n, size_t max);
+
 #endif

@@ -169,6 +169,7 @@ static int keeper_open(struct keeper *k, const struct conf *c, bool on_demand, s
 		k->trash[i].job.fd = -1;
 	LIST_INIT(&k->calls);
 	LIST_INIT(&k->boxes);
+	LIST_INIT(&k->laters);
 	LIST_INIT(&k->sessions);
 	if (session_dirs_open(&k->dirs, c->state_dir, e) < 0)
 		return -1;

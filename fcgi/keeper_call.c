@@ -129,6 +129,8 @@ static void hang_up(struct keeper *k, struct call *c)
 		break;
 	case CALL_FACTS:
 	case CALL_DEPS:
+	case CALL_LATER:
+		c->later = NULL;
 		finish(k, c);
 		break;
 	case CALL_JOB:  /* bounded by its own time limit; the lock stays until it ends */
@@ -479,6 +481,9 @@ static void call_next(struct keeper *k, struct call *c)
 		[KEEPER_CODE] = do_code,
 		[KEEPER_DEPS] = deps_begin,
 		[KEEPER_DEPS_ATTACH] = deps_attach,
+		[KEEPER_DEPS_LATER] = deps_later,
+		[KEEPER_KEEP] = create_keep,
+		[KEEPER_TURN] = turn_take,
 	};
 
 	verb[c->rq.op](k, c); /* check_request() has seen that there is one */
@@ -567,6 +572,10 @@ int call_deadline(struct keeper *k)
 		}
 		if (c->state == CALL_FACTS) {
 			call_answer_system(k, c);
+			continue;
+		}
+		if (c->state == CALL_LATER) {
+			deps_later_deadline(c);
 			continue;
 		}
 		if (c->state == CALL_LOCK) {

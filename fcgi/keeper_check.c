@@ -14,6 +14,7 @@ static unsigned fds_wanted(const struct keeper_request *rq)
 		return rq->has_archive != 0;
 	case KEEPER_PATCH:
 	case KEEPER_DEPS:
+	case KEEPER_DEPS_LATER:
 		return 1;
 	case KEEPER_RUN:
 		return rq->flags & PROTO_STDIN_FILE ? 3 : 2;
@@ -50,7 +51,7 @@ static bool names_session(uint32_t op)
 {
 	return op == KEEPER_EXISTS || op == KEEPER_OPEN || op == KEEPER_DESTROY ||
 	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST && op != KEEPER_CODE &&
-		       op != KEEPER_DEPS && op != KEEPER_VOLUME);
+		       op != KEEPER_DEPS && op != KEEPER_DEPS_LATER && op != KEEPER_VOLUME);
 }
 
 /* KEEPER_DEPS makes one, too: its installer's. */
@@ -89,7 +90,9 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 		return false;
 	if (makes_session(rq->op) && !session_ok(k, rq))
 		return false;
-	if ((makes_session(rq->op) || rq->op == KEEPER_DEPS_ATTACH) && !deps_request_ok(rq))
+	if ((makes_session(rq->op) || rq->op == KEEPER_DEPS_ATTACH ||
+		    rq->op == KEEPER_DEPS_LATER) &&
+		!deps_request_ok(rq))
 		return false;
 	if (rq->op == KEEPER_CODE && (rq->language >= CODE_LANGUAGES || rq->timeout_ms == 0 ||
 					     rq->timeout_ms > (uint64_t)INT32_MAX * 1000))
@@ -98,7 +101,10 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 	 * one that ends with the connection for its runs */
 	if (c->tied[0])
 		return !strcmp(rq->id, c->tied) &&
-		       (rq->op == KEEPER_ENV || rq->op == KEEPER_RUN || rq->op == KEEPER_RUN_OPEN);
+		       (rq->op == KEEPER_ENV || rq->op == KEEPER_RUN || rq->op == KEEPER_RUN_OPEN ||
+			       rq->op == KEEPER_KEEP);
+	if (rq->op == KEEPER_KEEP)
+		return false;
 	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && !c->box);
 }
 

@@ -133,3 +133,12 @@ void create_done(struct keeper *k, struct call *c, const struct tree_result *r)
 		rp.unenforced |= UNENFORCED_CPUS;
 	call_answer(c, &rp, NULL, 0);
 }
+
+void create_keep(struct keeper *k, struct call *c)
+{
+	struct keeper_reply rp = {.op = KEEPER_KEEP};
+
+	if (session_dir_untie(&k->dirs, c->tied, &rp.err) == 0)
+		c->tied[0] = '\0';
+	call_answer(c, &rp, NULL, 0);
+}

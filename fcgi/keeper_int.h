@@ -11,7 +11,7 @@
  * are begun anew), keeper_warm.c (interpreters that wait), keeper_demand.c (how many of what is prepared),
  * keeper_deps*.c and deps_store.c (dependencies), keeper_engine.c (the engine broker), keeper_container.c
  * (sandboxes that are containers), keeper_ahead.c and keeper_seed.c (those made ahead), keeper_docker.c (images
- * there). */
+ * there), keeper_turn.c (whose turn it is). */
 #ifndef CGIBOX_KEEPER_INT_H
 #define CGIBOX_KEEPER_INT_H
 
@@ -62,6 +62,7 @@ enum call_state {
 	CALL_FACTS,   /* waits for the first facts about the machine */
 	CALL_DEPS,    /* waits for another call that installs the same dependencies */
 	CALL_INSTALL, /* waits for the installer */
+	CALL_LATER,   /* waits for an installation that is not its own */
 };
 
 /* How much a session may grow beyond its archives; 0 = no limit. */
@@ -154,6 +155,7 @@ struct call {
 	struct disk_limits disk;
 	struct ws_work *work;   /* of KEEPER_WORKSPACE, NULL: none */
 	struct deps_work *deps; /* of KEEPER_DEPS, NULL: none */
+	struct later *later;    /* of KEEPER_DEPS_LATER while CALL_LATER; NULL: none */
 	bool stream;            /* counted in keeper.nstreams */
 	int pull_out;           /* what the puller says */
 	int pull_pid;
@@ -163,6 +165,7 @@ LIST_HEAD(call_list, call);
 LIST_HEAD(box_list, box);
 LIST_HEAD(session_list, session);
 LIST_HEAD(volume_list, volume);
+LIST_HEAD(later_list, later);
 
 /* A session that somebody holds or waits for, or that has a sandbox. */
 struct session {
@@ -226,6 +229,8 @@ struct keeper {
 	struct box_list boxes;
 	struct session_list sessions;
 	struct volume_list volumes; /* that a sandbox has, or that are measured */
+	struct later_list laters;   /* keeper_deps_later.c */
+	unsigned nlaters;
 	unsigned ncalls, nboxes, nstreams;
 	uint64_t last_run_us;    /* in the id of a run */
 	size_t nsessions;        /* on disk */
@@ -268,6 +273,9 @@ void create_begin(struct keeper *k, struct call *c);
 void create_done(
 	struct keeper *k, struct call *c, const struct tree_result *r); /* its helper ended */
 
+/* A tied session becomes one like others. */
+void create_keep(struct keeper *k, struct call *c);
+
 /* Whether a session that asks for as much may be made: ERR_LIMIT, ERR_BUSY. */
 int create_allowed(const struct keeper *k, const struct call *c, struct err *e);
 /* A new session's directory; job_done() follows. */
@@ -281,6 +289,9 @@ void deps_job_done(struct keeper *k, struct call *c, const struct tree_result *r
 void deps_ended(struct keeper *k, struct call *c); /* the installer, and its sandbox */
 void deps_clear(struct keeper *k, struct call *c);
 const char *deps_place(const struct call *c); /* of an installer's workspace; NULL: it is none */
+/* keeper_deps_later.c */
+void deps_later(struct keeper *k, struct call *c);
+void deps_later_deadline(struct call *c); /* it has waited for as long as it wanted */
 /* keeper_deps_attach.c; the session is held */
 void deps_attach(struct keeper *k, struct call *c);
 
@@ -296,6 +307,9 @@ int lock_take(
 void lock_give_up(struct keeper *k, struct call *c);
 void lock_release(struct keeper *k, struct call *c);
 void lock_forget(struct session *s); /* frees it, unless it is held, wanted, or has a sandbox */
+
+/* keeper_turn.c */
+void turn_take(struct keeper *k, struct call *c);
 
 /* keeper_root.c: the root's writable layer: on the disk, or a tmpfs (session_root). */
 bool root_in_memory(const struct keeper *k);

@@ -50,6 +50,11 @@ enum keeper_op {
 	KEEPER_DEPS_ATTACH, /* id, deps */
 	KEEPER_VOLUME, /* verb, volume, limit_bytes; id, fd: list of VOLUME_MOUNTS. Answer: limit_bytes */
 	KEEPER_CONNECT, /* id. Answer: fd a socket of pid 1's, for CONNECT; the call counts as a stream */
+	/* As KEEPER_DEPS, timeout_ms too, and fresh: how it ended before does not count; limit: ms to wait for
+	 * its end. It goes on without the connection. Answer: as KEEPER_DEPS, or DEPS_PENDING */
+	KEEPER_DEPS_LATER,
+	KEEPER_KEEP, /* id: of a session that is tied to this connection; it is not any more */
+	KEEPER_TURN, /* id: held until the connection ends; see live_ops.turn */
 	KEEPER_OP_MAX,
 };
 
@@ -94,6 +99,7 @@ struct keeper_request {
 		language; /* of KEEPER_CODE: enum code_language whose waiting interpreter would do */
 	uint32_t deps_bytes;         /* of KEEPER_DEPS: texts, each with its NUL */
 	char deps[DEPS_KEY_LEN + 1]; /* of KEEPER_CREATE ("": none) and KEEPER_DEPS_ATTACH */
+	uint32_t fresh;              /* of KEEPER_DEPS_LATER */
 };
 
 struct keeper_reply {
@@ -129,6 +135,6 @@ struct keeper_reply {
 	uint32_t deps_flags;         /* DEPS_REUSED, ... */
 };
 
-enum { DEPS_REUSED = 1, DEPS_FAILED = 2, DEPS_TIMED_OUT = 4 };
+enum { DEPS_REUSED = 1, DEPS_FAILED = 2, DEPS_TIMED_OUT = 4, DEPS_PENDING = 8 };
 
 #endif

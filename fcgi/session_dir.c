@@ -330,13 +330,6 @@ bool session_dir_exists(struct session_dirs *d, const char *id)
 	return fstatat(d->sessions, id, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-bool session_dir_tied(const struct session_dirs *d, const char *id)
-{
-	OWN_FD fd = session_dir_open(d, id, "tied", O_PATH);
-
-	return fd >= 0;
-}
-
 int session_dir_open(const struct session_dirs *d, const char *id, const char *name, int flags)
 {
 	char path[NAME_MAX_LEN + 32];

@@ -87,6 +87,8 @@ int session_dir_commit(
 bool session_dir_exists(struct session_dirs *d, const char *id);
 /* Whether it is one that ends with its connection, which no list shows. */
 bool session_dir_tied(const struct session_dirs *d, const char *id);
+/* It is one like others from here on. ERR_SETUP. Keeper. */
+int session_dir_untie(const struct session_dirs *d, const char *id, struct err *e);
 
 /* ERR_NOTFOUND when there is no such session; ERR_SETUP when its files are damaged. */
 int session_dir_load(struct session_dirs *d, const char *id, struct session_record *r,

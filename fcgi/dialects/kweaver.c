@@ -168,7 +168,9 @@ static struct json_object *parse(const char *text)
 int kw_ask(struct dialect_call *c, struct index_question *q, struct json_object *doc,
 	struct index_answer *a, struct json_object **out, struct err *e)
 {
-	const char *body = doc ? json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN) : NULL;
+	const char *body = doc ? json_object_to_json_string_ext(doc,
+					 JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
+			       : NULL;
 	OWN_MEM char *text = NULL;
 
 	if (index_ask(c->conf->state_dir, q, body, body ? strlen(body) : 0, a, &text, e) < 0) {

@@ -349,6 +349,7 @@ static void complete_spec(struct dialect_call *c, struct session_spec *spec)
 	int64_t idle = c->conf->kweaver_idle_s;
 
 	spec->live = true;
+	spec->tied = true; /* until its document says which it is */
 	spec->at_workspace = true;
 	spec->bounded = true;
 	spec->idle_s = idle && idle < 31536000 - KW_KEPT_S ? idle + KW_KEPT_S : 31536000;
@@ -412,7 +413,7 @@ static int install(struct dialect_call *c, struct making *m)
 
 static void make_session(struct dialect_call *c, struct making *m)
 {
-	struct session_made made = {0};
+	struct session_made made = {.tie = -1};
 	struct err e = {0};
 
 	kw_sweep(c);
@@ -427,12 +428,15 @@ static void make_session(struct dialect_call *c, struct making *m)
 	kw_set_status(m->doc, "running", false);
 	if (m->spec.deps)
 		kw_deps_list(c, m->doc);
-	if (kw_session_write(c, INDEX_CHANGE, m->doc, 0, &e) == 0)
-		answer_made(c, m->doc);
-	else if (c->rs->status == 0) /* removed by another request meanwhile */
+	if (kw_session_write(c, INDEX_CHANGE, m->doc, 0, &e) == 0) {
+		if (c->ops->keep(c->backend, &made, &e) == 0)
+			answer_made(c, m->doc);
+		else
+			not_made(c, m, &e);
+	} else if (c->rs->status == 0) { /* removed by another request meanwhile */
 		kw_not_found(c, "Session not found", kw_text(kw_public(m->doc), "id"));
-	if (c->rs->status != 201)
-		c->ops->destroy(c->backend, made.id, &e);
+	}
+	own_close(&made.tie);
 }
 
 /* The template's variables, then the client's. */

@@ -135,7 +135,8 @@ static int prepare(struct starting *s, struct err *e)
 		job.value_max_bytes = s->c->conf->run_spool_max_bytes / 2;
 	if (!handler_language_find(language, &job.language))
 		return err_set(e, ERR_BUG, 0, "no language \"%s\"", language);
-	if (kw_make_id(s->id, "exec_%Y%m%d%H%M%S_", e) < 0 || handler_prepare(&job, &s->handler, e) < 0)
+	if (kw_make_id(s->id, "exec_%Y%m%d%H%M%S_", e) < 0 ||
+		handler_prepare(&job, &s->handler, e) < 0)
 		return -1;
 	buf_addf(&s->about,
 		"{\"execution\":\"%s\",\"language\":\"%s\",\"nonce\":\"%s\","
@@ -358,34 +359,4 @@ void kw_executions_sync(struct dialect_call *c)
 			dialect_detail(c, 408, text);
 	}
 	starting_clear(s);
-}
-
-/* The documents are sent as they are stored. Unlike the original's, total and offset are true. */
-void kw_executions_list(struct dialect_call *c)
-{
-	struct index_question q = kw_question(INDEX_LIST, KW_EXECUTION, "");
-	OWN_MEM char *text = NULL;
-	struct buf *b = &c->rs->body;
-	int64_t limit, offset;
-	struct index_answer a;
-	struct err e = {0};
-
-	if (kw_query_number(c, "limit", 50, 1, KW_LIST_MAX, true, &limit) < 0 ||
-		kw_query_number(c, "offset", 0, 0, UINT32_MAX, true, &offset) < 0 ||
-		kw_executions_settle(c, c->param) < 0)
-		return;
-	kw_of_session(&q, c->param);
-	q.limit = (uint32_t)limit;
-	q.offset = (uint32_t)offset;
-	if (index_ask(c->conf->state_dir, &q, NULL, 0, &a, &text, &e) < 0) {
-		dialect_fail(c, &e, "list executions");
-		return;
-	}
-	buf_clear(b);
-	b->max = INDEX_ANSWER_MAX + 1024;
-	buf_adds(b, "{\"items\":");
-	buf_add(b, text, (size_t)a.bytes);
-	buf_addf(b, ",\"total\":%llu,\"limit\":%lld,\"offset\":%lld}", (unsigned long long)a.total,
-		(long long)limit, (long long)offset);
-	dialect_status(c, 200);
 }

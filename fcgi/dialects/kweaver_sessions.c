@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "fcgi/dialects/kweaver_result.h"
+#include "fcgi/json_member.h"
 #include "fcgi/query.h"
 #include "images/own_json.h"
 #include "isolate/own.h"
@@ -44,36 +45,55 @@ void kw_set_status(struct json_object *record, const char *status, bool ended)
 		kw_add_text(o, "completed_at", now);
 }
 
+/* What clients see of n bytes of records with a NUL behind each; as text, for a list is long. */
+static unsigned put_public(struct buf *b, const char *records, size_t n)
+{
+	unsigned count = 0;
+
+	for (const char *p = records; p < records + n; p += strlen(p) + 1) {
+		size_t len;
+		const char *v = json_member(p, strlen(p), "public", &len);
+
+		if (!v)
+			continue;
+		if (count++)
+			buf_addc(b, ',');
+		buf_add(b, v, len);
+	}
+	return count;
+}
+
 void kw_sessions_list(struct dialect_call *c)
 {
 	struct index_question q = kw_question(INDEX_LIST, KW_SESSION, "");
-	OWN_JSON *list = NULL, *out = json_object_new_object(), *items = json_object_new_array();
+	struct buf *b = &c->rs->body;
+	OWN_MEM char *records = NULL;
 	int64_t limit, offset;
 	struct index_answer a;
 	struct err e = {0};
-	size_t n;
+	unsigned n;
 
 	if (kw_query_number(c, "limit", 50, 1, KW_LIST_MAX, true, &limit) < 0 ||
 		kw_query_number(c, "offset", 0, 0, UINT32_MAX, true, &offset) < 0)
 		return;
 	q.limit = (uint32_t)limit;
 	q.offset = (uint32_t)offset;
+	q.whole_max = UINT32_MAX;
 	if (query_get(c->rq->uri, "status", q.status, sizeof q.status) < 0 ||
 		query_get(c->rq->uri, "template_id", q.tag, sizeof q.tag) < 0)
 		snprintf(q.status, sizeof q.status, "?"); /* nothing has such a name */
-	if (kw_ask(c, &q, NULL, &a, &list, &e) < 0)
+	if (index_ask(c->conf->state_dir, &q, NULL, 0, &a, &records, &e) < 0) {
+		dialect_fail(c, &e, "list sessions");
 		return;
-	n = json_object_array_length(list);
-	for (size_t i = 0; i < n; i++)
-		json_object_array_add(
-			items, json_object_get(kw_public(json_object_array_get_idx(list, i))));
-	json_object_object_add(out, "items", json_object_get(items));
-	json_object_object_add(out, "total", json_object_new_int64((int64_t)a.total));
-	json_object_object_add(out, "limit", json_object_new_int64(limit));
-	json_object_object_add(out, "offset", json_object_new_int64(offset));
-	json_object_object_add(
-		out, "has_more", json_object_new_boolean((uint64_t)offset + n < a.total));
-	kw_answer(c, 200, out);
+	}
+	buf_clear(b);
+	b->max = INDEX_ANSWER_MAX;
+	buf_adds(b, "{\"items\":[");
+	n = put_public(b, records ? records : "", records ? (size_t)a.bytes : 0);
+	buf_addf(b, "],\"total\":%llu,\"limit\":%lld,\"offset\":%lld,\"has_more\":%s}",
+		(unsigned long long)a.total, (long long)limit, (long long)offset,
+		(uint64_t)offset + n < a.total ? "true" : "false");
+	dialect_status(c, 200);
 }
 
 bool kw_alive(struct json_object *record)

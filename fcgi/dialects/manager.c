@@ -82,6 +82,24 @@ int manager_find(struct dialect_call *c, struct manager_box *b)
 	return 0;
 }
 
+int manager_turn_of(struct dialect_call *c, const char *id)
+{
+	struct err e = {0};
+	int fd = c->ops->live->turn(c->backend, id, &e);
+
+	if (fd < 0)
+		manager_fail(c, &e, "wait for a sandbox");
+	return fd;
+}
+
+int manager_turn(struct dialect_call *c)
+{
+	if (daiv_id_valid(c->param))
+		return manager_turn_of(c, c->param);
+	dialect_detail(c, 404, "Sandbox not found");
+	return -1;
+}
+
 /* One that has ended is final, and goes when there are many. */
 static int write_record(struct dialect_call *c, struct manager_box *b, enum index_op op,
 	uint64_t version, struct err *e)

@@ -49,6 +49,13 @@ int64_t manager_now_us(void);
 /* The sandbox that the path names. -1: the response is complete. */
 int manager_find(struct dialect_call *c, struct manager_box *b);
 
+/*
+ * Waits until no other request changes the sandbox that the path names: a descriptor that the caller
+ * closes when it has changed it. -1: the response is complete.
+ */
+int manager_turn(struct dialect_call *c);
+int manager_turn_of(struct dialect_call *c, const char *id); /* the same of another */
+
 /* Looks at its session. A record of one that is gone is corrected. */
 int manager_look(struct dialect_call *c, struct manager_box *b);
 
@@ -143,6 +150,8 @@ void manager_logs(struct dialect_call *c);
 /* Makes them and gives them to the new sandbox b. */
 int manager_volumes_make(struct dialect_call *c, struct manager_box *b,
 	const struct manager_volume *w, size_t n, struct err *e);
+/* Tells the session what its record says, in case that whoever wrote that did not come to it. */
+int manager_volumes_give(struct dialect_call *c, const struct manager_box *b, struct err *e);
 void manager_volume_add(struct dialect_call *c);
 void manager_volume_remove(struct dialect_call *c);
 void manager_volume_mount(struct dialect_call *c);

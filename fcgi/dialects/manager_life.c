@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fcgi/capabilities.h"
 #include "fcgi/dialects/kweaver.h"
 #include "fcgi/dialects/manager.h"
 #include "fcgi/json_out.h"
@@ -224,8 +225,9 @@ void manager_create(struct dialect_call *c)
 {
 	OWN_MANAGER_BOX b = {.record = NULL};
 	OWN_MEM struct manager_order *o = calloc(1, sizeof *o);
-	struct session_made made = {0};
+	struct session_made made = {.tie = -1};
 	struct err e = {0};
+	OWN_FD turn = -1;
 
 	if (!o) {
 		dialect_detail(c, 500, "Internal Server Error");
@@ -234,6 +236,7 @@ void manager_create(struct dialect_call *c)
 	if (manager_check(c, &b, o) < 0)
 		return;
 	manager_sweep(c);
+	o->spec.tied = true; /* until it is all there */
 	if (c->ops->create(c->backend, &o->spec, &made, &e) < 0) {
 		creation_failed(c, &e);
 		return;
@@ -242,13 +245,18 @@ void manager_create(struct dialect_call *c)
 	set_urls(c, &b);
 	if (manager_volumes_make(c, &b, o->volumes, o->nvolumes, &e) < 0)
 		creation_failed(c, &e);
-	else if (manager_write(c, &b, INDEX_ADD, 0) == 0 && start(c, &b) == 0 &&
+	else if ((turn = manager_turn_of(c, made.id)) >= 0 &&
+		 manager_write(c, &b, INDEX_ADD, 0) == 0 && start(c, &b) == 0 &&
 		 manager_look(c, &b) == 0) {
-		manager_put(b.shown, "status", manager_status(&b));
-		kw_answer(c, 201, b.shown);
-		return;
+		if (c->ops->keep(c->backend, &made, &e) == 0) {
+			manager_put(b.shown, "status", manager_status(&b));
+			kw_answer(c, 201, b.shown);
+			return;
+		}
+		manager_fail(c, &e, "make a sandbox");
 	}
 	undo(c, made.id);
+	own_close(&made.tie);
 }
 
 /* --- started and stopped --- */
@@ -308,13 +316,33 @@ static int find_alive(struct dialect_call *c, struct manager_box *b)
 	return -1;
 }
 
+/* It runs, as its record says. Whoever wrote that may have died before the one or the other came true. */
+static bool runs_as_wanted(const struct manager_box *b)
+{
+	return !strcmp(manager_status(b), "running") &&
+	       !strcmp(kw_text(b->record, "wanted"), "running");
+}
+
+/* Starts it anew: what it sees may have been written and not been told. */
+static int start_again(struct dialect_call *c, struct manager_box *b)
+{
+	struct err e = {0};
+
+	if (c->ops->lacks & (1u << CAN_VOLUMES) || manager_volumes_give(c, b, &e) == 0)
+		return start(c, b);
+	manager_fail(c, &e, "start a sandbox");
+	return -1;
+}
+
 void manager_start(struct dialect_call *c)
 {
 	OWN_MANAGER_BOX b = {.record = NULL};
+	OWN_FD turn = manager_turn(c);
 
-	if (find_alive(c, &b) < 0)
+	if (turn < 0 || find_alive(c, &b) < 0)
 		return;
-	if (!strcmp(manager_status(&b), "exited") && start(c, &b) < 0)
+	if (!runs_as_wanted(&b) &&
+		((*b.run && !b.ended && stop(c, &b, MANAGER_STOP_S) < 0) || start_again(c, &b) < 0))
 		return;
 	manager_done(c, "started");
 }
@@ -322,19 +350,22 @@ void manager_start(struct dialect_call *c)
 void manager_stop(struct dialect_call *c)
 {
 	OWN_MANAGER_BOX b = {.record = NULL};
+	OWN_FD turn = -1;
 	int64_t seconds;
 
-	if (stop_seconds(c, &seconds) == 0 && find_alive(c, &b) == 0 && stop(c, &b, seconds) == 0)
+	if (stop_seconds(c, &seconds) == 0 && (turn = manager_turn(c)) >= 0 &&
+		find_alive(c, &b) == 0 && stop(c, &b, seconds) == 0)
 		manager_done(c, "stopped");
 }
 
 void manager_restart(struct dialect_call *c)
 {
 	OWN_MANAGER_BOX b = {.record = NULL};
+	OWN_FD turn = -1;
 	int64_t seconds;
 
-	if (stop_seconds(c, &seconds) == 0 && find_alive(c, &b) == 0 && stop(c, &b, seconds) == 0 &&
-		start(c, &b) == 0)
+	if (stop_seconds(c, &seconds) == 0 && (turn = manager_turn(c)) >= 0 &&
+		find_alive(c, &b) == 0 && stop(c, &b, seconds) == 0 && start_again(c, &b) == 0)
 		manager_done(c, "restarted");
 }
 

@@ -45,6 +45,11 @@ struct passing {
 	size_t read;   /* of head: its own bytes */
 	size_t behind; /* of head: where the body goes on */
 	char part[PART];
+	/* What the port answered while it was still being sent the request: in a file, read before the port. */
+	int early;
+	int64_t early_bytes, early_read;
+	bool early_end; /* and it will answer no more */
+	bool reset;     /* by a reset, which the kernel tells once */
 };
 
 static void passing_free(void *arg)
@@ -53,6 +58,7 @@ static void passing_free(void *arg)
 
 	own_close(&p->with.fd);
 	own_close(&p->with.keeper);
+	own_close(&p->early);
 	buf_clear(&p->head);
 	buf_clear(&p->headers);
 	free(p);
@@ -60,7 +66,7 @@ static void passing_free(void *arg)
 
 /* --- waiting --- */
 
-/* Until fd is ready for `events`, as long as one silence may last. -1: e says which end came. */
+/* Until fd is ready for one of `events`, which it returns, as long as one silence may last. -1: e says which end came. */
 static int await(const struct passing *p, short events, struct err *e)
 {
 	struct pollfd w[2] = {{.fd = p->with.fd, .events = events}, {.fd = p->conn}};
@@ -77,22 +83,30 @@ static int await(const struct passing *p, short events, struct err *e)
 		return err_set(e, ERR_SETUP, errno, "wait for a port");
 	if (w[1].revents & (POLLHUP | POLLERR))
 		return err_set(e, ERR_BUG, EPIPE, "the client is gone");
-	return got > 0 ? 0 : err_set(e, ERR_LIMIT, ETIMEDOUT, "the port takes too long");
+	return got > 0 ? w[0].revents : err_set(e, ERR_LIMIT, ETIMEDOUT, "the port takes too long");
 }
 
 /* Bytes, 0 at the end; at most n. */
-static ssize_t receive(const struct passing *p, void *to, size_t n, struct err *e)
+static ssize_t receive(struct passing *p, void *to, size_t n, struct err *e)
 {
+	if (p->early_read < p->early_bytes) {
+		ssize_t k = pread(p->early, to, n, p->early_read);
+
+		if (k <= 0)
+			return err_set(e, ERR_SETUP, errno, "read the beginning of an answer");
+		p->early_read += k;
+		return k;
+	}
 	for (;;) {
 		ssize_t k;
 
 		if (clock_ms() >= p->until_ms) /* also of one that never pauses */
 			return err_set(e, ERR_LIMIT, ETIMEDOUT, "the port takes too long");
 		k = recv(p->with.fd, to, n, MSG_DONTWAIT);
-		if (k >= 0)
+		if (k > 0 || (k == 0 && !p->reset))
 			return k;
-		if (errno == ECONNRESET)
-			return err_set(e, ERR_REQUEST, errno, "the port broke off");
+		if (k == 0 || errno == ECONNRESET)
+			return err_set(e, ERR_REQUEST, ECONNRESET, "the port broke off");
 		if (errno != EAGAIN && errno != EINTR)
 			return err_set(e, ERR_REQUEST, errno, "read from a port");
 		if (await(p, POLLIN, e) < 0)
@@ -100,8 +114,60 @@ static ssize_t receive(const struct passing *p, void *to, size_t n, struct err *
 	}
 }
 
+/* Keeps n bytes of the answer until the request has been sent. */
+static int keep(struct passing *p, const char *from, size_t n, struct err *e)
+{
+	if (p->early < 0 && (p->early = body_spool(p->conf, e)) < 0)
+		return -1;
+	if (p->early_bytes + (int64_t)n > p->conf->upload_max_bytes)
+		return err_set(e, ERR_REQUEST, EFBIG,
+			"the port answers too much before it has read the request "
+			"(upload_max_bytes)");
+	while (n > 0) {
+		ssize_t k = pwrite(p->early, from, n, p->early_bytes);
+
+		if (k <= 0)
+			return err_set(e, ERR_SETUP, errno, "keep the beginning of an answer");
+		p->early_bytes += k;
+		from += k;
+		n -= (size_t)k;
+	}
+	return 0;
+}
+
+/*
+ * A server that answers while it reads stops reading when nobody takes its answer. The client may get
+ * none of that yet: a web server need not read from us while it writes to us.
+ */
+static int take_early(struct passing *p, struct err *e)
+{
+	char some[PART];
+	ssize_t k = recv(p->with.fd, some, sizeof some, MSG_DONTWAIT);
+
+	if (k > 0)
+		return keep(p, some, (size_t)k, e);
+	if (k == 0 || (errno != EAGAIN && errno != EINTR)) {
+		p->early_end = true;
+		p->reset = k < 0;
+	}
+	return 0;
+}
+
+/* Until the port takes more, with what it says meanwhile kept. */
+static int await_room(struct passing *p, struct err *e)
+{
+	for (;;) {
+		int is = await(p, p->early_end ? POLLOUT : POLLIN | POLLOUT, e);
+
+		if (is < 0 || (is & POLLIN && !p->early_end && take_early(p, e) < 0))
+			return -1;
+		if (is & (POLLOUT | POLLHUP | POLLERR))
+			return 0;
+	}
+}
+
 /* 0; 1: the other end takes no more, and may have answered. */
-static int transmit(const struct passing *p, const char *from, size_t n, struct err *e)
+static int transmit(struct passing *p, const char *from, size_t n, struct err *e)
 {
 	while (n > 0) {
 		ssize_t k = send(p->with.fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -110,10 +176,11 @@ static int transmit(const struct passing *p, const char *from, size_t n, struct 
 			from += k;
 			n -= (size_t)k;
 		} else if (errno == EPIPE || errno == ECONNRESET) {
+			p->reset |= errno == ECONNRESET;
 			return 1;
 		} else if (errno != EAGAIN && errno != EINTR) {
 			return err_set(e, ERR_REQUEST, errno, "write to a port");
-		} else if (await(p, POLLOUT, e) < 0) {
+		} else if (await_room(p, e) < 0) {
 			return -1;
 		}
 	}
@@ -339,6 +406,7 @@ static void fill(struct dialect_call *c, struct passing *p)
 	p->conf = c->conf;
 	p->conn = c->rq->conn;
 	p->with = (struct live_connection){-1, -1};
+	p->early = -1;
 	p->until_ms = clock_ms() + c->conf->manager_port_time_s * 1000;
 	p->head = BUF_INIT(2 * UPSTREAM_HEAD_MAX + 16 * PART);
 	p->headers = BUF_INIT(ANSWER_HEADERS_MAX);
@@ -397,6 +465,7 @@ void manager_port(struct dialect_call *c)
 		return;
 	}
 	p->with = (struct live_connection){-1, -1};
+	p->early = -1;
 	if (pass(c, p) == 0)
 		answer(c, p);
 	else

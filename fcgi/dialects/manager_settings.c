@@ -56,13 +56,15 @@ void manager_env_set(struct dialect_call *c)
 	struct json_object *vars = NULL;
 	OWN_BUF env = BUF_INIT(0);
 	struct err e = {0};
+	OWN_FD turn = -1;
 
 	if (schema_check(fields, NELEM(fields), c->body->doc, v, NULL, &c->rs->body)) {
 		dialect_status(c, 422);
 		return;
 	}
 	buf_clear(&c->rs->body);
-	if (manager_find(c, &b) < 0)
+	turn = manager_turn(c);
+	if (turn < 0 || manager_find(c, &b) < 0)
 		return;
 	if (v[1].given && !v[1].b)
 		json_object_object_add(b.shown, "environment", json_object_new_object());
@@ -87,6 +89,7 @@ void manager_entrypoint_set(struct dialect_call *c)
 {
 	OWN_MANAGER_BOX b = {.record = NULL};
 	struct json_object *v[2] = {NULL, NULL};
+	OWN_FD turn = -1;
 
 	for (int i = 0; i < 2; i++) {
 		json_object_object_get_ex(c->body->doc, entry_names[i], &v[i]);
@@ -97,7 +100,8 @@ void manager_entrypoint_set(struct dialect_call *c)
 			return;
 		}
 	}
-	if (manager_find(c, &b) < 0)
+	turn = manager_turn(c);
+	if (turn < 0 || manager_find(c, &b) < 0)
 		return;
 	for (int i = 0; i < 2; i++)
 		if (v[i]) /* null leaves it, as in the original */
@@ -115,13 +119,15 @@ void manager_timeout_set(struct dialect_call *c)
 	struct schema_value v[NELEM(fields)];
 	OWN_MANAGER_BOX b = {.record = NULL};
 	struct json_object *resources;
+	OWN_FD turn = -1;
 
 	if (schema_check(fields, NELEM(fields), c->body->doc, v, NULL, &c->rs->body)) {
 		dialect_status(c, 422);
 		return;
 	}
 	buf_clear(&c->rs->body);
-	if (manager_find(c, &b) < 0)
+	turn = manager_turn(c);
+	if (turn < 0 || manager_find(c, &b) < 0)
 		return;
 	json_object_object_get_ex(b.shown, "resources", &resources);
 	json_object_object_add(resources, "timeout", v[0].i ? json_object_new_int64(v[0].i) : NULL);

@@ -16,6 +16,7 @@
 #include "fcgi/utf8.h"
 #include "fcgi/volume_name.h"
 #include "images/own_json.h"
+#include "isolate/log.h"
 #include "isolate/own.h"
 
 /* --- which a sandbox has --- */
@@ -64,7 +65,7 @@ static void add(
 }
 
 /* Tells the session what it is to see, from its next sandbox on. */
-static int give(struct dialect_call *c, const struct manager_box *b, struct err *e)
+int manager_volumes_give(struct dialect_call *c, const struct manager_box *b, struct err *e)
 {
 	struct json_object *list = volumes_of(b);
 	OWN_BUF text = BUF_INIT(VOLUMES_TEXT_MAX);
@@ -105,7 +106,7 @@ int manager_volumes_make(struct dialect_call *c, struct manager_box *b,
 	for (size_t i = 0; i < n; i++)
 		if (make_one(c, b, &w[i], e) < 0)
 			return -1;
-	return n > 0 ? give(c, b, e) : 0;
+	return n > 0 ? manager_volumes_give(c, b, e) : 0;
 }
 
 /* --- shared ones --- */
@@ -177,7 +178,24 @@ void manager_volume_remove(struct dialect_call *c)
 
 /* --- mounted and unmounted --- */
 
-/* The change is kept, then the sandbox begins anew with it, if it runs. */
+/* The session is to see what is recorded, where a change could not be; the answer that is there stays. */
+static void give_recorded(struct dialect_call *c)
+{
+	struct http_response kept = *c->rs;
+	OWN_MANAGER_BOX b = {.record = NULL};
+	struct err e = {0};
+
+	c->rs->body = BUF_INIT(kept.body.max);
+	if (manager_find(c, &b) == 0 && manager_volumes_give(c, &b, &e) < 0)
+		log_err(LOG_WARN, &e, "volumes of sandbox %s", c->param);
+	buf_clear(&c->rs->body);
+	*c->rs = kept;
+}
+
+/*
+ * The change is kept, then the sandbox begins anew with it, if it runs. The session is told first, for the
+ * keeper judges the list.
+ */
 static void change(struct dialect_call *c, struct manager_box *b, const char *word)
 {
 	struct err e = {0};
@@ -186,10 +204,12 @@ static void change(struct dialect_call *c, struct manager_box *b, const char *wo
 		return;
 	if (b->gone)
 		dialect_detail(c, 404, "Sandbox has been terminated");
-	else if (give(c, b, &e) < 0)
+	else if (manager_volumes_give(c, b, &e) < 0)
 		volume_fail(c, &e, "mount a volume");
 	else if (manager_renew(c, b) == 0)
 		manager_done(c, word);
+	else
+		give_recorded(c);
 }
 
 void manager_volume_mount(struct dialect_call *c)
@@ -199,6 +219,7 @@ void manager_volume_mount(struct dialect_call *c)
 	char path[VOLUME_PATH_MAX + 1] = "";
 	const char *fault;
 	struct err e = {0};
+	OWN_FD turn = -1;
 	uint64_t bytes;
 
 	fault = query_get(c->rq->uri, "mount_path", path, sizeof path) < 0
@@ -211,7 +232,8 @@ void manager_volume_mount(struct dialect_call *c)
 		dialect_detail(c, 422, text.p);
 		return;
 	}
-	if (manager_find(c, &b) < 0)
+	turn = manager_turn(c);
+	if (turn < 0 || manager_find(c, &b) < 0)
 		return;
 	if (!volume_shared_ok(c->param2))
 		dialect_detail(c, 404, "Volume not found");
@@ -230,9 +252,10 @@ void manager_volume_mount(struct dialect_call *c)
 void manager_volume_unmount(struct dialect_call *c)
 {
 	OWN_MANAGER_BOX b = {.record = NULL};
+	OWN_FD turn = manager_turn(c);
 	size_t at;
 
-	if (manager_find(c, &b) < 0)
+	if (turn < 0 || manager_find(c, &b) < 0)
 		return;
 	if (!volume_of(&b, c->param2, &at)) {
 		dialect_detail(c, 404, "Volume not found");

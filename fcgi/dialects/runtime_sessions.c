@@ -181,6 +181,7 @@ static int make(
 	struct err ignored;
 	int got;
 
+	spec.tied = true; /* until it is written down */
 	if (!buf_ok(&env))
 		return err_set(e, ERR_SETUP, ENOMEM, "make a session");
 	if (*k->id && drop(c, k, e) < 0) /* one that has expired */
@@ -192,9 +193,12 @@ static int make(
 	k->created = now();
 	k->bytes = spec.disk_bytes;
 	got = write_down(c, k, e);
-	if (got != 0)
-		c->ops->destroy(c->backend, made.id, &ignored);
-	else
+	if (got == 0 && c->ops->keep(c->backend, &made, e) < 0) {
+		drop(c, k, &ignored);
+		return -1;
+	}
+	own_close(&made.tie);
+	if (got == 0)
 		sweep_some(c);
 	return got;
 }

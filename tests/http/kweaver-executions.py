@@ -200,7 +200,8 @@ z = [z for z in y["artifacts"] if z["path"] == "out/b.json"][0]
 eq((list(z), z["size"], z["mime_type"]), (["path", "size", "mime_type", "type", "created_at", "checksum"], 2, "application/json"), "one of them")
 y = run(s, "import os\ndef handler(e):\n    d = '/'.join(['\\1' * 250] * 3)\n    os.makedirs(d)\n    for i in range(900):\n        open(d + '/' + '\\1' * 200 + str(i), 'w')")
 ok(100 < len(y.get("artifacts", [])) < 900, "as many as a document holds, where names need much room", len(y.get("artifacts", [])))
-eq(get("/executions/sessions/%s/executions?limit=1" % s).json["items"][0]["artifacts"], y["artifacts"], "and a list of executions stays one")
+z = get("/executions/sessions/%s/executions?limit=1" % s).json["items"][0]
+eq((z["artifacts"], z.get("shortened")), ([], ["artifacts"]), "and a list of executions stays one, without them")
 
 # --- the end of a session
 e1, e2 = start(s, "echo before; sleep 60", "shell", timeout=100), start(s, "echo done", "shell")
@@ -243,6 +244,22 @@ for t in threads:
 for t in threads:
     t.join()
 eq(len(set(seen)), 1, "eight clients see one result")
+
+# --- large results are whole where one is asked for, and short in lists
+s = session()
+LARGE = "import sys\ndef handler(e):\n    print('\\x01\\u00e9' * 200000)\n    sys.stderr.write('y' * 20000)\n    return ['z' * 70000] * 2"
+e1, e2 = [run(s, code)["id"] for code in (LARGE, HELLO)]
+x = get("/executions/%s/result" % e1).json
+eq((len(x["stdout"]), len(x["stderr"]), len(x["return_value"]), x["truncated"]), (400001, 20000, 2, False), "one result has all of it")
+a = get("/executions/sessions/%s/executions" % s)
+small, y = a.json["items"]
+eq((small["id"], small.get("shortened")), (e2, None), "in a list small ones are whole")
+eq(y.pop("shortened", None), ["stdout", "stderr", "return_value"], "and large ones say what is cut")
+ok(len(y["stdout"]) > 4000 and x["stdout"].startswith(y["stdout"]) and x["stderr"].startswith(y["stderr"]), "of which they have the beginning", len(y["stdout"]))
+eq((y["return_value"], y.pop("last_heartbeat_at")), (None, None), "or nothing")
+eq({k: v for k, v in y.items() if k not in ("stdout", "stderr", "return_value")},
+   {k: v for k, v in x.items() if k not in ("stdout", "stderr", "return_value")}, "all else is there")
+ok(len(a.body) < 50000, "the list is short", len(a.body))
 for x in get("/sessions?limit=200").json["items"]:
     request("DELETE", API + "/sessions/" + x["id"])
 request("DELETE", API + "/templates/kwx")

@@ -3,6 +3,7 @@
 
 Starts a service of its own: CGIBOX_TEST_SERVE (default scripts/serve of this tree).
 """
+import json
 import os
 import shutil
 import signal
@@ -28,7 +29,8 @@ with socket.socket() as s:
     port = s.getsockname()[1]
 client._at = client.urllib.parse.urlsplit("http://127.0.0.1:%d" % port)
 client.PREFIX = ""
-env = dict(os.environ, CGIBOX_API_KEY=client.KEY, CGIBOX_KWEAVER="open", CGIBOX_SESSION_IDLE_S="31536000")
+env = dict(os.environ, CGIBOX_API_KEY=client.KEY, CGIBOX_KWEAVER="open", CGIBOX_SESSION_IDLE_S="31536000", CGIBOX_ACCESS_LOG=os.path.join(state, "access.log"))
+LOG = env["CGIBOX_ACCESS_LOG"]
 
 
 def start(**more):
@@ -130,36 +132,62 @@ for i in range(SESSIONS):
     for k in range(EACH):
         x = "exec_%s_%02d" % (s, k)
         db.execute(add, ("kw-execution", x, "kw-session/" + s, "completed", one.replace(e2, x).replace(sid, s)))
+# fifty results of 7 MiB each
+for k in range(50):
+    x = "exec_huge_%02d" % k
+    text = one.replace(e2, x).replace(sid, "huge").replace('"stdout":"done\\n"', '"stdout":"%s"' % ("x" * (7 << 20)))
+    db.execute(add, ("kw-execution", x, "kw-session/huge", "completed", text))
 db.commit()
 db.close()
 
 
+def times(ids):
+    """What the access log says of requests: ms at the server, by id."""
+    def read():
+        with open(LOG) as f:
+            found = {x["id"]: x["ms"] for x in map(json.loads, f)}
+        return [found.get(i) for i in ids]
+    return client.wait_for(lambda: (lambda got: got if None not in got else None)(read()), 10) or read()
+
+
 def figures(what, paths):
-    """Times at the server: X-Process-Time is in milliseconds."""
-    got = []
-    for path in paths:
-        a = again("GET", path)
-        if a.status != 200:
-            ok(False, what, a)
-            return a
-        got.append(float(a.headers["X-Process-Time"]) * 1000)
-    got.sort()
-    note("%s: median %.0f ms, 90%% %.0f ms, most %.0f ms (%d requests)" % (what, statistics.median(got), got[len(got) * 9 // 10 - 1], got[-1], len(got)))
-    ok(statistics.median(got) < 10, "%s: under 10 ms" % what, got)
+    """Each path three times: what it takes is the least, for others use this machine, too."""
+    rounds = []
+    for _ in range(3):
+        ids = []
+        for path in paths:
+            a = again("GET", path)
+            if a.status != 200:
+                ok(False, what, a)
+                return a
+            ids.append(a.headers["X-Request-Id"])
+        rounds.append(times(ids))
+    every = sorted(sum(rounds, []))
+    least = sorted(min(x) for x in zip(*rounds))
+    note("%s: median %.2f ms, most %.2f ms of %d requests (load %.1f)" % (what, statistics.median(every), every[-1], len(every), os.getloadavg()[0]))
+    ok(statistics.median(every) < 10, "%s: under 10 ms" % what, every)
+    ok(least[-1] < 10, "and so is each of %d, at its best of three" % len(paths), least)
+    if os.getloadavg()[0] < 0.7:
+        ok(every[-1] < 10, "all of them, on a machine that does nothing else", every)
     return a
 
 
 def look():
-    a = figures("a list of 50 sessions of %d" % SESSIONS, ["/sessions?offset=%d" % (o * 50) for o in range(20)] * 3)
+    a = figures("a list of 50 sessions of %d" % SESSIONS, ["/sessions?offset=%d" % (o * 50) for o in range(20)])
     eq(a.json["total"], SESSIONS + 1, "all sessions")
-    a = figures("by status", ["/sessions?status=terminated&offset=%d" % (o * 50) for o in range(20)] * 3)
+    a = figures("by status", ["/sessions?status=terminated&offset=%d" % (o * 50) for o in range(20)])
     eq(a.json["total"], SESSIONS, "all of them")
+    figures("by template", ["/sessions?template_id=kwm&limit=200&offset=%d" % (o * 200) for o in range(5)])
     figures("one session", ["/sessions/many%04d" % i for i in range(0, SESSIONS, 20)])
     a = figures("a list of %d executions of %d" % (EACH, SESSIONS * EACH),
                 ["/executions/sessions/many%04d/executions" % i for i in range(0, SESSIONS, 20)])
     eq(a.json["total"], EACH, "all of a session")
     a = figures("one execution", ["/executions/exec_many%04d_%02d/result" % (i, i % EACH) for i in range(0, SESSIONS, 20)])
     eq(a.json["stdout"], "done\n", "as it was")
+    a = again("GET", "/executions/sessions/huge/executions")
+    eq((a.status, a.json.get("total"), len(a.json.get("items", [])), {len(x["stdout"]) for x in a.json.get("items", [])}), (200, 50, 50, {16384}),
+       "a list of fifty results of 7 MiB is an answer, of their beginnings")
+    ok(len(again("GET", "/executions/exec_huge_07/result").json["stdout"]) == 7 << 20, "each of which is there")
 
 
 p = start()

@@ -3,6 +3,7 @@
 
 Starts services of its own: CGIBOX_TEST_SERVE (default scripts/serve of this tree).
 """
+import json
 import os
 import shutil
 import signal
@@ -111,6 +112,36 @@ end_by = time.monotonic() + 10
 while state_of(old) != "terminated" and time.monotonic() < end_by:
     request("POST", API + "/%s/exec" % old, {"command": "true"})
 eq(state_of(old), "terminated", "however it is used")
+end(service)
+
+# --- a worker that died between what it wrote and what it did
+def record(sid, **members):
+    """Changes members of the record, as a worker that goes no further leaves it."""
+    db = sqlite3.connect(os.path.join(state, "index", "documents"), timeout=30)
+    doc = json.loads(db.execute("SELECT body FROM document WHERE kind = 'manager-sandbox' AND id = ?", (sid,)).fetchone()[0])
+    doc.update(members)
+    db.execute("UPDATE document SET body = ?, version = version + 1 WHERE kind = 'manager-sandbox' AND id = ?", (json.dumps(doc), sid))
+    db.commit()
+    db.close()
+
+
+def commands(sid):
+    runs = request("GET", "/session/%s/runs" % sid).json["runs"]
+    return sum(r["state"] == "running" and r["request"]["command"] == "sleep 300" for r in runs)
+
+
+service = start()
+sid = make(command="sleep 300")
+request("POST", API + "/%s/stop?timeout=0" % sid)
+eq((state_of(sid), commands(sid)), ("exited", 0), "a sandbox that was stopped")
+record(sid, wanted="running", since="%016x" % int(time.time() * 1e6))
+eq((state_of(sid), commands(sid)), ("created", 0), "of which somebody wrote that it is to run, and no more")
+eq(request("POST", API + "/%s/start" % sid).json, {"status": "started"}, "is started")
+eq((state_of(sid), commands(sid)), ("running", 1), "and runs")
+record(sid, wanted="stopped")
+eq((request("POST", API + "/%s/exec" % sid, {"command": "true"}).status, commands(sid)), (409, 1), "one that is to be stopped, and was not")
+eq(request("POST", API + "/%s/start" % sid).json, {"status": "started"}, "is started")
+eq((request("POST", API + "/%s/exec" % sid, {"command": "true"}).status, commands(sid)), (200, 1), "once")
 end(service)
 
 # --- the keeper dies

@@ -35,6 +35,17 @@ def serve(c):
         if q.get("hold"): time.sleep(float(q["hold"]))
     elif path == "/large":
         c.sendall(b"HTTP/1.1 200 OK\r\nA: " + b"x" * int(q["n"]) + b"\r\nContent-Length: 0\r\n\r\n")
+    elif path == "/mirror":
+        c.sendall(b"HTTP/1.1 200 OK\r\n\r\n" if q.get("end") else b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (n[0] * int(q.get("times", "1"))))
+        left = n[0]
+        while left:
+            part = f.read1(min(left, 65536))
+            left -= len(part)
+            for i in range(int(q.get("times", "1"))): c.sendall(part)
+    elif path == "/half":
+        f.read(65536)
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf")
+        time.sleep(0.2)
     elif path == "/early":
         c.sendall(b"HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\n\r\nno")
     elif path == "/endless":
@@ -117,6 +128,17 @@ a = ask("/echo", "POST", iter([b"abc", b"def"]), chunked=True, headers={"Content
 eq((a.status, a.json and a.json["bytes"], "Content-Type: text/x" in (a.json or j)["head"]), (200, 6, True), "a body of unknown length")
 a = ask("/early", "POST", data * 4)
 ok((a.status, a.body) == (413, b"no") or a.status == 502, "an answer before the body is read", a)
+big = bytes(range(256)) * 32768
+for size, query in ((8 << 20, ""), (8 << 20, "?end=1"), (2 << 20, "?times=8"), (3, "")):
+    a = ask("/mirror" + query, "POST", big[:size])
+    if "times" in query:
+        ok(a.status == 200 and len(a.body) == 8 * size, "a server that answers eightfold while it reads %d bytes" % size, a.status, len(a.body))
+    else:
+        ok((a.status, a.body == big[:size]) == (200, True), "a server that answers while it reads %d bytes%s" % (size, ", to the end" if query else ""), a.status, len(a.body), a.body[:200])
+a = ask("/half", "POST", big)
+eq((a.status, a.body), (200, b"half"), "a server that answers and closes before it has read all")
+a = request("POST", P + "/mirror?times=80", big, timeout=200)
+ok(a.status == 502 and "upload_max_bytes" in str(a.detail), "502 for more than upload_max_bytes before the request was read", a)
 a = ask("/echo", "HEAD")
 eq((a.status, a.body), (200, b""), "HEAD")
 ok(ask("/echo", "OPTIONS").status == 200, "OPTIONS")

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Volumes of the Docker Sandbox Manager: a sandbox's own and shared ones, their files, their limits."""
+import concurrent.futures
 import os
 import time
 
@@ -142,6 +143,50 @@ eq(post("/%s/volumes/%s/unmount" % (M, NAME)).json, {"status": "unmounted"}, "un
 eq(get("/" + M).json["volumes"], [], "it is gone")
 eq(sh(M, "ls /mnt/x"), "", "and its place is empty")
 eq(post("/%s/volumes/%s/unmount" % (M, NAME)).status, 404, "once")
+
+# --- many requests for one sandbox at a time: each is done after another, and what is recorded is what is seen
+R = make(command="sleep 300")
+many = ["%s-%d" % (NAME, i) for i in range(6)]
+for v in many:
+    request("POST", V + "/network", {"name": v, "size": "1m"})
+
+
+def insist(path):
+    """409 is the answer to who waited for too long: he asks again."""
+    end = time.monotonic() + 60
+    while True:
+        a = post(path)
+        if a.status != 409 or "busy" not in str(a.detail) or time.monotonic() > end:
+            return a
+
+
+def at_once(paths):
+    with concurrent.futures.ThreadPoolExecutor(len(paths)) as pool:
+        return [(a.status, a.json) for a in pool.map(insist, paths)]
+
+
+def seen():
+    """What is recorded, what is there, and how many commands of the sandbox run."""
+    at = sh(R, "for d in /mnt/%s-*; do mountpoint -q $d && basename $d; done" % NAME)
+    runs = request("GET", "/session/%s/runs" % R).json["runs"]
+    return (sorted(x["name"] for x in get("/" + R).json["volumes"]), sorted(at.split()),
+            sum(r["state"] == "running" and "sleep 300" in r["request"]["command"] for r in runs))
+
+
+eq(at_once(["/%s/volumes/%s/mount?mount_path=/mnt/%s" % (R, v, v) for v in many]), [(200, {"status": "mounted"})] * 6, "six mounted at once")
+eq(seen(), (many, many, 1), "all are there, and its command runs once")
+eq(at_once(["/%s/volumes/%s/unmount" % (R, v) for v in many[:3]] + ["/%s/restart?timeout=0" % R, "/%s/start" % R]),
+   [(200, {"status": "unmounted"})] * 3 + [(200, {"status": "restarted"}), (200, {"status": "started"})], "three unmounted, beside a restart and a start")
+eq(seen(), (many[3:], many[3:], 1), "three are there, and its command runs once")
+eq(sorted(x[0] for x in at_once(["/%s/volumes/%s/mount?mount_path=/mnt/%s" % (R, many[0], many[0])] * 2)), [200, 409], "of two for one volume one mounts it")
+eq(post("/%s/volumes/%s/mount?mount_path=/mnt/%s" % (R, many[1], many[0])).status, 422, "nor are two at one place")
+eq(seen(), (many[:1] + many[3:], many[:1] + many[3:], 1), "what is recorded is what is seen")
+post("/%s/stop?timeout=0" % R)
+post("/%s/start" % R)
+eq(sh(R, "grep -c ' /mnt/' /proc/self/mountinfo"), "4\n", "and what the next sandbox sees")
+eq(request("DELETE", API + "/" + R).status, 200, "it goes")
+made.remove(R)
+eq([request("DELETE", "%s/network/%s" % (V, v)).status for v in many], [200] * 6, "and the volumes, which nobody has any more")
 
 # --- removed
 a = request("DELETE", "%s/network/%s" % (V, NAME))

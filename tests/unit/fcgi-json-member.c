@@ -25,8 +25,47 @@ static const struct {
 	{"{\"event\\", "event", NULL},
 };
 
+/* How much of a string stays, of at most `max` bytes between its quotes. */
+static const struct {
+	const char *text;
+	size_t max;
+	const char *stays;
+} clips[] = {
+	{"\"abc\"", 3, "\"abc"},
+	{"\"abcd\"", 3, "\"abc"},
+	{"\"abcd\"", 0, "\""},
+	{"\"\"", 0, "\""},
+	{"\"ab\\n\"", 3, "\"ab"},
+	{"\"ab\\nc\"", 4, "\"ab\\n"},
+	{"\"a\\u0001b\"", 6, "\"a"},
+	{"\"a\\u0001b\"", 7, "\"a\\u0001"},
+	{"\"\\ud83d\\ude00xx\"", 11, "\""},
+	{"\"\\ud83d\\ude00xx\"", 12, "\"\\ud83d\\ude00"},
+	{"\"a\xc3\xa9xx\"", 2, "\"a"},
+	{"\"a\xc3\xa9xx\"", 3, "\"a\xc3\xa9"},
+	{"\"a\\\\\\\\x\"", 4, "\"a\\\\"},
+	{"\"ab\\", 2, "\"ab"},
+	{"\"ab\\u", 2, "\"ab"},
+	{"\"", 2, ""},
+	{"", 2, ""},
+};
+
+static void clip(size_t i)
+{
+	size_t n = strlen(clips[i].text), got;
+	char *copy = malloc(n ? n : 1);
+
+	memcpy(copy, clips[i].text, n);
+	got = json_string_clip(copy, n, clips[i].max);
+	ok(got == strlen(clips[i].stays) && !memcmp(copy, clips[i].stays, got),
+		"%zu bytes of %s: %zu", clips[i].max, clips[i].text, got);
+	free(copy);
+}
+
 int main(void)
 {
+	for (size_t i = 0; i < NELEM(clips); i++)
+		clip(i);
 	for (size_t i = 0; i < NELEM(cases); i++) {
 		size_t n = strlen(cases[i].text), len = 0;
 		char *copy = malloc(n + 1); /* a sanitizer sees a byte too many */
