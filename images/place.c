@@ -25,20 +25,21 @@ void place_init(struct place *p, int root, bool layer)
 {
 	p->root = root;
 	p->layer = layer;
-	p->parent_fd = -1;
-	p->parent_path[0] = '\0';
+	p->stale = false;
+	p->nheld = 0;
 	p->dirs = BUF_INIT(DIRS_MAX);
 }
 
-static void forget_parent(struct place *p)
+/* Closes what lies deeper than the first n. */
+static void forget(struct place *p, size_t n)
 {
-	own_close(&p->parent_fd);
-	p->parent_path[0] = '\0';
+	while (p->nheld > n)
+		own_close(&p->held[--p->nheld].fd);
 }
 
 void place_clear(struct place *p)
 {
-	forget_parent(p);
+	forget(p, 0);
 	buf_clear(&p->dirs);
 }
 
@@ -61,72 +62,104 @@ static int open_below(const struct place *p, const char *path, int flags)
 		p->root, path, flags | O_DIRECTORY, p->layer ? BENEATH_IN_ROOT : BENEATH_NO_LINKS);
 }
 
-/* Removes what is in the way at name below dirfd, which is the root or the cached parent. */
+/* Removes what is in the way at name below dirfd, which stays open. */
 static int clear_way(struct place *p, int dirfd, const char *name, struct err *e)
 {
-	if (dirfd == p->root) /* only then can the cached parent lie in it */
-		forget_parent(p);
+	/* Of a layer, whose links are followed, a directory that is held may lie anywhere. */
+	p->stale = p->layer;
 	return rmtree_at(dirfd, name, e);
 }
 
-/* Makes every directory of path that is missing. Slow: once per new directory without entry. */
-static int make_parents(struct place *p, const char *path, struct err *e)
+static int open_name(int dir, const char *name)
 {
-	OWN_FD dir = open_below(p, "", O_PATH);
-	char prefix[ENTRY_NAME_MAX + 1];
-	size_t at = 0, n;
-	int next;
+	return openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
 
-	while (dir >= 0 && path[at]) {
-		n = strcspn(path + at, "/");
-		memcpy(prefix, path, at + n);
-		prefix[at + n] = '\0';
-		next = open_below(p, prefix, O_PATH);
-		if (next < 0) {
-			/* A layer's link that only openat2 could follow is not one to replace. */
-			if (p->layer && errno == ELOOP && !beneath_has_links())
-				return place_error(e, "without openat2(2), follow", prefix);
-			if (rmtree_at(dir, prefix + at, e) < 0)
-				return -1;
-			if (mkdirat(dir, prefix + at, 0755) < 0)
-				return place_error(e, "make directory", prefix);
-			next = open_below(p, prefix, O_PATH);
-		}
-		own_close(&dir);
-		dir = next;
-		at += n;
-		at += path[at] == '/';
+/* The directory path[0..n), whose last component is name below dir. Made where there is none. */
+static int open_next(struct place *p, int dir, const char *path, const char *name, struct err *e)
+{
+	int fd = open_name(dir, name);
+	bool there = fd >= 0 || errno != ENOENT;
+
+	if (fd >= 0)
+		return fd;
+	/* A link, which a layer's paths go through. */
+	if (p->layer && (errno == ENOTDIR || errno == ELOOP)) {
+		fd = open_below(p, path, O_PATH);
+		if (fd >= 0)
+			return fd;
+		/* One that only openat2 could follow is not one to replace. */
+		if (errno == ELOOP && !beneath_has_links())
+			return place_error(e, "without openat2(2), follow", path);
 	}
-	if (dir < 0)
+	if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
 		return place_error(e, "open directory", path);
-	return 0;
+	if (there && rmtree_at(dir, name, e) < 0)
+		return -1;
+	if (mkdirat(dir, name, 0755) < 0)
+		return place_error(e, "make directory", path);
+	fd = open_name(dir, name);
+	return fd < 0 ? place_error(e, "open directory", path) : fd;
+}
+
+static void hold(struct place *p, int fd, size_t len)
+{
+	if (p->nheld == PLACE_HELD)
+		forget(p, PLACE_HELD - 1);
+	p->held[p->nheld++] = (struct place_dir){fd, len};
+}
+
+/* Forgets what does not lead to the directory path[0..n). */
+static void keep_common(struct place *p, const char *path, size_t n)
+{
+	size_t kept = 0;
+
+	for (; kept < p->nheld; kept++) {
+		size_t from = kept ? p->held[kept - 1].len : 0, len = p->held[kept].len;
+
+		if (len > n || memcmp(p->path + from, path + from, len - from) != 0 ||
+			(len < n && path[len] != '/'))
+			break;
+	}
+	forget(p, kept);
+}
+
+/*
+ * The directory path[0..n), kept open; made where there is none. Each step goes from a directory
+ * that is held to a name in it that is no link; a layer's links are followed within the root.
+ */
+static int open_directory(struct place *p, const char *path, size_t n, struct err *e)
+{
+	size_t at;
+	int fd;
+
+	if (p->stale)
+		forget(p, 0);
+	p->stale = false;
+	keep_common(p, path, n);
+	at = p->nheld ? p->held[p->nheld - 1].len : 0;
+	fd = p->nheld ? p->held[p->nheld - 1].fd : p->root;
+	while (at < n) {
+		size_t from = at + (at > 0), len = from + strcspn(path + from, "/");
+
+		memcpy(p->path + at, path + at, len - at);
+		p->path[len] = '\0';
+		fd = open_next(p, fd, p->path, p->path + from, e);
+		if (fd < 0)
+			return -1;
+		hold(p, fd, len);
+		at = len;
+	}
+	return fd;
 }
 
 /* The directory that holds path; *base points at the last component. */
 static int open_parent(struct place *p, const char *path, const char **base, struct err *e)
 {
 	const char *slash = strrchr(path, '/');
-	size_t n = slash ? (size_t)(slash - path) : 0;
-	char dir[ENTRY_NAME_MAX + 1];
 
 	*base = slash ? slash + 1 : path;
-	if (n == 0)
-		return p->root;
-	if (p->parent_fd >= 0 && !strncmp(p->parent_path, path, n) && !p->parent_path[n])
-		return p->parent_fd;
-	memcpy(dir, path, n);
-	dir[n] = '\0';
-	forget_parent(p);
-	p->parent_fd = open_below(p, dir, O_PATH);
-	if (p->parent_fd < 0) {
-		if (make_parents(p, dir, e) < 0)
-			return -1;
-		p->parent_fd = open_below(p, dir, O_PATH);
-	}
-	if (p->parent_fd < 0)
-		return place_error(e, "open directory", dir);
-	memcpy(p->parent_path, dir, n + 1);
-	return p->parent_fd;
+	return open_directory(p, path, slash ? (size_t)(slash - path) : 0, e);
 }
 
 int place_file(struct place *p, const struct entry *en, struct err *e)
@@ -316,16 +349,9 @@ int place_whiteout(struct place *p, const struct entry *en, struct err *e)
 
 int place_opaque(struct place *p, const struct entry *en, struct err *e)
 {
-	OWN_FD dir = open_below(p, en->path, O_PATH);
+	int dir = open_directory(p, en->path, strlen(en->path), e);
 
-	if (dir < 0) {
-		if (make_parents(p, en->path, e) < 0)
-			return -1;
-		dir = open_below(p, en->path, O_PATH);
-	}
-	if (dir < 0)
-		return place_error(e, "open directory", en->path);
-	return set_opaque(dir, ".", e);
+	return dir < 0 ? -1 : set_opaque(dir, ".", e);
 }
 
 /* A directory that a later entry replaced by something else is left alone. */

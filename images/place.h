@@ -17,11 +17,19 @@
 #include "isolate/buf.h"
 #include "isolate/err.h"
 
+enum { PLACE_HELD = 32 }; /* directories that are kept open */
+
 struct place {
 	int root; /* borrowed */
 	bool layer;
-	int parent_fd; /* the directory cached_path, or -1 */
-	char parent_path[ENTRY_NAME_MAX + 1];
+	bool stale; /* what is held may have been removed */
+	/* Directories on the way to the last entry, outermost first, but not each of a deep path. */
+	struct place_dir {
+		int fd;
+		size_t len; /* of its path, which begins `path` */
+	} held[PLACE_HELD];
+	size_t nheld;
+	char path[ENTRY_NAME_MAX + 1];
 	struct buf dirs; /* directories whose mode and time are set at the end */
 };
 

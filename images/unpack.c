@@ -1,7 +1,7 @@
 /*
- * Two libarchive readers in a row. The outer one undoes at most one compression and hands on
- * plain bytes, which is where they are counted and digested; the inner one knows tar and nothing
- * else, and sees only those bytes. So no limit depends on how a parser behaves.
+ * Two readers in a row. The first one (plain.h, ahead.h) undoes at most one compression and hands on
+ * plain bytes, which is where they are counted and digested; the second one is libarchive's, knows
+ * tar and nothing else, and sees only those bytes. So no limit depends on how a parser behaves.
  */
 #include "images/unpack.h"
 
@@ -15,16 +15,18 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "images/ahead.h"
+#include "images/archive_error.h"
 #include "images/attrs.h"
 #include "images/entry.h"
 #include "images/inventory.h"
 #include "images/offsets.h"
 #include "images/place.h"
+#include "images/plain.h"
 #include "images/reroute.h"
 #include "isolate/own.h"
 
 enum {
-	READ_BYTES = 128 << 10,
 	RATIO_FROM = 16 << 20,    /* bytes: small archives of zeros are nobody's bomb */
 	ENTRY_OVERHEAD = 4 << 10, /* bytes of headers and padding allowed for an entry */
 	ENTRY_COST = 4 << 10      /* bytes of disk that an entry is worth in a ratio: its inode */
@@ -34,13 +36,15 @@ struct job {
 	const struct unpack_plan *plan;
 	struct unpack_stats *stats;
 	struct err *e; /* filled by our callbacks below libarchive; kind != 0 wins */
-	struct archive *outer, *inner;
+	struct plain *packed;
+	struct ahead *blocks; /* of what comes of it */
+	struct archive *inner;
 	struct place place;
 	struct offsets offsets;
 	struct entry entry; /* of the current entry; too large for the stack */
 	int64_t raw_end;    /* bytes in raw_fd */
 	uint64_t plain;     /* bytes of tar */
-	bool ended;         /* the outer reader is at its end */
+	bool ended;         /* there are no more blocks */
 };
 
 static const char *limit_name(const struct job *j, const char *archive, const char *image)
@@ -48,32 +52,21 @@ static const char *limit_name(const struct job *j, const char *archive, const ch
 	return j->plan->policy.layer ? image : archive;
 }
 
-/* libarchive's own text, which may quote the archive's bytes, made printable. */
-static int archive_bad(const struct job *j, struct archive *a)
+static const char *memory_limit(const struct job *j)
 {
-	const char *why = archive_error_string(a);
-	char text[160];
-	size_t n;
+	return limit_name(j, "archive_memory_max_bytes", "the unpacker's limit");
+}
 
-	if (j->e->kind)
-		return -1;
-	if (archive_errno(a) == ENOMEM)
-		return err_set(j->e, ERR_LIMIT, 0, "the archive needs more memory than %s allows",
-			limit_name(j, "archive_memory_max_bytes", "the unpacker's limit"));
-	n = (size_t)snprintf(text, sizeof text, "%s", why ? why : "not a tar archive");
-	for (size_t i = 0; i < n && i < sizeof text - 1; i++)
-		if (text[i] < 0x20 || text[i] >= 0x7f)
-			text[i] = '?';
-	return err_set(j->e, ERR_REQUEST, 0, "Invalid or truncated archive: %s", text);
+static int archive_bad(struct job *j)
+{
+	return archive_error_set(j->inner, memory_limit(j), j->e);
 }
 
 static int check_packed(struct job *j)
 {
 	const struct unpack_policy *pol = &j->plan->policy;
-	uint64_t packed = (uint64_t)archive_filter_bytes(j->outer, -1);
 
-	j->stats->packed_bytes = packed;
-	if (packed > (uint64_t)pol->packed_max_bytes)
+	if (j->stats->packed_bytes > (uint64_t)pol->packed_max_bytes)
 		return err_set(j->e, ERR_LIMIT, 0, "Archive is larger than %s (%lld bytes)",
 			limit_name(j, "archive_max_bytes", "image_max_bytes"),
 			(long long)pol->packed_max_bytes);
@@ -123,27 +116,21 @@ static int check_contents(struct job *j, uint64_t more)
 /* One block of plain tar: bytes, 0 at the end, -1 with e. */
 static ssize_t next_block(struct job *j, const void **p)
 {
-	int64_t at;
-	size_t n = 0;
-	int r;
+	ssize_t n;
 
 	if (j->ended)
 		return 0;
-	do {
-		r = archive_read_data_block(j->outer, p, &n, &at);
-	} while (r == ARCHIVE_OK && n == 0);
-	if (r == ARCHIVE_EOF) {
+	n = ahead_next(j->blocks, p, &j->stats->packed_bytes, j->e);
+	if (n < 0)
+		return -1;
+	if (n == 0)
 		j->ended = true;
-		return check_packed(j);
-	}
-	if (r != ARCHIVE_OK)
-		return archive_bad(j, j->outer);
-	j->plain += n;
+	j->plain += (uint64_t)n;
 	if (check_packed(j) < 0 || check_plain(j) < 0)
 		return -1;
-	if (j->plan->bytes)
-		j->plan->bytes(j->plan->arg, *p, n);
-	return (ssize_t)n;
+	if (n && j->plan->bytes)
+		j->plan->bytes(j->plan->arg, *p, (size_t)n);
+	return n;
 }
 
 static la_ssize_t feed_inner(struct archive *a, void *arg, const void **p)
@@ -155,40 +142,17 @@ static la_ssize_t feed_inner(struct archive *a, void *arg, const void **p)
 	return n;
 }
 
-static int open_outer(struct job *j)
+static int open_readers(struct job *j)
 {
-	static int (*const filters[])(struct archive *) = {
-		archive_read_support_filter_gzip,
-		archive_read_support_filter_bzip2,
-		archive_read_support_filter_xz,
-		archive_read_support_filter_zstd,
-	};
-	struct archive_entry *en;
-	int r;
-
-	/* ARCHIVE_WARN would mean that libarchive runs an external program for it. */
-	for (size_t i = 0; i < NELEM(filters); i++)
-		if (filters[i](j->outer) != ARCHIVE_OK)
-			return err_set(j->e, ERR_SETUP, 0, "libarchive lacks a decompressor");
-	if (archive_read_support_format_raw(j->outer) != ARCHIVE_OK ||
-		archive_read_open_fd(j->outer, j->plan->in_fd, READ_BYTES) != ARCHIVE_OK)
-		return archive_bad(j, j->outer);
-	r = archive_read_next_header(j->outer, &en);
-	if (r == ARCHIVE_EOF)
-		return err_set(j->e, ERR_REQUEST, 0, "Invalid or truncated archive: empty file");
-	if (r != ARCHIVE_OK)
-		return archive_bad(j, j->outer);
-	if (archive_filter_count(j->outer) > 2) /* one, and libarchive's own "none" */
-		return err_set(j->e, ERR_REQUEST, 0,
-			"Invalid or truncated archive: compressed more than once");
-	return check_packed(j);
-}
-
-static int open_inner(struct job *j)
-{
+	j->packed = plain_open(j->plan->in_fd, memory_limit(j), j->e);
+	if (!j->packed)
+		return -1;
+	j->blocks = ahead_new(j->packed);
+	if (!j->blocks)
+		return err_set(j->e, ERR_SETUP, ENOMEM, "open the archive");
 	if (archive_read_support_format_tar(j->inner) != ARCHIVE_OK ||
 		archive_read_open(j->inner, j, NULL, feed_inner, NULL) != ARCHIVE_OK)
-		return archive_bad(j, j->inner);
+		return archive_bad(j);
 	return 0;
 }
 
@@ -281,7 +245,7 @@ static int copy_contents(struct job *j, int fd, int64_t size, uint32_t *crc)
 		end = at + (int64_t)n;
 	}
 	if (r != ARCHIVE_EOF)
-		return archive_bad(j, j->inner);
+		return archive_bad(j);
 	if (j->plan->inventory)
 		*crc = inventory_crc(*crc, NULL, (uint64_t)(size - end));
 	if (end < size && ftruncate(fd, size) < 0)
@@ -446,7 +410,7 @@ static int step(struct job *j)
 	if (r == ARCHIVE_EOF)
 		return 0;
 	if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
-		return archive_bad(j, j->inner);
+		return archive_bad(j);
 	if (++j->stats->entries > (uint64_t)pol->entries_max)
 		return err_set(j->e, ERR_LIMIT, 0, "Archive has more than %s (%lld) entries",
 			limit_name(j, "archive_entries_max", "image_entries_max"),
@@ -488,7 +452,7 @@ static int run(struct job *j)
 {
 	int r;
 
-	if (open_outer(j) < 0 || open_inner(j) < 0)
+	if (open_readers(j) < 0)
 		return -1;
 	while ((r = step(j)) > 0)
 		;
@@ -511,16 +475,16 @@ int unpack(const struct unpack_plan *plan, struct unpack_stats *out, struct err 
 		j.raw_end = lseek(plan->raw_fd, 0, SEEK_END);
 	place_init(&j.place, plan->dir_fd, plan->policy.layer);
 	offsets_init(&j.offsets);
-	j.outer = archive_read_new();
 	j.inner = archive_read_new();
-	if (!j.outer || !j.inner)
+	if (!j.inner)
 		err_set(&own, ERR_SETUP, ENOMEM, "open the archive");
 	else if (j.raw_end < 0)
 		err_set(&own, ERR_SETUP, errno, "write the archive's contents");
 	else
 		r = run(&j);
-	archive_read_free(j.inner); /* reads from outer's blocks */
-	archive_read_free(j.outer);
+	archive_read_free(j.inner); /* reads from the blocks */
+	ahead_free(j.blocks);
+	plain_close(j.packed);
 	offsets_clear(&j.offsets);
 	place_clear(&j.place);
 	umask(mask);

@@ -128,6 +128,7 @@ static const char *const jail_allowed[] = {
 	"getgroups", "getrandom", "getrlimit", "prlimit64", "getrusage", "sysinfo", "uname",
 	"clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time",
 	"times", "alarm", "poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait",
+	"eventfd2",
 	"sendmsg", "sendto", "recvmsg", "recvfrom", "shutdown", "rt_sigaction", "rt_sigprocmask",
 	"rt_sigreturn", "rt_sigpending", "sigaltstack", "restart_syscall", "sched_yield",
 	"sched_getaffinity", "tgkill", "exit", "exit_group", "prctl", "arch_prctl",

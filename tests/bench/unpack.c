@@ -1,8 +1,11 @@
-/* Unpacks a client's archive into an empty directory and says microseconds and regular files.
- *	bench-unpack ARCHIVE DIR */
+/* Unpacks a client's archive, or the tar of an image layer, into an empty directory and says
+ * microseconds and regular files.
+ *	bench-unpack ARCHIVE DIR [layer] */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,12 +23,14 @@ static double now_us(void)
 int main(int argc, char **argv)
 {
 	double start = now_us();
-	OWN_FD in = argc == 3 ? open(argv[1], O_RDONLY | O_CLOEXEC) : -1;
-	OWN_FD dir = argc == 3 ? open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	bool layer = argc == 4 && !strcmp(argv[3], "layer"), good = argc == 3 || layer;
+	OWN_FD in = good ? open(argv[1], O_RDONLY | O_CLOEXEC) : -1;
+	OWN_FD dir = good ? open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	struct unpack_plan plan = {.in_fd = in,
 		.dir_fd = dir,
 		.raw_fd = -1,
-		.policy = {.packed_max_bytes = (int64_t)1 << 32,
+		.policy = {.layer = layer,
+			.packed_max_bytes = (int64_t)1 << 32,
 			.unpacked_max_bytes = (int64_t)1 << 33,
 			.entries_max = 1000000,
 			.ratio_max = 250,
@@ -36,7 +41,7 @@ int main(int argc, char **argv)
 	char why[400];
 
 	if (in < 0 || dir < 0) {
-		fprintf(stderr, "usage: bench-unpack ARCHIVE DIR\n");
+		fprintf(stderr, "usage: bench-unpack ARCHIVE DIR [layer]\n");
 		return 64;
 	}
 	if (unpack(&plan, &st, &e) < 0) {
