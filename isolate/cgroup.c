@@ -109,6 +109,11 @@ bool cgroup_parse_own(const char *text, char *path, size_t size)
 	return false;
 }
 
+static bool is_cgroup2(const struct statfs *s)
+{
+	return ((unsigned long)s->f_type & 0xffffffffUL) == CGROUP2_MAGIC;
+}
+
 static int read_all(int dir, const char *path, struct buf *b, struct err *e)
 {
 	OWN_FD fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
@@ -125,22 +130,62 @@ static int read_all(int dir, const char *path, struct buf *b, struct err *e)
 	}
 }
 
+/*
+ * Where all of version 2 is mounted at its usual place, and our namespace is the one that shows all
+ * of it too, nothing else need be read: a machine may have thousands of mounts. Numbers are the
+ * kernel's own (fs/kernfs: the root of a hierarchy; proc_ns.h: PROC_CGROUP_INIT_INO).
+ */
+static bool usual_mount(char *at, size_t size, bool *v1)
+{
+	static const char *const places[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+	static const char initial[] = "cgroup:[4026531835]";
+	char ns[sizeof initial + 8];
+	struct statfs fs;
+	struct stat st;
+	ssize_t n = readlink("/proc/self/ns/cgroup", ns, sizeof ns);
+
+	if (n != (ssize_t)sizeof initial - 1 || memcmp(ns, initial, sizeof initial - 1) != 0)
+		return false;
+	for (size_t i = 0; i < NELEM(places); i++) {
+		if (statfs(places[i], &fs) < 0 || !is_cgroup2(&fs) || stat(places[i], &st) < 0 ||
+			st.st_ino != 1)
+			continue;
+		*v1 = i > 0;
+		snprintf(at, size, "%s", places[i]);
+		return true;
+	}
+	return false;
+}
+
+static int find_mount(char *at, char *root, size_t size, bool *v1, struct err *e)
+{
+	OWN_BUF mounts = BUF_INIT(TEXT_MAX);
+
+	if (usual_mount(at, size, v1)) {
+		snprintf(root, size, "/");
+		return 0;
+	}
+	if (read_all(AT_FDCWD, "/proc/self/mountinfo", &mounts, e) < 0)
+		return -1;
+	if (!mounts.p || !cgroup_parse_mount(mounts.p, at, root, size, v1))
+		return err_set(e, ERR_NOTFOUND, 0,
+			*v1 ? "control groups are of version 1 here, which is not supported"
+			    : "no control groups are mounted");
+	return 0;
+}
+
 /* The directory of our own group. */
 static int own_directory(char *out, size_t size, bool *v1, struct err *e)
 {
-	OWN_BUF mounts = BUF_INIT(TEXT_MAX), own = BUF_INIT(TEXT_MAX);
+	OWN_BUF own = BUF_INIT(TEXT_MAX);
 	char at[PATH_MAX] = "", root[PATH_MAX] = "", path[PATH_MAX] = "";
 	const char *rest = path;
 	size_t n;
 
 	*v1 = false;
-	if (read_all(AT_FDCWD, "/proc/self/mountinfo", &mounts, e) < 0 ||
+	if (find_mount(at, root, sizeof at, v1, e) < 0 ||
 		read_all(AT_FDCWD, "/proc/self/cgroup", &own, e) < 0)
 		return -1;
-	if (!mounts.p || !cgroup_parse_mount(mounts.p, at, root, sizeof at, v1))
-		return err_set(e, ERR_NOTFOUND, 0,
-			*v1 ? "control groups are of version 1 here, which is not supported"
-			    : "no control groups are mounted");
 	if (!own.p || !cgroup_parse_own(own.p, path, sizeof path))
 		return err_set(e, ERR_NOTFOUND, 0, "our control group is out of sight");
 	n = strcmp(root, "/") ? strlen(root) : 0; /* the mount may show a part of the tree */
@@ -238,7 +283,7 @@ static int usable(const char *dir, int kind, bool v1, unsigned *have, struct err
 	char path[PATH_MAX + 32], text[1024] = "", lacks[32];
 	struct statfs s;
 
-	if (statfs(dir, &s) < 0 || ((unsigned long)s.f_type & 0xffffffffUL) != CGROUP2_MAGIC)
+	if (statfs(dir, &s) < 0 || !is_cgroup2(&s))
 		return err_set(e, kind, 0, "%.150s is no control group of version 2", dir);
 	snprintf(path, sizeof path, "%s/cgroup.controllers", dir);
 	if (!cgfile_read(AT_FDCWD, path, text, sizeof text))

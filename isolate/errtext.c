@@ -1,4 +1,4 @@
-/* Apart from err.c, which is also built with a libc that lacks strerrordesc_np(). */
+/* Apart from err.c, for pid 1 says an error by its number and carries no texts of them. */
 #include <stdio.h>
 #include <string.h>
 
@@ -18,10 +18,19 @@ static void disarm(char *s)
 	}
 }
 
+/* Neither of them allocates or depends on the locale, which no program of ours sets. */
+static const char *describe(int errnum)
+{
+#ifdef __GLIBC__
+	return strerrordesc_np(errnum);
+#else
+	return strerror(errnum); /* musl's: a table */
+#endif
+}
+
 const char *err_text(const struct err *e, char *buf, size_t size)
 {
-	/* strerrordesc_np() does not allocate and does not depend on the locale. */
-	const char *why = e->errnum ? strerrordesc_np(e->errnum) : NULL;
+	const char *why = e->errnum ? describe(e->errnum) : NULL;
 
 	snprintf(buf, size, "%s%s%s", e->msg, why ? ": " : "", why ? why : "");
 	disarm(buf);

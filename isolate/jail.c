@@ -52,9 +52,9 @@ static int set_limit(int what, uint64_t value, const char *name, struct err *e)
 {
 	struct rlimit r = {value, value}, old;
 
-	if (getrlimit((__rlimit_resource_t)what, &old) == 0 && old.rlim_max < value)
+	if (getrlimit(what, &old) == 0 && old.rlim_max < value)
 		r.rlim_cur = r.rlim_max = old.rlim_max;
-	if (setrlimit((__rlimit_resource_t)what, &r) < 0)
+	if (setrlimit(what, &r) < 0)
 		return err_set(e, ERR_SETUP, errno, "set %s", name);
 	return 0;
 }

@@ -37,6 +37,10 @@ struct run {
 	struct sandbox s;
 	struct stdio_plan io;
 	int sock, signals;
+	bool ready;                      /* pid 1 has said so */
+	bool asked;                      /* we wait for that, too */
+	uint64_t ask_at_ms, ready_by_ms; /* monotonic; when asked is set, and when it is too late */
+	struct upper *upper;
 	unsigned interrupts;
 	uint64_t kill_at_ms; /* monotonic, 0 = never */
 	bool over_output;
@@ -155,12 +159,23 @@ static int next_signal(const struct run *r)
 static int next_wake_ms(const struct run *r)
 {
 	uint64_t now = (uint64_t)clock_ms();
-	int watch = run_watch_wait_ms(&r->watch, now), kill;
+	int wait = run_watch_wait_ms(&r->watch, now);
+	const uint64_t at[] = {r->kill_at_ms, r->ready   ? 0
+					      : r->asked ? r->ready_by_ms
+							 : r->ask_at_ms};
 
-	if (!r->kill_at_ms)
-		return watch;
-	kill = r->kill_at_ms <= now ? 0 : (int)(r->kill_at_ms - now);
-	return watch >= 0 && watch < kill ? watch : kill;
+	for (size_t i = 0; i < NELEM(at); i++) {
+		int ms = at[i] <= now ? 0 : (int)(at[i] - now);
+
+		if (at[i] && (wait < 0 || ms < wait))
+			wait = ms;
+	}
+	return wait;
+}
+
+static bool is_late(const struct run *r)
+{
+	return r->ready_by_ms <= (uint64_t)clock_ms();
 }
 
 /* What next_wake_ms() waited for. */
@@ -170,6 +185,7 @@ static void on_wake(struct run *r)
 
 	if (r->kill_at_ms && r->kill_at_ms <= now)
 		kill_all(r);
+	r->asked = r->asked || r->ask_at_ms <= now;
 	if (run_watch_look(&r->watch, now) && r->s.ctl >= 0)
 		client_kill(r->s.ctl, watch_verdict(&r->watch.over), NULL);
 }
@@ -188,7 +204,41 @@ static void on_output_limit(struct run *r)
 	r->over_output = true;
 }
 
-enum { POLL_SOCK, POLL_SIGNALS, POLL_DISK, POLL_RELAY, POLL_MAX = POLL_RELAY + 2 * CHANNELS_MAX };
+/* pid 1 says READY, or why it is not. */
+static int become_ready(struct run *r, struct err *e)
+{
+	uint64_t now = (uint64_t)clock_ms();
+
+	if (sandbox_wait_ready(&r->s, r->ready_by_ms > now ? (int)(r->ready_by_ms - now) : 0, e) <
+		0)
+		return -1;
+	r->ready = true;
+	return 0;
+}
+
+/*
+ * What came of the command. An answer says by itself that pid 1 was ready; when the socket ended
+ * without one, pid 1 may have said why before.
+ */
+static int receive_end(struct run *r, struct proto_reply *rp, struct err *e)
+{
+	struct err why;
+	int ret = client_receive(r->sock, rp, e);
+
+	if (!r->ready && rp->op == 0 && become_ready(r, &why) < 0)
+		*e = why;
+	r->ready = r->ready || rp->op != 0;
+	return ret;
+}
+
+enum {
+	POLL_CTL,
+	POLL_SOCK,
+	POLL_SIGNALS,
+	POLL_DISK,
+	POLL_RELAY,
+	POLL_MAX = POLL_RELAY + 2 * CHANNELS_MAX
+};
 
 /* Signals, streams and time until the verdict arrives. */
 static int follow(struct run *r, struct proto_reply *rp, struct err *e)
@@ -199,6 +249,8 @@ static int follow(struct run *r, struct proto_reply *rp, struct err *e)
 	for (;;) {
 		size_t n = relay_poll(&r->io, p + POLL_RELAY);
 
+		p[POLL_CTL] = (struct pollfd){
+			.fd = r->asked && !r->ready ? r->s.ctl : -1, .events = POLLIN};
 		p[POLL_SOCK] = (struct pollfd){.fd = r->sock, .events = POLLIN};
 		p[POLL_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
 		p[POLL_DISK] = (struct pollfd){.fd = r->disk.fd, .events = POLLIN};
@@ -209,13 +261,18 @@ static int follow(struct run *r, struct proto_reply *rp, struct err *e)
 		}
 		if (p[POLL_SIGNALS].revents && (sig = next_signal(r)))
 			on_signal(r, sig);
+		if (!r->ready && (p[POLL_CTL].revents || is_late(r))) {
+			if (become_ready(r, e) < 0)
+				return -1;
+			run_watch_begin_late(&r->watch, &r->s);
+		}
 		if (relay_move(&r->io, p + POLL_RELAY))
 			on_output_limit(r);
 		if (p[POLL_DISK].revents)
 			on_disk(r);
-		on_wake(r);
 		if (p[POLL_SOCK].revents)
-			return client_receive(r->sock, rp, e);
+			return receive_end(r, rp, e);
+		on_wake(r);
 	}
 }
 
@@ -229,7 +286,7 @@ static void drain(struct run *r)
 		size_t n = relay_poll(&r->io, p + POLL_RELAY);
 		int sig = 0;
 
-		p[POLL_SOCK] = p[POLL_DISK] = (struct pollfd){.fd = -1};
+		p[POLL_CTL] = p[POLL_SOCK] = p[POLL_DISK] = (struct pollfd){.fd = -1};
 		p[POLL_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
 		if (poll(p, POLL_RELAY + n, -1) < 0)
 			continue;
@@ -287,22 +344,6 @@ static void settle(struct run *r, const struct proto_reply *rp)
 	out->exit_code = out->result.exit_code;
 }
 
-/* A socket of pid 1 for this run. */
-static int attach(struct run *r, struct err *e)
-{
-	OWN_FD here = -1, there = -1;
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return err_set(e, ERR_SETUP, errno, "make a socket");
-	here = pair[0];
-	there = pair[1];
-	if (client_attach(r->s.ctl, there, e) < 0)
-		return -1;
-	r->sock = take_fd(&here);
-	return 0;
-}
-
 static int start_command(struct run *r, const struct buf *env, const char *dir, struct err *e)
 {
 	struct client_exec x = {.run = RUN_ID,
@@ -314,8 +355,6 @@ static int start_command(struct run *r, const struct buf *env, const char *dir, 
 		.timeout_ms = r->o->timeout_ms};
 	int master = -1;
 
-	if (attach(r, e) < 0)
-		return -1;
 	if (stdio_needs_pty(r->o) && (master = client_open_pty(r->sock, e)) < 0)
 		return -1;
 	if (stdio_open(&r->io, r->o, master, e) < 0 || stdio_enter(&r->io, e) < 0)
@@ -329,14 +368,37 @@ static int start_command(struct run *r, const struct buf *env, const char *dir, 
 	return 0;
 }
 
-/* Runs the program in the sandbox that stands. */
+/*
+ * The command may be sent while pid 1 builds, which then begins it at once. Not one with a terminal,
+ * which pid 1 makes, nor with file systems of the caller's: the watchdog finds those by their paths.
+ */
+static bool goes_ahead(const struct run *r)
+{
+	return !stdio_needs_pty(r->o) && r->o->nmounts == 0;
+}
+
+static int send_command(struct run *r, const struct buf *env, const char *dir, struct err *e)
+{
+	struct err why;
+
+	if (!goes_ahead(r) && (become_ready(r, e) < 0 || run_watch_begin(&r->watch, &r->s, e) < 0))
+		return -1;
+	if (start_command(r, env, dir, e) == 0)
+		return 0;
+	/* It could not be sent, because pid 1 has failed and told why. */
+	if (!r->ready && e->kind == ERR_BUSY && become_ready(r, &why) < 0)
+		*e = why;
+	return -1;
+}
+
+/* Runs the program in the sandbox that stands, or will. */
 static int run_in(struct run *r, const struct buf *env, const char *dir)
 {
 	struct proto_reply rp = {0};
 	struct err e = {0};
 	int ret;
 
-	ret = start_command(r, env, dir, &e);
+	ret = send_command(r, env, dir, &e);
 	if (ret < 0) {
 		stdio_close(&r->io);
 		return fail(r, &e);
@@ -346,47 +408,32 @@ static int run_in(struct run *r, const struct buf *env, const char *dir)
 	drain(r);
 	stdio_close(&r->io);
 	if (ret < 0)
-		return fail_exec(r, &e);
+		return r->ready ? fail_exec(r, &e) : fail(r, &e);
 	settle(r, &rp);
 	return 0;
 }
 
-/* The image's variables, then the caller's; PATH, HOME and TERM when nobody says. */
-static int make_env(const struct run *r, const struct image *im, const struct run_user *u,
-	struct buf *out, struct err *e)
-{
-	static const char path[] =
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-	const struct buf *own = &r->o->env;
-	char home[sizeof u->home + 8];
-
-	for (size_t i = 0; i < im->nenv; i++)
-		if (strchr(im->env[i], '=') > im->env[i] && env_put(out, im->env[i], e) < 0)
-			return err_in(e, "environment of the image");
-	for (size_t at = 0; at < own->len; at += strlen(own->p + at) + 1)
-		if (env_put(out, own->p + at, e) < 0)
-			return -1;
-	snprintf(home, sizeof home, "HOME=%s", u->home[0] ? u->home : "/");
-	if ((!env_get(out, "PATH") && env_put(out, path, e) < 0) ||
-		(!env_get(out, "HOME") && env_put(out, home, e) < 0))
-		return -1;
-	if (!env_get(out, "TERM") && stdio_needs_pty(r->o))
-		return env_put(out, "TERM=xterm", e);
-	return 0;
-}
-
-/* The sandbox, ready for its command. */
-static int start_box(struct run *r, const struct launcher *l, const struct launch *w,
-	struct run_net *net, struct err *e)
+/* Starts the sandbox, with a socket of the run; it is not ready yet. */
+static int start_box(struct run *r, const struct launcher *l, struct launch *w, struct run_net *net,
+	struct err *e)
 {
 	bool group = w->cgroup != NULL; /* there is none without a limit on memory */
+	OWN_FD there = -1;
+	int pair[2], ret;
 
-	if (sandbox_start(l, w, &r->s, e) < 0 || run_net_attach(net, l, &r->s, READY_MS, e) < 0 ||
-		run_watch_open(&r->watch, &r->o->conf, group, w->root.flags & PLAN_TMPFS_UPPER, e) <
-			0 ||
-		sandbox_wait_ready(&r->s, READY_MS, e) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(e, ERR_SETUP, errno, "make a socket");
+	r->sock = pair[0];
+	there = w->client_fd = pair[1];
+	ret = sandbox_start(l, w, &r->s, e);
+	w->client_fd = -1;
+	if (ret == 0)
+		upper_sweep(r->upper); /* there is time: pid 1 builds */
+	if (ret < 0 || run_net_attach(net, l, &r->s, READY_MS, e) < 0)
 		return -1;
-	return run_watch_begin(&r->watch, &r->s, e);
+	r->ready_by_ms = (uint64_t)clock_ms() + READY_MS;
+	r->ask_at_ms = (uint64_t)clock_ms() + (uint64_t)r->o->conf.watch_interval_ms;
+	return run_watch_open(&r->watch, &r->o->conf, group, w->root.flags & PLAN_TMPFS_UPPER, e);
 }
 
 static int with_launcher(
@@ -451,39 +498,19 @@ static int run_image(struct run *r, const struct image *im)
 	struct err e = {0};
 	int ret;
 
-	if (user_resolve(r->o, im, &user, &e) < 0 || make_env(r, im, &user, &env, &e) < 0)
+	if (user_resolve(r->o, im, &user, &e) < 0 || env_make(r->o, im, &user, &env, &e) < 0)
 		return fail(r, &e);
 	/* from here on signals end us by way of the loop, so that no layer is left */
 	r->signals = open_signals(&e);
 	if (r->signals < 0 || upper_open(&d, r->o->conf.state_dir, r->o->upper, &e) < 0)
 		return fail(r, &e);
+	r->upper = &d;
 	root_launch(r->o, im, &user, &d, &w);
 	ret = watch_disk(r, &d, &e) < 0 ? fail(r, &e) : with_launcher(r, im, &w, &env);
 	run_disk_close(&r->disk);
 	if (upper_close(&d, &e) < 0)
 		complain(&e);
 	return ret;
-}
-
-/* The caller's program, or the image's (its Entrypoint, then its Cmd). *own: to free. */
-static int choose_program(struct run *r, const struct image *im, const char ***own, struct err *e)
-{
-	size_t n = im->nentrypoint + im->ncmd, at = 0;
-
-	r->argv = (const char *const *)r->o->argv;
-	if (r->argv[0])
-		return 0;
-	if (n == 0 || n > PROTO_ARGS_MAX)
-		return err_set(e, ERR_REQUEST, 0, "no program is named, and the image names none");
-	*own = calloc(n + 1, sizeof **own);
-	if (!*own)
-		return err_set(e, ERR_SETUP, ENOMEM, "arguments");
-	for (size_t i = 0; i < im->nentrypoint; i++)
-		(*own)[at++] = im->entrypoint[i];
-	for (size_t i = 0; i < im->ncmd; i++)
-		(*own)[at++] = im->cmd[i];
-	r->argv = *own;
-	return 0;
 }
 
 static int resolve_and_run(struct run *r)
@@ -502,7 +529,7 @@ static int resolve_and_run(struct run *r)
 	else
 		ret = -1;
 	if (ret == 0)
-		ret = choose_program(r, &im, &own, &e);
+		ret = root_program(r->o, &im, &r->argv, &own, &e);
 	ret = ret < 0 ? fail(r, &e) : run_image(r, &im);
 	free(own);
 	image_clear(&im);

@@ -91,6 +91,10 @@ struct run_user {
 int user_resolve(
 	const struct run_opts *o, const struct image *im, struct run_user *u, struct err *e);
 
+/* The image's variables, then the caller's; PATH, HOME and TERM when nobody says. */
+int env_make(const struct run_opts *o, const struct image *im, const struct run_user *u,
+	struct buf *out, struct err *e);
+
 /* The image of --rootfs: one layer. Cleared by image_clear(). */
 int root_from_dir(const char *dir, struct image *out, struct err *e);
 
@@ -103,6 +107,13 @@ int root_mounts(const struct run_opts *o, const struct image *im,
 /* Everything but the mounts; what it points to is borrowed. */
 void root_launch(const struct run_opts *o, const struct image *im, const struct run_user *u,
 	const struct upper *d, struct launch *w);
+
+/*
+ * The caller's program, or the image's (its Entrypoint, then its Cmd); NULL-ended. *own: to free(), NULL
+ * before. ERR_REQUEST when neither names one.
+ */
+int root_program(const struct run_opts *o, const struct image *im, const char *const **argv,
+	const char ***own, struct err *e);
 
 /* What of the caller's descriptors the command gets, and what goes through us. */
 struct channel {

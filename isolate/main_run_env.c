@@ -101,3 +101,26 @@ int env_file(struct buf *env, const char *path, struct err *e)
 	}
 	return 0;
 }
+
+int env_make(const struct run_opts *o, const struct image *im, const struct run_user *u,
+	struct buf *out, struct err *e)
+{
+	static const char path[] =
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	const struct buf *own = &o->env;
+	char home[sizeof u->home + 8];
+
+	for (size_t i = 0; i < im->nenv; i++)
+		if (strchr(im->env[i], '=') > im->env[i] && env_put(out, im->env[i], e) < 0)
+			return err_in(e, "environment of the image");
+	for (size_t at = 0; at < own->len; at += strlen(own->p + at) + 1)
+		if (env_put(out, own->p + at, e) < 0)
+			return -1;
+	snprintf(home, sizeof home, "HOME=%s", u->home[0] ? u->home : "/");
+	if ((!env_get(out, "PATH") && env_put(out, path, e) < 0) ||
+		(!env_get(out, "HOME") && env_put(out, home, e) < 0))
+		return -1;
+	if (!env_get(out, "TERM") && stdio_needs_pty(o))
+		return env_put(out, "TERM=xterm", e);
+	return 0;
+}

@@ -1,4 +1,4 @@
-/* What the sandbox of a run consists of: layers, mounts and limits. */
+/* What the sandbox of a run consists of: layers, mounts and limits; and its program. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,4 +77,25 @@ void root_launch(const struct run_opts *o, const struct image *im, const struct 
 	} else {
 		w->root.flags |= PLAN_TMPFS_UPPER;
 	}
+}
+
+int root_program(const struct run_opts *o, const struct image *im, const char *const **argv,
+	const char ***own, struct err *e)
+{
+	size_t n = im->nentrypoint + im->ncmd, at = 0;
+
+	*argv = (const char *const *)o->argv;
+	if (o->argv[0])
+		return 0;
+	if (n == 0 || n > PROTO_ARGS_MAX)
+		return err_set(e, ERR_REQUEST, 0, "no program is named, and the image names none");
+	*own = calloc(n + 1, sizeof **own);
+	if (!*own)
+		return err_set(e, ERR_SETUP, ENOMEM, "arguments");
+	for (size_t i = 0; i < im->nentrypoint; i++)
+		(*own)[at++] = im->entrypoint[i];
+	for (size_t i = 0; i < im->ncmd; i++)
+		(*own)[at++] = im->cmd[i];
+	*argv = *own;
+	return 0;
 }

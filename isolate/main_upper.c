@@ -37,12 +37,13 @@ static int open_locked(int tmp, const char *name)
 }
 
 /* A run that was killed leaves its directory and no lock on it. */
-static void sweep(int tmp)
+void upper_sweep(struct upper *d)
 {
-	int fd = openat(tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = d->swept ? -1 : openat(d->tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *h = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *de;
 
+	d->swept = true;
 	if (!h) {
 		own_close(&fd);
 		return;
@@ -52,9 +53,10 @@ static void sweep(int tmp)
 
 		if (strncmp(de->d_name, RUN_PREFIX, sizeof RUN_PREFIX - 1))
 			continue;
-		lock = open_locked(tmp, de->d_name);
+		lock = open_locked(d->tmp, de->d_name);
 		if (lock >= 0)
-			rmtree_at(tmp, de->d_name, NULL); /* what stays is tried again next time */
+			rmtree_at(
+				d->tmp, de->d_name, NULL); /* what stays is tried again next time */
 	}
 	closedir(h);
 }
@@ -70,6 +72,7 @@ static int make(struct upper *d, const char *state_dir, struct err *e)
 {
 	char dir[PATH_MAX], tmp[64];
 
+	upper_sweep(d); /* one of our own name may be left */
 	snprintf(d->name, sizeof d->name, RUN_PREFIX "%d", (int)getpid());
 	snprintf(tmp, sizeof tmp, "tmp/%s", d->name);
 	if (join(dir, state_dir, tmp, e) < 0 || join(d->upper, dir, "upper", e) < 0 ||
@@ -111,15 +114,22 @@ static int open_kept(struct upper *d, const char *keep, struct err *e)
 	return join(d->upper, dir, "upper", e) < 0 ? -1 : join(d->work, dir, "work", e);
 }
 
+/* Looks first: to find a name takes no lock of the directory above. */
+static int have_name(int at, const char *name)
+{
+	if (faccessat(at, name, F_OK, 0) == 0)
+		return 0;
+	return mkdirat(at, name, 0700) < 0 && errno != EEXIST ? -1 : 0;
+}
+
 static int open_tmp(const char *state_dir, struct err *e)
 {
 	OWN_FD state = -1, tmp = -1;
 
-	if (mkdir(state_dir, 0700) < 0 && errno != EEXIST)
+	if (have_name(AT_FDCWD, state_dir) < 0)
 		return err_set(e, ERR_SETUP, errno, "make the state directory %s", state_dir);
 	state = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (state < 0 || (mkdirat(state, "mnt", 0700) < 0 && errno != EEXIST) ||
-		(mkdirat(state, "tmp", 0700) < 0 && errno != EEXIST) ||
+	if (state < 0 || have_name(state, "mnt") < 0 || have_name(state, "tmp") < 0 ||
 		(tmp = openat(state, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return err_set(e, ERR_SETUP, errno, "use the state directory %s", state_dir);
 	return take_fd(&tmp);
@@ -135,7 +145,6 @@ int upper_open(struct upper *d, const char *state_dir, const char *keep, struct 
 	d->tmp = open_tmp(state_dir, e);
 	if (d->tmp < 0)
 		return -1;
-	sweep(d->tmp);
 	if (!realpath(state_dir, dir))
 		ret = err_set(e, ERR_SETUP, errno, "use the state directory %s", state_dir);
 	else if ((ret = join(d->staging, dir, "mnt", e)) == 0 && keep)

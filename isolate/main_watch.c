@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 enum { RUN_BOX = 1 };
+#define NEVER UINT64_MAX
 
 int run_watch_open(
 	struct run_watch *w, const struct conf *c, bool by_group, bool root_memory, struct err *e)
@@ -17,15 +18,26 @@ int run_watch_open(
 		return 0;
 	w->set = watch_set_new(
 		(unsigned)c->watch_interval_ms, (uint64_t)c->memory_reserve_bytes, e);
-	return w->set ? 0 : -1;
+	if (!w->set)
+		return -1;
+	watch_set_expect(w->set);
+	w->next_ms = NEVER;
+	return 0;
 }
 
 int run_watch_begin(struct run_watch *w, struct sandbox *box, struct err *e)
 {
+	w->next_ms = 0;
 	if (!w->set || watch_set_add_box(w->set, RUN_BOX, &w->lim, box, e) == 0)
 		return 0;
 	run_watch_close(w);
 	return -1;
+}
+
+void run_watch_begin_late(struct run_watch *w, struct sandbox *box)
+{
+	w->late = box;
+	w->next_ms = 0;
 }
 
 void run_watch_close(struct run_watch *w)
@@ -36,7 +48,7 @@ void run_watch_close(struct run_watch *w)
 
 int run_watch_wait_ms(const struct run_watch *w, uint64_t now_ms)
 {
-	if (!w->set)
+	if (!w->set || w->next_ms == NEVER)
 		return -1;
 	return w->next_ms <= now_ms ? 0 : (int)(w->next_ms - now_ms);
 }
@@ -49,13 +61,26 @@ static void note(void *arg, const struct watch_event *ev)
 		w->over = *ev;
 }
 
+/* False: it cannot be watched, and what cannot be measured is over. */
+static bool add_late(struct run_watch *w)
+{
+	struct sandbox *box = w->late;
+	struct err e;
+
+	w->late = NULL;
+	if (!box || watch_set_add_box(w->set, RUN_BOX, &w->lim, box, &e) == 0)
+		return true;
+	w->over.what = WATCH_BLIND;
+	return false;
+}
+
 bool run_watch_look(struct run_watch *w, uint64_t now_ms)
 {
 	int wait;
 
 	if (!w->set || w->next_ms > now_ms)
 		return false;
-	wait = watch_set_tick(w->set, note, w);
+	wait = add_late(w) ? watch_set_tick(w->set, note, w) : -1;
 	w->next_ms = now_ms + (wait < 0 ? 0 : (uint64_t)wait);
 	if (!w->over.what && wait >= 0)
 		return false;

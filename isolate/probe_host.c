@@ -92,8 +92,7 @@ void probe_rlimits(const struct probe_env *env, struct fact *f)
 		struct rlimit r = {0, 0};
 		size_t n = strlen(low), m = strlen(fix);
 
-		if (getrlimit((__rlimit_resource_t)all[i].what, &r) < 0 ||
-			r.rlim_max == RLIM_INFINITY ||
+		if (getrlimit(all[i].what, &r) < 0 || r.rlim_max == RLIM_INFINITY ||
 			(all[i].want && r.rlim_max >= (rlim_t)all[i].want))
 			continue;
 		snprintf(low + n, sizeof low - n, "%s%s is %llu, %s = %lld", n ? "; " : "",

@@ -1,7 +1,7 @@
 /*
  * Every raw system call the project makes that some libc lacks, one inline each, with the
  * constants it needs. Numbers are kernel ABI: what this kernel lacks is found at run time as
- * ENOSYS, never at build time. Used by glibc programs and by the musl-built cgibox-init.
+ * ENOSYS, never at build time. Used by glibc programs and by those built with musl.
  */
 #ifndef CGIBOX_SYS_H
 #define CGIBOX_SYS_H
@@ -167,6 +167,13 @@ static inline int sys_execveat(
 	int dir, const char *path, char *const argv[], char *const env[], int flags)
 {
 	return (int)syscall(SYS_execveat, dir, path, argv, env, flags);
+}
+
+struct statx; /* <linux/stat.h> */
+
+static inline int sys_statx(int dir, const char *path, int flags, unsigned mask, struct statx *out)
+{
+	return (int)syscall(SYS_statx, dir, path, flags, mask, out);
 }
 
 static inline int sys_landlock_create(

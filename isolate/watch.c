@@ -230,7 +230,7 @@ static int list_processes(struct watch *w, struct err *e)
 		qsort(w->v, before, sizeof *w->v, compare_pids);
 	if (lseek(w->p.proc, 0, SEEK_SET) < 0)
 		return err_set(e, ERR_SETUP, errno, "list the processes of a sandbox");
-	while ((n = getdents64(w->p.proc, buf, sizeof buf)) > 0)
+	while ((n = getdents64(w->p.proc, (void *)buf, sizeof buf)) > 0)
 		for (ssize_t at = 0; at < n;) {
 			const struct dirent64 *d = (const void *)(buf + at);
 			int pid = d->d_name[0] >= '1' && d->d_name[0] <= '9' ? atoi(d->d_name) : 0;

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "isolate/own.h"
+#include "isolate/sys.h"
 #include "isolate/watch_text.h"
 
 enum { NAMES_BUF = 32768, PATH_BUF = 64 };
@@ -158,7 +160,7 @@ static int stat_fd(int dir, const char *name, struct stat *st)
 {
 	struct statx x;
 
-	if (statx(dir, name, AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &x) < 0)
+	if (sys_statx(dir, name, AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &x) < 0)
 		return -1;
 	*st = (struct stat){.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor),
 		.st_ino = x.stx_ino,
@@ -175,7 +177,7 @@ static void add_names(struct watch_procs *p, const char *dir, int fd, bool seen)
 	struct stat st;
 	ssize_t n;
 
-	while ((n = getdents64(fd, buf, sizeof buf)) > 0)
+	while ((n = getdents64(fd, (void *)buf, sizeof buf)) > 0)
 		for (ssize_t at = 0; at < n;) {
 			const struct dirent64 *d = (const void *)(buf + at);
 

@@ -54,6 +54,8 @@ struct watch_set {
 	uint64_t round_at_us, rest_until_us, next_tick_us;
 	uint64_t relief_until_us; /* memory of one that was ended comes back until then */
 	bool in_round, look;
+	bool expected; /* foreign_base is that of the first sandbox */
+	uint64_t foreign_base;
 	watch_event_fn *fn;
 	void *arg;
 };
@@ -182,6 +184,26 @@ void watch_set_free(struct watch_set *s)
 	free(s);
 }
 
+/* What the machine has without the sandbox that is to be added. */
+static int begin_afresh(struct watch_set *s, struct err *e)
+{
+	if (read_machine(s, e) < 0)
+		return -1;
+	if (!s->all) { /* nobody looked meanwhile, and there is nothing to measure yet */
+		s->mark = s->available;
+		s->round_at_us = watch_now_us();
+	}
+	s->foreign_base = foreign(s);
+	return 0;
+}
+
+void watch_set_expect(struct watch_set *s)
+{
+	s->expected = true;
+	s->round_at_us = watch_now_us();
+	s->foreign_base = foreign(s);
+}
+
 int watch_set_add(struct watch_set *s, uint64_t id, const struct watch_limits *lim, int proc_dir,
 	int fds[WATCH_FDS], struct err *e)
 {
@@ -192,16 +214,13 @@ int watch_set_add(struct watch_set *s, uint64_t id, const struct watch_limits *l
 		watch_close(w);
 		return w ? err_set(e, ERR_SETUP, ENOMEM, "watch a sandbox") : -1;
 	}
-	if (read_machine(s, e) < 0) {
+	if (!s->expected && begin_afresh(s, e) < 0) {
 		watch_close(w);
 		free(x);
 		return -1;
 	}
-	if (!s->all) { /* nobody looked meanwhile, and there is nothing to measure yet */
-		s->mark = s->available;
-		s->round_at_us = watch_now_us();
-	}
-	*x = (struct entry){.id = id, .lim = *lim, .w = w, .foreign_base = foreign(s)};
+	s->expected = false;
+	*x = (struct entry){.id = id, .lim = *lim, .w = w, .foreign_base = s->foreign_base};
 	x->next = s->all;
 	s->all = x;
 	return 0;

@@ -2,8 +2,8 @@
  * The watchdog's decisions over any number of sandboxes, for limits on a whole sandbox where there is
  * no cgroup. One thread calls watch_set_tick() every interval and at once while it says so:
  *
- *	`cgibox run`, while it waits: a set of one. Add the sandbox after sandbox_wait_ready(); on
- *	an event send PROTO_KILL with watch_verdict() on the sandbox's ctl; remove it before
+ *	`cgibox run`, while it waits: a set of one. Add the sandbox after sandbox_wait_ready(), before its
+ *	command begins or, where watch_set_expect() was called before that, a little later; on an event send PROTO_KILL with watch_verdict() on the sandbox's ctl; remove it before
  *	sandbox_stop().
  *	the service: a process of its own (fcgi/watcher.h), so that a sandbox that is slow to measure
  *	holds up neither the keeper nor, by more than SLICE_US, the others.
@@ -63,6 +63,12 @@ void watch_set_free(struct watch_set *s);
 int watch_set_add(struct watch_set *s, uint64_t id, const struct watch_limits *lim, int proc_dir,
 	int fds[WATCH_FDS], struct err *e);
 void watch_set_remove(struct watch_set *s, uint64_t id);
+
+/*
+ * For a new set: the command of the first sandbox may begin before it is added. What the machine has
+ * now is then what it had before that command. Call it before the command can begin.
+ */
+void watch_set_expect(struct watch_set *s);
 
 /* Convenience for a parent: adds box, which is ready; takes its watch_fd. */
 int watch_set_add_box(struct watch_set *s, uint64_t id, const struct watch_limits *lim,
