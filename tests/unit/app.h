@@ -272,9 +272,21 @@ static int be_seed(struct backend *b, const char *id, int repo, int skills,
 }
 
 /* The symbols that app.c knows: the linker prefers them to the library's. */
-const struct backend_ops backend_isolate = {"test", be_new, be_free, be_health, be_create,
-	be_exists, be_open, be_exec, be_patch, be_close, be_destroy, be_image, be_files, be_seed,
-	be_system, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0};
+const struct backend_ops backend_isolate = {.name = "test",
+	.new = be_new,
+	.free = be_free,
+	.health = be_health,
+	.create = be_create,
+	.exists = be_exists,
+	.open = be_open,
+	.exec = be_exec,
+	.patch = be_patch,
+	.close = be_close,
+	.destroy = be_destroy,
+	.image = be_image,
+	.files = be_files,
+	.seed = be_seed,
+	.system = be_system};
 const struct backend_ops backend_docker = {.name = "none"};
 
 /* A request from memory. */
