@@ -47,6 +47,7 @@ static void test_facts(void)
 		.warm_ready = 2,
 		.warm_bytes = 4096,
 		.warm_taken = 6,
+		.containers_stuck = 9,
 		.warm_missed = 7,
 		.warm_failed = 8,
 		.facts = (char *)(uintptr_t) "[" FACT("ok") ",\n " FACT("weaker") "]\n"};
@@ -58,7 +59,8 @@ static void test_facts(void)
 		VERSION_S "\"ready\":true,\"checked_at\":77,\"facts\":[" SHOWN("ok") "," SHOWN(
 			"weaker") "],\"capabilities\":{\"host_image\":true,\"keep_root\":true,",
 		"ok and weaker: ready");
-	ok(strstr(got, "}},\"sessions\":3,\"sandboxes\":2,\"prepared\":{\"ready\":1,\"taken\":5,"
+	ok(strstr(got, "}},\"sessions\":3,\"sandboxes\":2,\"containers_stuck\":9,"
+		       "\"prepared\":{\"ready\":1,\"taken\":5,"
 		       "\"missed\":4,\"interpreters\":{\"ready\":2,\"bytes\":4096,"
 		       "\"taken\":6,\"missed\":7,\"failed\":8}}}") != NULL,
 		"the live numbers");
@@ -107,8 +109,8 @@ static void test_paths(void)
 /* Keys that bound something and are no limit on a tenant: the service's own shape. */
 static const char *const not_tenants[] = {"workers_max", "pending_max", "params_max_bytes",
 	"plain_entries_max", "plain_max_bytes", "prepared_max", "deps_max_bytes", "fork_max",
-	"snapshots_max", "export_time_max_s", "warm_python_max", "warm_node_max",
-	"warm_memory_max_bytes"};
+	"engine_prepared_max", "snapshots_max", "export_time_max_s", "warm_python_max",
+	"warm_node_max", "warm_memory_max_bytes"};
 
 static bool listed(const char *name)
 {
