@@ -37,7 +37,7 @@ $B/unit/fcgi-index: | $B/libexec/index
 FB      := build-fuzz
 FUZZ_S  ?= 30
 fuzzers := $(patsubst tests/fuzz/%.c,$(FB)/fuzz/%,$(wildcard tests/fuzz/*.c))
-FUZZ_F   = -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+FUZZ_F   = -O1 -gline-tables-only -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 fuzzers: $(fuzzers)
 $(FB)/fuzz/%: tests/fuzz/%.c $(LI)
 	@mkdir -p $(@D)
@@ -73,7 +73,7 @@ $B/atk: $(atk_src) tests/attacks/atk.h GNUmakefile
 
 # The attacks, in the normal build and in one whose mechanisms can be switched off.
 mutation-programs:
-	$(MAKE) MUTATION=1 B=$B-mutation $(addprefix $B-mutation/,cgibox cgibox.fcgi libexec/image atk)
+	$(MAKE) MUTATION=1 B=$B-mutation CFLAGS=-O1 $(addprefix $B-mutation/,cgibox cgibox.fcgi libexec/image atk)
 check-attacks: all $B/atk mutation-programs
 	CGIBOX_BUILD=$(abspath $B) CGIBOX_MUTATION_BUILD=$(abspath $B-mutation) \
 	  prove $(PROVE_FLAGS) $(wildcard tests/attacks/*.t)

@@ -342,14 +342,14 @@ def test_export_disconnect():
 
 
 def test_fork_many():
-    n, files = 100, 20000
+    n, files = 100, int(os.environ.get("CGIBOX_TEST_FORK_FILES", "20000"))
     if client.conf("fork_max") < n:
         client.skip("fork_max is below %d" % n)
         return
     data = {"d%d/f%d" % (k % 100, k): b"file %d\n" % k for k in range(files)}
     for kind, sid in (("overlay", session(tar(data))), ("plain", None)):
         if sid is None:
-            sid = session(tar(PLAIN), "for d in $(seq 100); do mkdir d$d; for f in $(seq 200); do echo $f > d$d/f$f; done; done")
+            sid = session(tar(PLAIN), "for d in $(seq 100); do mkdir d$d; for f in $(seq %d); do echo $f > d$d/f$f; done; done" % (files // 100))
         before = usage()
         begin = time.monotonic()
         a = post(sid, "fork", {"count": n})
