@@ -30,6 +30,7 @@
 #include <time.h>
 
 #include "fcgi/keeper_proto.h"
+#include "fcgi/session_record.h"
 #include "fcgi/workspace.h"
 #include "images/store.h"
 #include "isolate/err.h"
@@ -37,26 +38,6 @@
 struct session_dirs {
 	char *path;                                       /* STATE, absolute */
 	int state, sessions, layers, trash, tmp, volumes; /* directory descriptors */
-};
-
-/* The parts of a record. Strings and arrays are heap memory of the record. */
-struct session_volume {
-	char *name, *path;
-};
-
-struct session_record {
-	char *image;   /* id */
-	char **lowers; /* layers of the root, topmost first */
-	size_t nlowers;
-	char **binds; /* host directories shown read-only (image "host") */
-	size_t nbinds;
-	struct session_volume *volumes;
-	size_t nvolumes;
-	bool ephemeral, extract_patch, network;
-	bool live;             /* its sandbox stays between calls */
-	uint64_t memory_bytes; /* of the whole sandbox; 0 = as sandbox.conf says */
-	uint32_t cpu_percent;  /* 100 = one processor; 0 = as sandbox.conf says */
-	uint64_t disk_bytes;   /* 0 = as sandbox.conf says */
 };
 
 /* Opens STATE and makes what is missing, mode 0700. */
@@ -93,7 +74,6 @@ int session_dir_untie(const struct session_dirs *d, const char *id, struct err *
 /* ERR_NOTFOUND when there is no such session; ERR_SETUP when its files are damaged. */
 int session_dir_load(struct session_dirs *d, const char *id, struct session_record *r,
 	struct ws_layout *lay, struct err *e);
-void session_record_clear(struct session_record *r);
 
 int session_dir_save_layout(
 	struct session_dirs *d, const char *id, const struct ws_layout *lay, struct err *e);
@@ -139,9 +119,6 @@ struct session_bounds {
 /* Replaces the list of its volumes; text: lines that are checked. */
 int session_dir_set_volumes(
 	struct session_dirs *d, const char *id, const char *text, size_t n, struct err *e);
-
-/* Takes such a list. ERR_SETUP when it is damaged. The volumes are the record's to free. Pure. */
-int session_volumes_parse(struct session_record *r, char *text, struct err *e);
 
 /* False: it has none of its own. */
 bool session_dir_bounds(const struct session_dirs *d, const char *id, struct session_bounds *b);
