@@ -128,8 +128,6 @@ static ssize_t next_block(struct job *j, const void **p)
 	j->plain += (uint64_t)n;
 	if (check_packed(j) < 0 || check_plain(j) < 0)
 		return -1;
-	if (n && j->plan->bytes)
-		j->plan->bytes(j->plan->arg, *p, (size_t)n);
 	return n;
 }
 
@@ -147,7 +145,7 @@ static int open_readers(struct job *j)
 	j->packed = plain_open(j->plan->in_fd, memory_limit(j), j->e);
 	if (!j->packed)
 		return -1;
-	j->blocks = ahead_new(j->packed);
+	j->blocks = ahead_new(j->packed, j->plan->bytes, j->plan->arg);
 	if (!j->blocks)
 		return err_set(j->e, ERR_SETUP, ENOMEM, "open the archive");
 	if (archive_read_support_format_tar(j->inner) != ARCHIVE_OK ||

@@ -40,7 +40,10 @@ struct unpack_stats {
 typedef int unpack_entry_fn(void *arg, const char *path, uint32_t mode, uint64_t size,
 	int64_t data_offset, struct err *e);
 
-/* Called with every byte of the plain tar, in order, to its end; for a digest. */
+/*
+ * Called with every byte of the plain tar, in order, to its end; for a digest. Comes from a second
+ * thread (ahead.h), which has ended when unpack() returns.
+ */
 typedef void unpack_bytes_fn(void *arg, const void *p, size_t n);
 
 struct unpack_plan {

@@ -27,7 +27,7 @@ static char top[64];
 static struct answer {
 	struct err e;
 	uint64_t bytes, packed;
-	uint32_t crc;
+	uint32_t crc, told; /* of the blocks, and of the bytes that were told of */
 	ssize_t last;
 	unsigned blocks;
 } * answer;
@@ -51,6 +51,13 @@ static void become_user(void)
 	prctl(PR_SET_DUMPABLE, 1); /* else /proc/self/uid_map still belongs to root */
 }
 
+static void told(void *arg, const void *p, size_t n)
+{
+	struct answer *a = arg;
+
+	a->told = (uint32_t)crc32(a->told, p, (uInt)n);
+}
+
 typedef int child_fn(struct ahead *a, int control);
 
 static int child_main(int in, int control, child_fn *fn)
@@ -68,7 +75,7 @@ static int child_main(int in, int control, child_fn *fn)
 	p = plain_open(in, "limit", &answer->e);
 	if (!p)
 		return 1;
-	a = ahead_new(p);
+	a = ahead_new(p, told, answer);
 	r = fn(a, control);
 	ahead_free(a);
 	plain_close(p);
@@ -146,7 +153,8 @@ static void whole(const void *p, size_t n, size_t plain_n, const char *what)
 	int r = end(start(fd, -1, -1, read_all));
 
 	ok(r == 0 && answer->bytes == plain_n &&
-			answer->crc == (uint32_t)crc32(0, plain, (uInt)plain_n),
+			answer->crc == (uint32_t)crc32(0, plain, (uInt)plain_n) &&
+			answer->told == answer->crc,
 		"%s, %zu bytes: the same come out (%s)", what, plain_n, answer->e.msg);
 	ok(answer->packed == n, "%llu of %zu packed bytes are counted",
 		(unsigned long long)answer->packed, n);
