@@ -42,7 +42,8 @@ struct job {
 	struct place place;
 	struct offsets offsets;
 	struct entry entry; /* of the current entry; too large for the stack */
-	int64_t raw_end;    /* bytes in raw_fd */
+	int raw_fd;         /* the plan's, -1 when it is not wanted any more */
+	int64_t raw_end;    /* bytes in it */
 	uint64_t plain;     /* bytes of tar */
 	bool ended;         /* there are no more blocks */
 };
@@ -233,8 +234,7 @@ static int copy_contents(struct job *j, int fd, int64_t size, uint32_t *crc)
 				"Invalid or truncated archive: bad sparse map");
 		if (write_all(fd, p, n, at, j->e) < 0)
 			return -1;
-		if (j->plan->raw_fd >= 0 &&
-			write_all(j->plan->raw_fd, p, n, j->raw_end + at, j->e) < 0)
+		if (j->raw_fd >= 0 && write_all(j->raw_fd, p, n, j->raw_end + at, j->e) < 0)
 			return -1;
 		if (j->plan->inventory) {
 			*crc = inventory_crc(*crc, NULL, (uint64_t)(at - end));
@@ -283,15 +283,19 @@ static struct timespec mtime_of(const struct job *j, struct archive_entry *en)
 static int tell(struct job *j, uint32_t type, uint64_t size, int64_t at)
 {
 	const struct unpack_plan *plan = j->plan;
+	int r;
 
 	if (!plan->entry)
 		return 0;
-	return plan->entry(plan->arg, j->entry.path, type | j->entry.mode, size, at, j->e);
+	r = plan->entry(plan->arg, j->entry.path, type | j->entry.mode, size, at, j->e);
+	if (r == UNPACK_NO_RAW)
+		j->raw_fd = -1;
+	return r < 0 ? -1 : 0;
 }
 
 static int take_file(struct job *j, struct archive_entry *en)
 {
-	int64_t size = archive_entry_size(en), at = j->plan->raw_fd >= 0 ? j->raw_end : -1;
+	int64_t size = archive_entry_size(en), at = j->raw_fd >= 0 ? j->raw_end : -1;
 	OWN_FD fd = -1;
 	uint32_t crc = 0;
 	bool attrs = false;
@@ -315,7 +319,7 @@ static int take_file(struct job *j, struct archive_entry *en)
 		return err_set(j->e, ERR_SETUP, errno, "set the time of a file");
 	if (note_file(j, en, fd, crc, attrs) < 0)
 		return -1;
-	if (j->plan->raw_fd >= 0)
+	if (j->raw_fd >= 0)
 		j->raw_end += size;
 	j->stats->files++;
 	/* Only a client's archive is asked about its hard links later. */
@@ -456,7 +460,7 @@ static int run(struct job *j)
 		;
 	if (r < 0 || place_finish(&j->place, j->e) < 0 || drain(j) < 0)
 		return -1;
-	if (j->plan->raw_fd >= 0 && ftruncate(j->plan->raw_fd, j->raw_end) < 0)
+	if (j->raw_fd >= 0 && ftruncate(j->raw_fd, j->raw_end) < 0)
 		return err_set(j->e, ERR_SETUP, errno, "write the archive's contents");
 	return 0;
 }
@@ -465,7 +469,7 @@ int unpack(const struct unpack_plan *plan, struct unpack_stats *out, struct err 
 {
 	mode_t mask = umask(0); /* modes are the archive's, to the bit, without a chmod each */
 	struct err own = {0};
-	struct job j = {.plan = plan, .stats = out, .e = &own};
+	struct job j = {.plan = plan, .stats = out, .e = &own, .raw_fd = plan->raw_fd};
 	int r = -1;
 
 	memset(out, 0, sizeof *out);
