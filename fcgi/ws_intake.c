@@ -11,7 +11,7 @@
 #include "images/unpack.h"
 #include "isolate/own.h"
 
-enum { DEPTH_MAX = 128, RAW_CUT_BYTES = 16 << 20, NAMES_MAX = 1 << 30 };
+enum { DEPTH_MAX = 128, NAMES_MAX = 1 << 30 };
 
 /* The archive is too large for the plain form: what only that form needs is given back. */
 static void give_up_plain(struct ws_intake *in)
@@ -47,19 +47,16 @@ static int take_entry(
 
 	in->entries++;
 	in->bytes += S_ISREG(mode) ? size : 0;
-	if (in->plain && (in->entries > (uint64_t)in->lim->plain_entries_max ||
-				 in->bytes > (uint64_t)in->lim->plain_max_bytes))
+	if (!in->plain)
+		return 0;
+	if (in->entries > (uint64_t)in->lim->plain_entries_max ||
+		in->bytes > (uint64_t)in->lim->plain_max_bytes) {
 		give_up_plain(in);
-	if (in->plain)
-		return S_ISDIR(mode) ? 0 : note_arrival(in, path, at, e);
-	/* The unpacker goes on writing at its own offset: emptied now and then, the raw file
-	 * stays a hole. */
-	if (in->bytes - in->cut >= RAW_CUT_BYTES) {
-		in->cut = in->bytes;
-		if (ftruncate(in->raw_fd, 0) < 0)
-			return err_set(e, ERR_SETUP, errno, "empty the raw file");
+		return ftruncate(in->raw_fd, 0) < 0
+			       ? err_set(e, ERR_SETUP, errno, "empty the raw file")
+			       : UNPACK_NO_RAW;
 	}
-	return 0;
+	return S_ISDIR(mode) ? 0 : note_arrival(in, path, at, e);
 }
 
 static int not_empty(void *arg, int dirfd, const char *name, uint32_t type, struct err *e)

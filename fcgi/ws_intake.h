@@ -28,7 +28,6 @@ struct ws_intake {
 	struct ws_arrival *v;
 	size_t n, cap;
 	const struct ws_limits *lim; /* borrowed while unpacking */
-	uint64_t cut;                /* bytes when the raw file was last emptied */
 };
 
 /* Unpacks into "new" and "new.raw". On error both are removed. Tree helper. */

@@ -16,6 +16,8 @@ struct block {
 
 struct ahead {
 	struct plain *from;
+	ahead_bytes_fn *tell;
+	void *arg;
 	char *bytes; /* of all blocks */
 	struct block blocks[AHEAD_BLOCKS];
 	uint64_t made; /* bytes, before there is a thread */
@@ -38,7 +40,7 @@ static char *bytes_of(const struct ahead *a, unsigned block)
 	return a->bytes + (size_t)block * AHEAD_BLOCK_BYTES;
 }
 
-struct ahead *ahead_new(struct plain *from)
+struct ahead *ahead_new(struct plain *from, ahead_bytes_fn *bytes, void *arg)
 {
 	struct ahead *a = calloc(1, sizeof *a);
 
@@ -49,6 +51,8 @@ struct ahead *ahead_new(struct plain *from)
 		return NULL;
 	}
 	a->from = from;
+	a->tell = bytes;
+	a->arg = arg;
 	a->stop = -1;
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->filled, NULL);
@@ -60,6 +64,8 @@ static ssize_t make(struct ahead *a, unsigned block, struct err *e)
 {
 	ssize_t n = plain_read(a->from, bytes_of(a, block), AHEAD_BLOCK_BYTES, e);
 
+	if (n > 0 && a->tell)
+		a->tell(a->arg, bytes_of(a, block), (size_t)n);
 	a->blocks[block] = (struct block){n > 0 ? (size_t)n : 0, plain_packed(a->from)};
 	return n;
 }

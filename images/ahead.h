@@ -14,8 +14,14 @@
 
 struct ahead;
 
-/* from is borrowed until ahead_free(), and nobody else reads it. NULL without memory. */
-struct ahead *ahead_new(struct plain *from);
+/* Called with every byte, in order, by whoever makes the blocks. */
+typedef void ahead_bytes_fn(void *arg, const void *p, size_t n);
+
+/*
+ * from is borrowed until ahead_free(), and nobody else reads it; so is what arg points at. bytes may
+ * be NULL. NULL without memory.
+ */
+struct ahead *ahead_new(struct plain *from, ahead_bytes_fn *bytes, void *arg);
 
 /*
  * The next block: its bytes, 0 at the end, -1 with the error of plain_read(). *p is valid until the

@@ -3,16 +3,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include "images/attrs.h"
+#include "images/inflate.h"
 #include "images/treefile.h"
 #include "isolate/own.h"
 
@@ -110,13 +109,11 @@ uint32_t inventory_crc(uint32_t crc, const void *p, uint64_t n)
 {
 	static const char zeros[16384];
 
+	if (p)
+		return inflate_crc(crc, p, n);
 	for (uint64_t part; n; n -= part) {
-		part = p || n < sizeof zeros ? n : sizeof zeros;
-		if (part > UINT_MAX)
-			part = UINT_MAX;
-		crc = (uint32_t)crc32(crc, p ? p : zeros, (uInt)part);
-		if (p)
-			p = (const char *)p + part;
+		part = n < sizeof zeros ? n : sizeof zeros;
+		crc = inflate_crc(crc, zeros, part);
 	}
 	return crc;
 }

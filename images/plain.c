@@ -218,16 +218,16 @@ static ssize_t read_gzip(struct plain *s, void *p, size_t n, struct err *e)
 
 static ssize_t read_as_it_is(struct plain *s, void *p, size_t n, struct err *e)
 {
-	size_t held = s->n - s->at;
-	ssize_t got = (ssize_t)(held < n ? held : n);
+	size_t held = s->n - s->at, done = held < n ? held : n;
+	char *to = p;
+	ssize_t got = 1;
 
-	if (got > 0)
-		memcpy(p, s->in + s->at, (size_t)got);
-	else
-		got = fetch(s, p, n, e);
-	s->at += held ? (size_t)got : 0;
-	s->used += got > 0 ? (size_t)got : 0;
-	return got;
+	memcpy(to, s->in + s->at, done);
+	s->at += done;
+	while (done < n && (got = fetch(s, to + done, n - done, e)) > 0)
+		done += (size_t)got;
+	s->used += done;
+	return got < 0 ? -1 : (ssize_t)done;
 }
 
 static ssize_t read_archive(struct plain *s, void *p, size_t n, struct err *e)

@@ -42,7 +42,8 @@ struct job {
 	struct place place;
 	struct offsets offsets;
 	struct entry entry; /* of the current entry; too large for the stack */
-	int64_t raw_end;    /* bytes in raw_fd */
+	int raw_fd;         /* the plan's, -1 when it is not wanted any more */
+	int64_t raw_end;    /* bytes in it */
 	uint64_t plain;     /* bytes of tar */
 	bool ended;         /* there are no more blocks */
 };
@@ -128,8 +129,6 @@ static ssize_t next_block(struct job *j, const void **p)
 	j->plain += (uint64_t)n;
 	if (check_packed(j) < 0 || check_plain(j) < 0)
 		return -1;
-	if (n && j->plan->bytes)
-		j->plan->bytes(j->plan->arg, *p, (size_t)n);
 	return n;
 }
 
@@ -147,7 +146,7 @@ static int open_readers(struct job *j)
 	j->packed = plain_open(j->plan->in_fd, memory_limit(j), j->e);
 	if (!j->packed)
 		return -1;
-	j->blocks = ahead_new(j->packed);
+	j->blocks = ahead_new(j->packed, j->plan->bytes, j->plan->arg);
 	if (!j->blocks)
 		return err_set(j->e, ERR_SETUP, ENOMEM, "open the archive");
 	if (archive_read_support_format_tar(j->inner) != ARCHIVE_OK ||
@@ -235,8 +234,7 @@ static int copy_contents(struct job *j, int fd, int64_t size, uint32_t *crc)
 				"Invalid or truncated archive: bad sparse map");
 		if (write_all(fd, p, n, at, j->e) < 0)
 			return -1;
-		if (j->plan->raw_fd >= 0 &&
-			write_all(j->plan->raw_fd, p, n, j->raw_end + at, j->e) < 0)
+		if (j->raw_fd >= 0 && write_all(j->raw_fd, p, n, j->raw_end + at, j->e) < 0)
 			return -1;
 		if (j->plan->inventory) {
 			*crc = inventory_crc(*crc, NULL, (uint64_t)(at - end));
@@ -285,15 +283,19 @@ static struct timespec mtime_of(const struct job *j, struct archive_entry *en)
 static int tell(struct job *j, uint32_t type, uint64_t size, int64_t at)
 {
 	const struct unpack_plan *plan = j->plan;
+	int r;
 
 	if (!plan->entry)
 		return 0;
-	return plan->entry(plan->arg, j->entry.path, type | j->entry.mode, size, at, j->e);
+	r = plan->entry(plan->arg, j->entry.path, type | j->entry.mode, size, at, j->e);
+	if (r == UNPACK_NO_RAW)
+		j->raw_fd = -1;
+	return r < 0 ? -1 : 0;
 }
 
 static int take_file(struct job *j, struct archive_entry *en)
 {
-	int64_t size = archive_entry_size(en), at = j->plan->raw_fd >= 0 ? j->raw_end : -1;
+	int64_t size = archive_entry_size(en), at = j->raw_fd >= 0 ? j->raw_end : -1;
 	OWN_FD fd = -1;
 	uint32_t crc = 0;
 	bool attrs = false;
@@ -317,7 +319,7 @@ static int take_file(struct job *j, struct archive_entry *en)
 		return err_set(j->e, ERR_SETUP, errno, "set the time of a file");
 	if (note_file(j, en, fd, crc, attrs) < 0)
 		return -1;
-	if (j->plan->raw_fd >= 0)
+	if (j->raw_fd >= 0)
 		j->raw_end += size;
 	j->stats->files++;
 	/* Only a client's archive is asked about its hard links later. */
@@ -458,7 +460,7 @@ static int run(struct job *j)
 		;
 	if (r < 0 || place_finish(&j->place, j->e) < 0 || drain(j) < 0)
 		return -1;
-	if (j->plan->raw_fd >= 0 && ftruncate(j->plan->raw_fd, j->raw_end) < 0)
+	if (j->raw_fd >= 0 && ftruncate(j->raw_fd, j->raw_end) < 0)
 		return err_set(j->e, ERR_SETUP, errno, "write the archive's contents");
 	return 0;
 }
@@ -467,7 +469,7 @@ int unpack(const struct unpack_plan *plan, struct unpack_stats *out, struct err 
 {
 	mode_t mask = umask(0); /* modes are the archive's, to the bit, without a chmod each */
 	struct err own = {0};
-	struct job j = {.plan = plan, .stats = out, .e = &own};
+	struct job j = {.plan = plan, .stats = out, .e = &own, .raw_fd = plan->raw_fd};
 	int r = -1;
 
 	memset(out, 0, sizeof *out);

@@ -35,12 +35,17 @@ struct unpack_stats {
 /*
  * Called after each entry that now exists, in archive order (a path may come twice; the later
  * one counts). path is relative without "./"; data_offset is the file's place in the plain tar
- * written to unpack_plan.raw_fd, or -1. Return -1 with e set to stop.
+ * written to unpack_plan.raw_fd, or -1. Return -1 with e set to stop, UNPACK_NO_RAW when raw_fd shall
+ * receive nothing from now on, else 0.
  */
+enum { UNPACK_NO_RAW = 1 };
 typedef int unpack_entry_fn(void *arg, const char *path, uint32_t mode, uint64_t size,
 	int64_t data_offset, struct err *e);
 
-/* Called with every byte of the plain tar, in order, to its end; for a digest. */
+/*
+ * Called with every byte of the plain tar, in order, to its end; for a digest. Comes from a second
+ * thread (ahead.h), which has ended when unpack() returns.
+ */
 typedef void unpack_bytes_fn(void *arg, const void *p, size_t n);
 
 struct unpack_plan {

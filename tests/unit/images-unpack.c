@@ -78,7 +78,10 @@ static struct answer {
 	struct err err;
 	struct unpack_stats stats;
 	char told[8192]; /* "mode size offset path\n" */
+	int entries;
 } answer;
+
+static int raw_until; /* the entry after which contents are not wanted any more; 0: none */
 
 static int tell(
 	void *arg, const char *path, uint32_t mode, uint64_t size, int64_t at, struct err *e)
@@ -89,7 +92,7 @@ static int tell(
 	(void)e;
 	snprintf(a->told + n, sizeof a->told - n, "%o %llu %lld %s\n", mode,
 		(unsigned long long)size, (long long)at, path);
-	return 0;
+	return ++a->entries == raw_until ? UNPACK_NO_RAW : 0;
 }
 
 static struct unpack_policy policy(bool layer)
@@ -268,6 +271,28 @@ static void client_basics(void)
 		"the hard link is one");
 	ok(links_to("in", "closed/f") && look("out").st_mode == 0 && look("up").st_mode == 0,
 		"only the link that stays inside is kept");
+	close(raw);
+}
+
+static void contents_until(void)
+{
+	struct buf b = BUF_INIT(1 << 20);
+	int raw = memfd_create("raw", 0);
+	char got[16] = {0};
+
+	fresh();
+	put_file(&b, "a", 0644, "one");
+	put_file(&b, "b", 0644, "two");
+	put_file(&b, "c", 0644, "three");
+	put_link(&b, '1', "d", "a");
+	put_end(&b);
+	raw_until = 2;
+	ok(run_buf(&b, raw, policy(false)) == 0, "contents until the second entry");
+	raw_until = 0;
+	is_str(answer.told, "100644 3 0 a\n100644 3 3 b\n100644 5 -1 c\n100644 3 0 d\n",
+		"then none has a place");
+	ok(pread(raw, got, sizeof got, 0) == 6 && !memcmp(got, "onetwo", 6), "nor contents");
+	ok(holds("c", "three"), "the file itself has them");
 	close(raw);
 }
 
@@ -514,6 +539,7 @@ int main(void)
 		return 1;
 	snprintf(tree, sizeof tree, "%s/tree", top);
 	client_basics();
+	contents_until();
 	client_over();
 	client_refused();
 	empty_ones();
