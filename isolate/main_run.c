@@ -439,7 +439,7 @@ static int start_box(struct run *r, const struct launcher *l, struct launch *w, 
 static int with_launcher(
 	struct run *r, const struct image *im, struct launch *w, const struct buf *env)
 {
-	struct launch_mount *mounts = calloc(ROOT_MOUNTS_MAX, sizeof *mounts);
+	struct launch_mount *mounts = NULL;
 	const char *dir = r->o->dir ? r->o->dir : im->workdir ? im->workdir : "/";
 	struct launcher l = {.init_fd = -1};
 	struct run_net net = {.pasta = PASTA_NONE};
@@ -447,14 +447,12 @@ static int with_launcher(
 	struct err e = {0};
 	int ret = -1;
 
-	w->mounts = mounts;
-	if (!mounts) {
-		err_set(&e, ERR_SETUP, ENOMEM, "mounts");
-	} else if (root_mounts(r->o, im, mounts, &w->nmounts, &e) == 0 &&
-		   run_net_prepare(r->o, &net, w, &e) == 0 &&
-		   run_group_open(&r->o->conf, &rg, &e) == 0 &&
-		   limits_enforceable(r->o, rg.box.dir < 0 ? 0 : rg.delegated.have, &e) == 0 &&
-		   launcher_open(&l, &e) == 0) {
+	if (root_mounts(r->o, im, &mounts, &w->nmounts, &e) == 0 &&
+		run_net_prepare(r->o, &net, w, &e) == 0 &&
+		run_group_open(&r->o->conf, &rg, &e) == 0 &&
+		limits_enforceable(r->o, rg.box.dir < 0 ? 0 : rg.delegated.have, &e) == 0 &&
+		launcher_open(&l, &e) == 0) {
+		w->mounts = mounts;
 		w->cgroup = rg.box.dir < 0 ? NULL : &rg.box;
 		if (!w->cgroup || !(rg.delegated.have & CGROUP_CPU))
 			w->cpus = (double)r->o->conf.cpu_max_percent / 100;
