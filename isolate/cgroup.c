@@ -178,7 +178,7 @@ static int find_mount(char *at, char *root, size_t size, bool *v1, struct err *e
 static int own_directory(char *out, size_t size, bool *v1, struct err *e)
 {
 	OWN_BUF own = BUF_INIT(TEXT_MAX);
-	char at[PATH_MAX] = "", root[PATH_MAX] = "", path[PATH_MAX] = "";
+	char at[PATH_MAX], root[PATH_MAX], path[PATH_MAX];
 	const char *rest = path;
 	size_t n;
 

@@ -40,7 +40,6 @@ struct run {
 	bool ready;                      /* pid 1 has said so */
 	bool asked;                      /* we wait for that, too */
 	uint64_t ask_at_ms, ready_by_ms; /* monotonic; when asked is set, and when it is too late */
-	struct upper *upper;
 	unsigned interrupts;
 	uint64_t kill_at_ms; /* monotonic, 0 = never */
 	bool over_output;
@@ -414,10 +413,8 @@ static int run_in(struct run *r, const struct buf *env, const char *dir)
 }
 
 /* Starts the sandbox, with a socket of the run; it is not ready yet. */
-static int start_box(struct run *r, const struct launcher *l, struct launch *w, struct run_net *net,
-	struct err *e)
+static int start_box(struct run *r, const struct launcher *l, struct launch *w, struct err *e)
 {
-	bool group = w->cgroup != NULL; /* there is none without a limit on memory */
 	OWN_FD there = -1;
 	int pair[2], ret;
 
@@ -427,19 +424,26 @@ static int start_box(struct run *r, const struct launcher *l, struct launch *w, 
 	there = w->client_fd = pair[1];
 	ret = sandbox_start(l, w, &r->s, e);
 	w->client_fd = -1;
-	if (ret == 0)
-		upper_sweep(r->upper); /* there is time: pid 1 builds */
-	if (ret < 0 || run_net_attach(net, l, &r->s, READY_MS, e) < 0)
+	return ret;
+}
+
+/* What there is time for while pid 1 builds. */
+static int meanwhile(struct run *r, const struct launcher *l, const struct launch *w,
+	struct run_net *net, struct err *e)
+{
+	bool group = w->cgroup != NULL; /* there is none without a limit on memory */
+
+	if (run_net_attach(net, l, &r->s, READY_MS, e) < 0)
 		return -1;
 	r->ready_by_ms = (uint64_t)clock_ms() + READY_MS;
 	r->ask_at_ms = (uint64_t)clock_ms() + (uint64_t)r->o->conf.watch_interval_ms;
 	return run_watch_open(&r->watch, &r->o->conf, group, w->root.flags & PLAN_TMPFS_UPPER, e);
 }
 
-static int with_launcher(
-	struct run *r, const struct image *im, struct launch *w, const struct buf *env)
+static int with_launcher(struct run *r, const struct image *im, struct launch *w, struct upper *d,
+	const struct buf *env)
 {
-	struct launch_mount *mounts = calloc(ROOT_MOUNTS_MAX, sizeof *mounts);
+	struct launch_mount *mounts = NULL;
 	const char *dir = r->o->dir ? r->o->dir : im->workdir ? im->workdir : "/";
 	struct launcher l = {.init_fd = -1};
 	struct run_net net = {.pasta = PASTA_NONE};
@@ -447,18 +451,20 @@ static int with_launcher(
 	struct err e = {0};
 	int ret = -1;
 
-	w->mounts = mounts;
-	if (!mounts) {
-		err_set(&e, ERR_SETUP, ENOMEM, "mounts");
-	} else if (root_mounts(r->o, im, mounts, &w->nmounts, &e) == 0 &&
-		   run_net_prepare(r->o, &net, w, &e) == 0 &&
-		   run_group_open(&r->o->conf, &rg, &e) == 0 &&
-		   limits_enforceable(r->o, rg.box.dir < 0 ? 0 : rg.delegated.have, &e) == 0 &&
-		   launcher_open(&l, &e) == 0) {
+	if (root_mounts(r->o, im, &mounts, &w->nmounts, &e) == 0 &&
+		run_net_prepare(r->o, &net, w, &e) == 0 &&
+		run_group_open(&r->o->conf, &rg, &e) == 0 &&
+		limits_enforceable(r->o, rg.box.dir < 0 ? 0 : rg.delegated.have, &e) == 0 &&
+		launcher_open(&l, &e) == 0) {
+		w->mounts = mounts;
 		w->cgroup = rg.box.dir < 0 ? NULL : &rg.box;
 		if (!w->cgroup || !(rg.delegated.have & CGROUP_CPU))
 			w->cpus = (double)r->o->conf.cpu_max_percent / 100;
-		ret = start_box(r, &l, w, &net, &e);
+		ret = start_box(r, &l, w, &e);
+		if (ret == 0) {
+			upper_sweep(d);
+			ret = meanwhile(r, &l, w, &net, &e);
+		}
 	}
 	ret = ret < 0 ? fail(r, &e) : run_in(r, env, dir);
 	run_watch_close(&r->watch);
@@ -504,9 +510,8 @@ static int run_image(struct run *r, const struct image *im)
 	r->signals = open_signals(&e);
 	if (r->signals < 0 || upper_open(&d, r->o->conf.state_dir, r->o->upper, &e) < 0)
 		return fail(r, &e);
-	r->upper = &d;
 	root_launch(r->o, im, &user, &d, &w);
-	ret = watch_disk(r, &d, &e) < 0 ? fail(r, &e) : with_launcher(r, im, &w, &env);
+	ret = watch_disk(r, &d, &e) < 0 ? fail(r, &e) : with_launcher(r, im, &w, &d, &env);
 	run_disk_close(&r->disk);
 	if (upper_close(&d, &e) < 0)
 		complain(&e);

@@ -34,8 +34,8 @@ struct run_opts {
 	struct conf conf;    /* a copy whose numbers --limit changes; its strings are borrowed */
 	uint64_t limits_set; /* bit n: the n-th limit was given (main_run_limits.c) */
 	const char *image, *hostname, *dir, *user, *upper, *json;
-	char *rootfs; /* absolute; heap */
-	struct launch_mount mount[RUN_MOUNTS_MAX];
+	char *rootfs;                /* absolute; heap */
+	struct launch_mount *mount;  /* heap */
 	char *owned[RUN_MOUNTS_MAX]; /* resolved sources, heap */
 	size_t nmounts;
 	struct buf env; /* NAME=VALUE, each with its NUL; no name twice */
@@ -98,11 +98,9 @@ int env_make(const struct run_opts *o, const struct image *im, const struct run_
 /* The image of --rootfs: one layer. Cleared by image_clear(). */
 int root_from_dir(const char *dir, struct image *out, struct err *e);
 
-enum { ROOT_MOUNTS_MAX = 2 * RUN_MOUNTS_MAX };
-
-/* All mounts in their order: the image's, then those asked for. */
-int root_mounts(const struct run_opts *o, const struct image *im,
-	struct launch_mount out[ROOT_MOUNTS_MAX], size_t *n, struct err *e);
+/* All mounts in their order: the image's, then those asked for. *out: *n of them, to free(). */
+int root_mounts(const struct run_opts *o, const struct image *im, struct launch_mount **out,
+	size_t *n, struct err *e);
 
 /* Everything but the mounts; what it points to is borrowed. */
 void root_launch(const struct run_opts *o, const struct image *im, const struct run_user *u,

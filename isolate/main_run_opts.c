@@ -87,6 +87,10 @@ static int check_dst(const char *dst, struct err *e)
 
 static struct launch_mount *new_mount(struct run_opts *o, struct err *e)
 {
+	if (!o->mount && !(o->mount = calloc(RUN_MOUNTS_MAX, sizeof *o->mount))) {
+		err_set(e, ERR_SETUP, ENOMEM, "mounts");
+		return NULL;
+	}
 	if (o->nmounts < RUN_MOUNTS_MAX)
 		return &o->mount[o->nmounts];
 	err_set(e, ERR_CONF, 0, "there are more than %d mounts", RUN_MOUNTS_MAX);
@@ -448,6 +452,7 @@ void opts_clear(struct run_opts *o)
 {
 	for (size_t i = 0; i < RUN_MOUNTS_MAX; i++)
 		free(o->owned[i]);
+	free(o->mount);
 	free(o->rootfs);
 	buf_clear(&o->env);
 	own_close(&o->json_fd);

@@ -20,20 +20,25 @@ int root_from_dir(const char *dir, struct image *out, struct err *e)
 	return 0;
 }
 
-int root_mounts(const struct run_opts *o, const struct image *im,
-	struct launch_mount out[ROOT_MOUNTS_MAX], size_t *n, struct err *e)
+int root_mounts(const struct run_opts *o, const struct image *im, struct launch_mount **out,
+	size_t *n, struct err *e)
 {
+	struct launch_mount *all;
+
 	*n = 0;
 	if (im->nhost_binds > RUN_MOUNTS_MAX)
 		return err_set(e, ERR_BUG, 0, "image with %zu binds", im->nhost_binds);
+	all = *out = calloc(im->nhost_binds + o->nmounts + 1, sizeof *all);
+	if (!all)
+		return err_set(e, ERR_SETUP, ENOMEM, "mounts");
 	/* The image's first: what is asked for may lie below /usr. */
 	for (size_t i = 0; i < im->nhost_binds; i++)
-		out[(*n)++] = (struct launch_mount){.kind = PLAN_BIND,
+		all[(*n)++] = (struct launch_mount){.kind = PLAN_BIND,
 			.flags = PLAN_RECURSIVE,
 			.src = im->host_binds[i],
 			.dst = im->host_binds[i]};
 	for (size_t i = 0; i < o->nmounts; i++) {
-		struct launch_mount *m = &out[(*n)++];
+		struct launch_mount *m = &all[(*n)++];
 
 		*m = o->mount[i];
 		m->inodes = (uint64_t)o->conf.tmpfs_max_inodes;

@@ -140,7 +140,9 @@ int upper_open(struct upper *d, const char *state_dir, const char *keep, struct 
 	char dir[PATH_MAX];
 	int ret;
 
-	memset(d, 0, sizeof *d);
+	/* not its paths, which are three pages */
+	d->on_disk = d->swept = d->kept = false;
+	d->name[0] = d->staging[0] = d->upper[0] = d->work[0] = '\0';
 	d->lock = -1;
 	d->tmp = open_tmp(state_dir, e);
 	if (d->tmp < 0)
