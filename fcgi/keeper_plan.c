@@ -137,7 +137,7 @@ int plan_volumes(const struct keeper *k, const struct call *c, struct plan_strin
 			asprintf(&p, "%s/volumes/%s/fs", k->dirs.path, v->name) < 0)
 			return no_memory(e);
 		m[i] = (struct launch_mount){.kind = PLAN_BIND,
-			.flags = PLAN_WRITABLE,
+			.flags = PLAN_WRITABLE | PLAN_ONE_MOUNT,
 			.src = s->p[s->n++] = p,
 			.dst = v->path};
 	}

@@ -227,6 +227,35 @@ bool volume_request_ok(const struct keeper_request *rq)
 	return rq->verb == VOLUME_MOUNTS ? session_id_valid(rq->id) : volume_name_ok(rq->volume);
 }
 
+/* Whether b is a, or lies below it. */
+static bool is_below(const char *b, const char *a)
+{
+	size_t n = strlen(a);
+
+	return !strncmp(b, a, n) && (!b[n] || b[n] == '/');
+}
+
+/*
+ * None below another: who has that one moves or removes the place, and what is written to the volume goes
+ * to him.
+ */
+static int check_place(const struct session_record *r, size_t i, struct err *e)
+{
+	const char *path = r->volumes[i].path;
+
+	for (size_t j = 0; j < i; j++) {
+		const char *other = r->volumes[j].path;
+
+		if (!strcmp(path, other))
+			return err_set(e, ERR_REQUEST, 0, "two volumes at %s", path);
+		if (is_below(path, other) || is_below(other, path))
+			return err_set(e, ERR_REQUEST, 0,
+				"a volume at %.80s and one at %.80s: none may lie in another",
+				other, path);
+	}
+	return 0;
+}
+
 /* A session may have what is shared, and its own. */
 static int check_list(
 	struct keeper *k, const struct session_record *r, const char *id, struct err *e)
@@ -238,9 +267,8 @@ static int check_list(
 			return err_set(e, ERR_REQUEST, 0, "a volume of another sandbox");
 		if (!volume_limit(k, v->name))
 			return err_set(e, ERR_NOTFOUND, ENOENT, "no volume %s", v->name);
-		for (size_t j = 0; j < i; j++)
-			if (!strcmp(r->volumes[j].path, v->path))
-				return err_set(e, ERR_REQUEST, 0, "two volumes at %s", v->path);
+		if (check_place(r, i, e) < 0)
+			return -1;
 	}
 	return 0;
 }

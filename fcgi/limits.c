@@ -43,6 +43,7 @@ const struct limit limit_table[] = {
 	SERVICE(runs_kept_max_bytes),
 	SERVICE(kweaver_output_max_bytes),
 	SERVICE(kweaver_executions_max),
+	SERVICE(kweaver_templates_max),
 	/* volumes, and how long a sandbox of the Manager lives */
 	SERVICE(volume_max_bytes),
 	SERVICE(volumes_max),

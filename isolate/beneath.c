@@ -17,6 +17,8 @@ static uint64_t resolve_flags(enum beneath how)
 		return RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
 	case BENEATH_IN_ROOT:
 		return RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+	case BENEATH_ONE_MOUNT:
+		return RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
 	case BENEATH_NO_LINKS:
 		break;
 	}
@@ -129,7 +131,7 @@ int beneath_open(int root, const char *path, int flags, enum beneath how)
 	}
 	if (fd >= 0 || !is_missing(errno))
 		return fd;
-	if (*path == '/' && how != BENEATH_IN_ROOT) {
+	if (*path == '/' && how != BENEATH_IN_ROOT && how != BENEATH_ONE_MOUNT) {
 		errno = EXDEV;
 		return -1;
 	}

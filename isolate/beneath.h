@@ -22,6 +22,9 @@ enum beneath {
 	BENEATH_NO_LINKS, /* no link at all; a path that leaves root is EXDEV */
 	BENEATH_LINKS,    /* links are followed as long as they stay below root, else EXDEV */
 	BENEATH_IN_ROOT,  /* links are followed as if root were the caller's root directory */
+	/* The same, and a path that leaves the mount of root is EXDEV: what is mounted below holds
+	 * links of others. Without openat2(2) links are refused, mounts are crossed. */
+	BENEATH_ONE_MOUNT,
 };
 
 /*

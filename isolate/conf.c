@@ -70,6 +70,7 @@ static const struct key keys[] = {
 		"each output and the return value of one execution, as they are stored"),
 	INT(kweaver_executions_max, 1, 10000000, "100000",
 		"executions that are stored; somewhat more for a while, the oldest go first"),
+	INT(kweaver_templates_max, 1, 1000000, "1000", "templates; more is a 503"),
 	INT(kweaver_idle_s, 0, 31536000, "3600",
 		"a KWeaver session without an execution for so long is ended, 0 = never"),
 	INT(kweaver_lifetime_s, 0, 31536000, "0", "and one that is so old, 0 = never"),

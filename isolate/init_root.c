@@ -34,6 +34,12 @@ static int make_dir(int root, const char *path, struct err *e)
 	return check_target(beneath_make_dir(root, path, BENEATH_IN_ROOT), path, e);
 }
 
+/* For a mount that links of another mount must not lead elsewhere. */
+static int make_dir_here(int root, const char *path, struct err *e)
+{
+	return check_target(beneath_make_dir(root, path, BENEATH_ONE_MOUNT), path, e);
+}
+
 /* The same for something that is no directory. */
 static int make_file(int root, const char *path, struct err *e)
 {
@@ -161,7 +167,10 @@ static int do_bind(const struct plan *p, const struct plan_mount *m, int root, s
 		return -1;
 	if (fstat(mnt, &st) < 0)
 		return err_set(e, ERR_SETUP, errno, "look at %s", src);
-	at = S_ISDIR(st.st_mode) ? make_dir(root, dst, e) : make_file(root, dst, e);
+	if (m->flags & PLAN_ONE_MOUNT)
+		at = make_dir_here(root, dst, e);
+	else
+		at = S_ISDIR(st.st_mode) ? make_dir(root, dst, e) : make_file(root, dst, e);
 	return at < 0 ? -1 : init_attach(mnt, at, dst, e);
 }
 

@@ -94,7 +94,8 @@ static int mount_over(const struct launch_mount *m, int at, struct err *e)
 /* Everything below root may be a tenant's work. */
 static int mount_one(int root, const struct launch_mount *m, struct err *e)
 {
-	OWN_FD at = beneath_make_dir(root, m->dst, BENEATH_IN_ROOT);
+	OWN_FD at = beneath_make_dir(
+		root, m->dst, m->flags & PLAN_ONE_MOUNT ? BENEATH_ONE_MOUNT : BENEATH_IN_ROOT);
 
 	if (at < 0)
 		return err_set(e, ERR_SETUP, errno, "open %s in the root", m->dst);

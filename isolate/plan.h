@@ -43,6 +43,7 @@ enum plan_flags {
 	PLAN_RECURSIVE = 1 << 1,   /* BIND: submounts too */
 	PLAN_TMPFS_UPPER = 1 << 2, /* OVERLAY: upper and work on a fresh tmpfs (bytes, inodes) */
 	PLAN_READ_ONLY = 1 << 3,   /* the root: read-only once all mounts are in it */
+	PLAN_ONE_MOUNT = 1 << 4,   /* BIND: the way to dst leads through no other mount */
 };
 
 struct plan_mount {

@@ -54,7 +54,7 @@ static const struct schema_field new_fields[T_MAX] = {
 	[T_MEMORY] = {"default_memory_mb", SCHEMA_INT, false, false, NULL, &memory_range},
 	[T_DISK] = {"default_disk_mb", SCHEMA_INT, false, false, NULL, &disk_range},
 	[T_TIMEOUT] = {"default_timeout", SCHEMA_INT, false, false, NULL, &timeout_range},
-	[T_ENV] = {"default_env_vars", SCHEMA_STRING_MAP, false, true, NULL, NULL},
+	[T_ENV] = {"default_env_vars", SCHEMA_STRING_MAP, false, true, kw_check_env, NULL},
 };
 
 static void set(struct json_object *o, const char *name, struct json_object *value)
@@ -153,17 +153,35 @@ struct json_object *kw_template(struct dialect_call *c, const char *id, bool *go
 	return *gone ? NULL : o;
 }
 
+/* Two that come at once may both be the last. -1: the response is complete. */
+static int check_room(struct dialect_call *c)
+{
+	struct index_question q = kw_question(INDEX_LIST, KW_TEMPLATE, "");
+	struct index_answer a;
+	OWN_JSON *list = NULL;
+	struct err e = {0};
+
+	if (kw_ask(c, &q, NULL, &a, &list, &e) < 0)
+		return -1;
+	if (a.total < (uint64_t)c->conf->kweaver_templates_max)
+		return 0;
+	err_set(&e, ERR_BUSY, EUSERS, "kweaver_templates_max templates exist already");
+	dialect_fail(c, &e, "make a template");
+	return -1;
+}
+
 void kw_templates_add(struct dialect_call *c)
 {
+	OWN_BUF env = BUF_INIT((size_t)c->conf->environment_max_bytes);
 	struct schema_value v[T_MAX];
 	OWN_JSON *o = NULL;
 	struct err e = {0};
 
-	if (schema_check(new_fields, T_MAX, c->body->doc, v, NULL, &c->rs->body)) {
+	if (schema_check(new_fields, T_MAX, c->body->doc, v, &env, &c->rs->body)) {
 		dialect_status(c, 422);
 		return;
 	}
-	if (seed(c) < 0)
+	if (seed(c) < 0 || check_room(c) < 0)
 		return;
 	o = new_document(json_object_get_string(v[T_ID].json), "", "",
 		json_object_get_string(v[T_RUNTIME].json));
@@ -209,6 +227,7 @@ void kw_templates_get(struct dialect_call *c)
 /* All members are optional and may be null. */
 static unsigned check_change(struct dialect_call *c, struct schema_value *v)
 {
+	OWN_BUF env = BUF_INIT((size_t)c->conf->environment_max_bytes);
 	struct schema_field fields[T_MAX];
 	const size_t skip = T_NAME;
 
@@ -219,7 +238,7 @@ static unsigned check_change(struct dialect_call *c, struct schema_value *v)
 	}
 	memset(v, 0, T_MAX * sizeof *v);
 	return schema_check(
-		fields + skip, T_MAX - skip, c->body->doc, v + skip, NULL, &c->rs->body);
+		fields + skip, T_MAX - skip, c->body->doc, v + skip, &env, &c->rs->body);
 }
 
 void kw_templates_change(struct dialect_call *c)

@@ -96,13 +96,35 @@ const char *manager_bad_variable(struct json_object *environment)
 	return NULL;
 }
 
+enum { R_CPU, R_MEMORY, R_GPU, R_TIMEOUT, R_RETRIES, R_MAX };
+
+/* What the checks of the parts find. */
+struct making {
+	const struct conf *conf;
+	struct schema_value res[R_MAX];
+	struct json_object *ports;
+	struct manager_order *out;
+};
+
+static int64_t environment_bytes(struct json_object *environment)
+{
+	int64_t n = 0;
+
+	json_object_object_foreach(environment, name, value)
+		n += (int64_t)strlen(name) + json_object_get_string_len(value) + 2;
+	return n;
+}
+
 static void check_env(const struct schema_field *f, const struct schema_value *v, void *arg,
 	struct schema_report *r)
 {
+	const struct making *m = arg;
 	const char *name = manager_bad_variable(v->json);
 	OWN_BUF text = BUF_INIT(4096);
 
-	(void)arg;
+	if (!name && environment_bytes(v->json) > m->conf->environment_max_bytes)
+		schema_value_error(r, f, NULL, -1, v->json,
+			"all variables together are too large (environment_max_bytes)");
 	if (!name)
 		return;
 	buf_addf(&text, "Invalid environment variable name: %s", name);
@@ -156,22 +178,12 @@ static const struct schema_bounds cpu_range = {.min = 0.1, .max = 8},
 				  port_range = {.min = 1, .max = 65535},
 				  name_length = {.length_min = 1, .length_max = NAME_MAX_BYTES};
 
-enum { R_CPU, R_MEMORY, R_GPU, R_TIMEOUT, R_RETRIES, R_MAX };
-
 static const struct schema_field resource_fields[R_MAX] = {
 	[R_CPU] = {"cpu", SCHEMA_FLOAT, false, false, NULL, &cpu_range},
 	[R_MEMORY] = {"memory", SCHEMA_STRING, false, false, manager_check_size, NULL},
 	[R_GPU] = {"gpu", SCHEMA_ANY, false, true, refuse_given, NULL},
 	[R_TIMEOUT] = {"timeout", SCHEMA_INT, false, true, NULL, &timeout_range},
 	[R_RETRIES] = {"max_retries", SCHEMA_INT, false, true, NULL, &retries_range},
-};
-
-/* What the checks of the parts find. */
-struct making {
-	const struct conf *conf;
-	struct schema_value res[R_MAX];
-	struct json_object *ports;
-	struct manager_order *out;
 };
 
 static void not_an_object(

@@ -14,6 +14,8 @@
 #include "images/own_json.h"
 #include "isolate/own.h"
 
+enum { LIST_PART = 32 };
+
 static void put_time(struct json_object *o, const char *name, int64_t us)
 {
 	char text[MANAGER_TIME_LEN];
@@ -72,30 +74,44 @@ static void add_row(struct json_object *list, const struct manager_box *b)
 	json_object_array_add(list, o);
 }
 
-void manager_list(struct dialect_call *c)
+/* Rows of the records in the list. -1: the response is complete. */
+static int add_rows(struct dialect_call *c, struct json_object *list, const char *status,
+	struct json_object *rows)
 {
-	struct index_question q = kw_question(INDEX_LIST, MANAGER_SANDBOX, "");
-	OWN_JSON *list = NULL, *out = json_object_new_object();
-	struct json_object *rows = json_object_new_array();
-	char status[32] = "";
-	struct index_answer a;
-	struct err e = {0};
-	bool any = query_get(c->rq->uri, "status", status, sizeof status) == 0;
-
-	json_object_object_add(out, "sandboxes", rows);
-	q.limit = INDEX_LIST_MAX;
-	if (kw_ask(c, &q, NULL, &a, &list, &e) < 0)
-		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *record = json_object_array_get_idx(list, i);
 		OWN_MANAGER_BOX b = {.record = json_object_get(record)};
 
 		json_object_object_get_ex(record, "shown", &b.shown);
 		if (manager_look(c, &b) < 0)
-			return;
-		if (any || !strcmp(status, manager_status(&b)))
+			return -1;
+		if (!status || !strcmp(status, manager_status(&b)))
 			add_row(rows, &b);
 	}
+	return 0;
+}
+
+/* A part at a time: together the records may be more than one answer of the index holds. */
+void manager_list(struct dialect_call *c)
+{
+	struct index_question q = kw_question(INDEX_LIST, MANAGER_SANDBOX, "");
+	OWN_JSON *out = json_object_new_object();
+	struct json_object *rows = json_object_new_array();
+	char status[32] = "";
+	struct index_answer a = {0};
+	struct err e = {0};
+	bool any = query_get(c->rq->uri, "status", status, sizeof status) == 0;
+
+	json_object_object_add(out, "sandboxes", rows);
+	q.limit = LIST_PART;
+	do {
+		OWN_JSON *list = NULL;
+
+		if (kw_ask(c, &q, NULL, &a, &list, &e) < 0 ||
+			add_rows(c, list, any ? NULL : status, rows) < 0)
+			return;
+		q.offset += q.limit;
+	} while (q.offset < a.total);
 	kw_answer(c, 200, out);
 }
 

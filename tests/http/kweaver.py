@@ -77,6 +77,11 @@ for change, want in ((dict(default_cpu_cores=4.5), ("less_than_equal", ["body", 
     eq(problems(post("/templates", dict(T, **change))), (422, [want]), "422: %s" % list(change)[0])
 eq(problems(post("/templates", {}))[1], [("missing", ["body", x], "Field required") for x in ("id", "runtime_type", "name", "image_url")],
    "what is missing")
+ok("too large" in str(post("/templates", dict(T, id="big", default_env_vars={"A": "x" * 65534})).json), "422: variables over environment_max_bytes")
+a = post("/templates", dict(T, id="full", default_env_vars={"A": "x" * 65533}))
+eq((a.status, "too large" in str(put("/templates/full", {"default_env_vars": {"A": "x" * 65534}}).json)), (201, True), "as many as it says are taken")
+eq([post("/templates", dict(T, id="more%d" % i)).status for i in range(9)], [201] * 8 + [503], "as many templates as kweaver_templates_max says")
+eq([delete("/templates/more%d" % i).status for i in range(8)] + [delete("/templates/full").status], [200] * 9, "they go")
 eq(get("/templates/t1").json["name"], "Zeta", "one template")
 NONE = {"error": "Not Found", "message": "Template not found: none", "detail": "Template not found: none"}
 for what, a in (("GET", get("/templates/none")), ("PUT", put("/templates/none", {})), ("DELETE", delete("/templates/none"))):

@@ -73,6 +73,8 @@ eq(problems(post("", {"image": "host", "volumes": {"a/b": {"size": "1m"}}})), (4
    "422: a name")
 a = post("", {"image": "host", "volumes": {"a": {"size": "1m", "mount_path": "/x"}, "b": {"size": "1m", "mount_path": "/x"}}})
 ok(a.status == 422 and "/x" in a.detail, "422: two at one place", a)
+a = post("", {"image": "host", "volumes": {"a": {"size": "1m", "mount_path": "/x/y"}, "b": {"size": "1m", "mount_path": "/x"}}})
+ok(a.status == 422 and "none may lie in another" in a.detail, "422: one in another, whose owners could move its place", a)
 eq(problems(post("", {"image": "host", "volumes": {str(i): {"size": "1m"} for i in range(17)}}))[0], 422, "422: 17 volumes")
 S = make(volumes={"own": {"size": "2m"}, NAME: {"network": True, "mount_path": "/srv/both"}})
 T = make(volumes={NAME: {"network": True, "mount_path": "/home/other"}}, command="echo started; sleep 300")
@@ -187,6 +189,18 @@ eq(sh(R, "grep -c ' /mnt/' /proc/self/mountinfo"), "4\n", "and what the next san
 eq(request("DELETE", API + "/" + R).status, 200, "it goes")
 made.remove(R)
 eq([request("DELETE", "%s/network/%s" % (V, v)).status for v in many], [200] * 6, "and the volumes, which nobody has any more")
+
+# --- a link in one, which others may have planted, does not lead another one elsewhere
+sh(S, "ln -s /tmp /srv/both/bin")
+N = make(volumes={NAME: {"network": True, "mount_path": "/srv/all"}, "own": {"size": "1m", "mount_path": "/mnt/own"}})
+eq(post("/%s/volumes/own/unmount" % N).status, 200, "a volume is unmounted")
+eq(sh(N, "rm -rf /mnt; ln -s /srv/all /mnt; readlink /mnt/bin"), "/tmp\n", "what leads through the other one")
+eq(request("POST", V + "/network", {"name": NAME + "2", "size": "1m"}).status, 200, "another shared one")
+post("/%s/volumes/%s2/mount?mount_path=/mnt/bin" % (N, NAME))
+a = post("/%s/exec" % N, {"command": "echo started"})
+ok(a.status == 500, "is no place for one", a)
+made.remove(N)
+eq((request("DELETE", API + "/" + N).status, request("DELETE", "%s/network/%s2" % (V, NAME)).status), (200, 200), "both go")
 
 # --- removed
 a = request("DELETE", "%s/network/%s" % (V, NAME))

@@ -116,6 +116,10 @@ eq([(x["image"], x["status"], list(x["state"])) for x in row],
    [("host:latest", "running", ["Status", "Running", "ExitCode", "StartedAt", "FinishedAt", "tries"])], "it is in the list")
 ok(S in [x["container_id"] for x in get("/?status=running").json["sandboxes"]], "also of those that run")
 ok(S not in [x["container_id"] for x in get("?status=exited").json["sandboxes"]], "not of those that have ended")
+ok("too large" in str(post("", {"image": "host", "environment": {"A": "x" * 65534}}).json), "422: variables over environment_max_bytes, with no command")
+many = [post("", {"image": "host"}).json["container_id"] for i in range(34)]
+eq([x["container_id"] for x in get("").json["sandboxes"]][:35], many[::-1] + [S], "a list of more than one part, newest first")
+eq([request("DELETE", API + "/" + x).status for x in many], [200] * 34, "and they go")
 eq(request("GET", "/api/v1/api/v1/sandboxes/" + S).status, 200, "the prefix may be there twice")
 eq(request("GET", "/api/v1/api/v1/session/" + S).status, 404, "not of other routes")
 for bad in ("00000000-0000-4000-8000-000000000000", "x", "..%2f", "A" * 300):

@@ -87,21 +87,22 @@ with tempfile.TemporaryDirectory() as d:
     with open(d + "/sub/a.txt", "w") as f:
         f.write("one\n")
     os.symlink("sub/a.txt", d + "/link")
+    os.link(d + "/sub/a.txt", d + "/twin")
     os.mkfifo(d + "/fifo")
     with open(d + "/skip.o", "w") as f:
         f.write("x")
     packed = archive.pack(d, exclude=["*.o"])
     with tarfile.open(fileobj=io.BytesIO(packed)) as t:
-        eq(sorted(t.getnames()), ["link", "sub", "sub/a.txt"], "pack: files, directories and links")
+        eq(sorted(t.getnames()), ["link", "sub", "sub/a.txt", "twin"], "pack: files, directories and links")
     subprocess.run(["git", "init", "-q", d], check=True)
     with open(d + "/.gitignore", "w") as f:
         f.write("sub/b*\n")
     with open(d + "/sub/big", "w") as f:
         f.write("x")
     with tarfile.open(fileobj=io.BytesIO(archive.pack(d))) as t:
-        eq(sorted(t.getnames()), [".gitignore", "link", "skip.o", "sub/a.txt"], "in a work tree what git would take")
+        eq(sorted(t.getnames()), [".gitignore", "link", "skip.o", "sub/a.txt", "twin"], "in a work tree what git would take")
     with tarfile.open(fileobj=io.BytesIO(archive.pack(d, all=True))) as t:
-        eq(sorted(t.getnames()), [".gitignore", "link", "skip.o", "sub", "sub/a.txt", "sub/big"], "or all of it")
+        eq(sorted(t.getnames()), [".gitignore", "link", "skip.o", "sub", "sub/a.txt", "sub/big", "twin"], "or all of it")
 with c.session(IMAGE, extract_patch=True, environment={"A": "b"}) as s:
     r = s.commands(["echo $A", "exit 3", "echo two >>sub/a.txt"], archive=packed)
     eq([(x.output, x.exit_code, x.verdict) for x in r.results], [("b\n", 0, "ok"), ("", 3, "exit"), ("", 0, "ok")], "commands")
@@ -258,4 +259,18 @@ async def main():
         eq(await s.exists(), False, "async: the block deletes it")
 
 asyncio.run(main())
+
+# --- an answer that ends before the length that it said
+short = socket.create_server(("127.0.0.1", 0))
+
+
+def half():
+    with short.accept()[0] as peer:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+
+threading.Thread(target=half, daemon=True).start()
+raises(cgibox.SandboxConnectionError, lambda: list(cgibox.Client("http://127.0.0.1:%d" % short.getsockname()[1], KEY).attach("x").export()),
+       "half an archive is not taken for a whole one", "broke off")
 done()

@@ -58,6 +58,19 @@ with tempfile.TemporaryDirectory() as d:
     eq(remote("run", "--apply", "true")[0::2], (64, "cgibox remote: run: --patch and --apply need --dir\n"), "--apply without a directory")
     eq(remote("run", "--dir", d + "/nowhere", "true")[0], 64, "no such directory")
 
+# --- what a sandbox makes is no repository here: its settings name programs
+with tempfile.TemporaryDirectory() as d:
+    plant = ("mkdir -p objects/x refs/x && echo k >objects/x/k && echo k >refs/x/k && echo 'ref: refs/heads/main' >HEAD && "
+             "printf '[core]\\n\\trepositoryformatversion = 0\\n\\tbare = false\\n\\tworktree = .\\n"
+             "\\tfsmonitor = \"touch %s/ran; false\"\\n' '" + d + "' >config")
+    os.mkdir(d + "/p")
+    eq(remote("run", "--dir", d + "/p", "--apply", "-c", plant)[0], 0, "a sandbox plants a bare repository")
+    eq((remote("run", "--dir", d + "/p", "cat", "HEAD")[1], os.path.exists(d + "/ran")), (b"ref: refs/heads/main\n", False), "which is not acted on")
+    eq((remote("run", "--dir", d + "/p", "--apply", "-c", "echo x >new")[0], os.path.exists(d + "/ran"), os.path.exists(d + "/p/new")),
+       (0, False, True), "nor by what applies a patch")
+    subprocess.run(["git", "-C", d + "/p", "ls-files"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    ok(os.path.exists(d + "/ran"), "git alone would have")
+
 # --- sessions and files
 sid = remote("session", "new", "--live")[1].decode().strip()
 ok(re.fullmatch(r"[0-9a-f-]{36}", sid) and sid in remote("session", "ls")[1].decode(), "a session is made and listed", sid)
@@ -70,6 +83,9 @@ with tempfile.NamedTemporaryFile() as f:
     remote("files", "put", sid, "/repo/x/g", f.name)
     eq(remote("run", "--session", sid, "./x/g")[:2], (0, b"ran\n"), "with its mode")
 ok(re.search(r"^0755 file .* g$", remote("files", "ls", sid, "/repo/x")[1].decode(), re.M), "a directory is listed")
+remote("run", "--session", sid, "-c", "mkdir y; touch \"y/$(printf 'a\\033]0;t\\007\\nb')\" y/é")
+eq([line.split(b" ")[-1] for line in remote("files", "ls", sid, "/repo/y")[1].splitlines()], [b"a\\x1b]0;t\\x07\\nb", "é".encode()],
+   "names that would steer a terminal do not")
 eq((remote("files", "rm", sid, "/repo/x")[0], remote("files", "rm", "-r", sid, "/repo/x")[0]), (75, 0), "and removed with -r")
 eq((remote("session", "status", sid)[1][:1], remote("session", "stop", sid)[0]), (b"{", 0), "status and stop")
 eq((remote("session", "rm", sid)[0], remote("session", "status", sid)[0]), (0, 66), "a session is removed")

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 
 import client
 from client import done, eq, ok
@@ -74,6 +76,22 @@ code, out, err = run(HELLO, CGIBOX_API_KEY="wrong")
 eq((code, out, err), (1, "", "sandbox-run: the service answers 403: Invalid API Key\n"), "a wrong key")
 code, out, err = run(HELLO, "--url", "http://127.0.0.1:1")
 ok(code == 1 and "127.0.0.1:1" in err and "Traceback" not in err, "no service", err)
+listener = socket.create_server(("127.0.0.1", 0))
+seen = []
+
+
+def lead_away():
+    while True:
+        with listener.accept()[0] as c:
+            seen.append(c.recv(65536))
+            c.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://localhost:%d/else\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                      % listener.getsockname()[1])
+
+
+threading.Thread(target=lead_away, daemon=True).start()
+code, out, err = run(HELLO, "--url", "http://127.0.0.1:%d" % listener.getsockname()[1])
+ok(code == 1 and "answers 302" in err, "an answer that leads elsewhere is an error", code, err)
+eq([x.split(b" ")[1] for x in seen], [b"/workspace/se/v2/execute_code"], "and the key does not go there")
 eq(run("--version")[:2], (0, "sandbox-run 1.0.0\n"), "--version")
 shutil.rmtree(TOP)
 done()

@@ -90,6 +90,8 @@ static const struct {
 	{"self", O_PATH, BENEATH_IN_ROOT, ELOOP, ELOOP},
 	{"self/x", O_PATH, BENEATH_IN_ROOT, ELOOP, ELOOP},
 	{"magic", O_PATH, BENEATH_IN_ROOT, ENOENT, ELOOP}, /* /proc is not in this root */
+	{"/a/f", O_RDONLY, BENEATH_ONE_MOUNT, 0, 0},
+	{"inabs/f", O_RDONLY, BENEATH_ONE_MOUNT, 0, ELOOP},
 };
 
 static void test_opens(int root, bool kernel)
@@ -101,6 +103,7 @@ static void test_opens(int root, bool kernel)
 		ok(got == want, "%s: \"%s\" %s: %s", kernel ? "openat2" : "walk", opens[i].path,
 			opens[i].how == BENEATH_IN_ROOT ? "in the root"
 			: opens[i].how == BENEATH_LINKS ? "with links"
+			: opens[i].how == BENEATH_ONE_MOUNT ? "on one mount"
 							: "without links",
 			got ? strerror(got) : "opened");
 	}
@@ -119,6 +122,11 @@ static void test_magic(const char *with)
 	ok(try_open(root, path, O_PATH, BENEATH_LINKS) == ELOOP, "%s: so is %s", with, path);
 	fd = beneath_open(root, path, O_PATH | O_NOFOLLOW, BENEATH_NO_LINKS);
 	ok(fd >= 0, "%s: control: the link itself is there", with);
+	ok(try_open(root, "/proc/version", O_PATH, BENEATH_IN_ROOT) == 0 &&
+			(!beneath_has_links() ||
+				try_open(root, "/proc/version", O_PATH, BENEATH_ONE_MOUNT) ==
+					EXDEV),
+		"%s: another mount is entered, but not where it is to be one", with);
 }
 
 static int try_file(int root, const char *path)

@@ -27,10 +27,15 @@ def excluded(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(os.path.basename(name), p) for p in patterns)
 
 
+# What a sandbox made may lie in the directory and look like a bare repository, whose settings name programs. The first
+# is of git 2.38; the second names the setting that ls-files acts on, for an older one.
+GIT = ("git", "-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false")
+
+
 def git_names(directory: str) -> Optional[list[str]]:
     """Tracked files and those that are neither tracked nor ignored; None when this is no work tree."""
     try:
-        r = subprocess.run(["git", "-C", directory, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        r = subprocess.run([*GIT, "-C", directory, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     except OSError:
         return None
@@ -39,7 +44,7 @@ def git_names(directory: str) -> Optional[list[str]]:
 
 def pack(directory: str, exclude: Iterable[str] = (), all: bool = False) -> bytes:
     """
-    A tar.gz of a directory: regular files, directories and links, without .git. In a git work tree files that git ignores are left
+    A tar.gz of a directory: regular files, directories and links of both kinds, without .git. In a git work tree files that git ignores are left
     out unless all is set.
     """
     out = io.BytesIO()
@@ -53,6 +58,6 @@ def pack(directory: str, exclude: Iterable[str] = (), all: bool = False) -> byte
             if ti.isreg():
                 with open(os.path.join(directory, name), "rb") as f:
                     t.addfile(ti, f)
-            elif ti.isdir() or ti.issym():
+            elif ti.isdir() or ti.issym() or ti.islnk():
                 t.addfile(ti)
     return out.getvalue()

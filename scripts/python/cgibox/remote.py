@@ -35,8 +35,13 @@ def exit_code(e: SandboxError) -> int:
     return EX_SOFTWARE
 
 
+def printable(text: str) -> str:
+    """A text on one line of a terminal, which it cannot steer: what is no character to be seen is escaped as in Python."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+
+
 def say(text: str) -> None:
-    print("cgibox remote: " + text, file=sys.stderr, flush=True)
+    print("cgibox remote: " + printable(text), file=sys.stderr, flush=True)
 
 
 def put(data: bytes, to: int) -> None:
@@ -122,7 +127,7 @@ def take_patch(s: Session, o: argparse.Namespace) -> int:
     at = os.path.realpath(o.dir)
     # names in the patch begin at the directory, also when that is inside of a work tree
     env = dict(os.environ, GIT_CEILING_DIRECTORIES=os.path.dirname(at))
-    return subprocess.run(["git", "apply", "--whitespace=nowarn", "-"], input=patch, cwd=at, env=env, check=False).returncode
+    return subprocess.run([*archive.GIT, "apply", "--whitespace=nowarn", "-"], input=patch, cwd=at, env=env, check=False).returncode
 
 
 def variables(words: Sequence[str]) -> dict[str, str]:
@@ -197,7 +202,7 @@ def files(c: Client, o: argparse.Namespace) -> int:
     f = c.attach(o.session).files
     if o.verb == "ls":
         for e in f.list(o.path):
-            print("%s %-9s %10d %s" % (e.mode, e.type, e.size, e.name))
+            print("%s %-9s %10d %s" % (e.mode, e.type, e.size, printable(e.name)))
     elif o.verb == "get":
         data = f.read(o.path)
         if o.local in (None, "-"):

@@ -36,7 +36,10 @@ class Answer:
 
     def read(self, n: int = -1) -> bytes:
         try:
-            return self._response.read(None if n < 0 else n)
+            got = self._response.read(None if n < 0 else n)
+            if n > 0 and not got and self._response.length:  # which the library takes for the end
+                raise http.client.IncompleteRead(got, self._response.length)
+            return got
         except socket.timeout as e:
             raise SandboxTimeoutError("%s: no answer in time" % self.what, e) from e
         except (http.client.HTTPException, OSError) as e:
