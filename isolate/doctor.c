@@ -16,6 +16,7 @@
 
 #include "images/rmtree.h"
 #include "isolate/buf.h"
+#include "isolate/ended.h"
 #include "isolate/files.h"
 #include "isolate/own.h"
 #include "isolate/probe.h"
@@ -101,7 +102,7 @@ static double now_ms(void)
 /* A whole sandbox. Twice: the first start makes the image's skeleton, the second is timed. */
 static void probe_sandbox(const struct probe_env *env, struct fact *f)
 {
-	char program[PATH_MAX + 32], state[PATH_MAX + 8], why[300];
+	char program[PATH_MAX + 32], state[PATH_MAX + 8], why[300], how[64];
 	double begin = 0;
 	int status = -1;
 
@@ -127,8 +128,8 @@ static void probe_sandbox(const struct probe_env *env, struct fact *f)
 			now_ms() - begin);
 		return;
 	}
-	probe_say(
-		f, PROBE_BLOCKED, "/bin/true in a sandbox: status 0x%x: %s", (unsigned)status, why);
+	probe_say(f, PROBE_BLOCKED, "/bin/true in a sandbox: %s: %s",
+		ended_text(status, how, sizeof how), why);
 	probe_fix(f, "the other facts first");
 }
 
