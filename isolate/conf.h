@@ -154,6 +154,18 @@ int conf_set(struct conf *c, const char *key, const char *value, struct err *e);
 /* Whether there is a key of this name. */
 bool conf_known(const char *key);
 
+/* The name of key i in the order of the table, NULL behind the last one. */
+const char *conf_name(size_t i);
+
+/*
+ * The key that somebody meant who wrote this one: at most two letters are wrong, missing, too many
+ * or in the wrong order. NULL when there is none. Pure; conf_near.c.
+ */
+const char *conf_near(const char *key);
+
+/* The error for a key that is not there, with the one that was meant. Always returns -1. */
+int conf_unknown(const char *key, struct err *e);
+
 /*
  * Sets what an environment variable of another service stands for (conf_alias.c), when c->settings_of
  * names that service; a line in the log says what is not used. name has n bytes. 0 also for names that
