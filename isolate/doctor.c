@@ -247,7 +247,13 @@ static int report(const struct conf *c, const struct options *o)
 	return blocked ? EXIT_BLOCKED : 0;
 }
 
-/* 0, or 1 after --help, or -1. */
+static int refuse(const char *word, const char *why)
+{
+	fprintf(stderr, "cgibox doctor: \"%.100s\" %s\n", word, why);
+	return -1;
+}
+
+/* 0, or 1 after --help, or -1 when it has told what is wrong. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {{"conf", required_argument, NULL, 'c'},
@@ -255,17 +261,22 @@ static int parse_options(int argc, char **argv, struct options *o)
 		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "+", longs, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "+:", longs, NULL)) != -1) {
 		if (opt == 'c')
 			o->conf = optarg;
 		else if (opt == 's')
 			o->state = optarg;
 		else if (opt == 'j')
 			o->json = true;
+		else if (opt == 'h')
+			return 1;
 		else
-			return opt == 'h' ? 1 : -1;
+			return refuse(
+				argv[optind - 1], opt == ':' ? "needs a value" : "is no option");
 	}
-	return optind == argc && (!o->state || *o->state == '/') ? 0 : -1;
+	if (optind < argc)
+		return refuse(argv[optind], "is too much: there are no arguments");
+	return o->state && *o->state != '/' ? refuse(o->state, "is not an absolute path") : 0;
 }
 
 int main(int argc, char **argv)

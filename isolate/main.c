@@ -45,7 +45,8 @@ static int exec_helper(const char *name, char **argv)
 			name);
 		execv(path, argv);
 	}
-	fprintf(stderr, "cgibox: cannot execute the program \"%s\": %s\n", name, strerror(errno));
+	fprintf(stderr, "cgibox: cannot execute the program \"%s\": %s%s\n", name, strerror(errno),
+		strcmp(name, "bench") ? "" : " (`make install-bench` installs it)");
 	return 71;
 }
 
@@ -88,6 +89,23 @@ static int with_conf(const char *file, const char *state, int argc, char **argv)
 	return ret;
 }
 
+/* The usage: because it was asked for, or behind what is wrong. */
+static int explain(const char *verb, const char *argument)
+{
+	bool takes_none = !strcmp(verb, "config") || !strcmp(verb, "version");
+
+	if (!strcmp(verb, "help") || (takes_none && !strcmp(argument, "--help"))) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	if (takes_none)
+		fprintf(stderr, "cgibox: %s takes no arguments\n", verb);
+	else if (*verb)
+		fprintf(stderr, "cgibox: unknown command \"%.60s\"\n", verb);
+	fputs(usage, stderr);
+	return EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"conf", required_argument, NULL, 'c'},
@@ -119,7 +137,7 @@ int main(int argc, char **argv)
 	argv += optind;
 	optind = 0; /* a fresh scan for the verb's own options */
 	verb = argc ? argv[0] : "";
-	if (!strcmp(verb, "version")) {
+	if (!strcmp(verb, "version") && argc == 1) {
 		puts("cgibox " VERSION);
 		return 0;
 	}
@@ -128,6 +146,5 @@ int main(int argc, char **argv)
 		return run_helper(verb, conf, state, argv);
 	if (!strcmp(verb, "run") || (!strcmp(verb, "config") && argc == 1))
 		return with_conf(conf, state, argc, argv);
-	fputs(usage, stderr);
-	return EXIT_USAGE;
+	return explain(verb, argc == 2 ? argv[1] : "");
 }

@@ -11,19 +11,11 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "lib"))
+from tap import done, ok  # noqa: E402
+
 PROGRAM = os.path.join(os.environ.get("CGIBOX_BUILD") or os.path.join(HERE, "../../build"), "cgibox.fcgi")
 TOP = tempfile.mkdtemp(dir="/var/tmp", prefix="cgibox-start-")
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", repr(d)[:2000], flush=True)
 
 
 def path(name, text=None, mode=0o600):
@@ -186,5 +178,4 @@ ok(said.wait_for(r'warning: CGIBOX_WROKERS_MIN sets nothing; is the one of "work
 ok("CGIBOX_URL" not in said.said() and "CGIBOX_TEST" not in said.said(), "others are not", said.said())
 said.end()
 shutil.rmtree(TOP, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(failed != 0)
+done()

@@ -17,23 +17,15 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "lib"))
+from tap import done, ok  # noqa: E402
+
 DOC = os.path.join(HERE, "../../docs/operations.md")
 PROGRAM = os.path.join(os.environ.get("CGIBOX_BUILD") or os.path.join(HERE, "../../build"), "cgibox.fcgi")
 TOP = tempfile.mkdtemp(dir="/var/tmp", prefix="cgibox-web-")
 os.chmod(TOP, 0o755)
 SOCK = os.path.join(TOP, "run/cgibox.sock")
 PER_SERVER = 16
-count = failed = 0
-
-
-def ok(good, what, *detail):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        failed += 1
-        for d in detail:
-            print("#", repr(d)[:2000], flush=True)
 
 
 def documented(server):
@@ -224,9 +216,5 @@ try:
 finally:
     service.terminate()
     service.wait(30)
-if failed:
-    print("# kept: " + TOP)
-else:
-    shutil.rmtree(TOP, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(failed != 0)
+shutil.rmtree(TOP, ignore_errors=True)
+done()
