@@ -309,7 +309,8 @@ static int run_verb(
 	progress_init(progress, o->form);
 	if (conf_load(&conf, o->conf, environ, e) < 0)
 		return -1;
-	c.store = store_open(o->state ? o->state : conf.state_dir, e);
+	if (o->state || conf_person(&conf, e) == 0)
+		c.store = store_open(o->state ? o->state : conf.state_dir, e);
 	if (c.store)
 		r = v->run(&c, e);
 	store_close(c.store);

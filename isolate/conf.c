@@ -418,6 +418,7 @@ int conf_set(struct conf *c, const char *key, const char *value, struct err *e)
 		return conf_language_set(&c->languages, key, value, e);
 	if (!k)
 		return conf_unknown(key, e);
+	c->state_dir_named |= !strcmp(key, "state_dir");
 	return conf_check_value(key, value, e) < 0 ? -1 : key_set(c, k, value, e);
 }
 

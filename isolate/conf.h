@@ -133,6 +133,8 @@ struct conf {
 
 	/* programming languages: a family of keys */
 	struct conf_languages languages;
+
+	bool state_dir_named; /* by the file or the environment */
 };
 
 /*
@@ -147,6 +149,14 @@ int conf_parse(struct conf *c, const char *name, const char *text, size_t n, str
 
 /* Whether root is emulated in a sandbox of this user id inside. */
 bool conf_emulates_root(const struct conf *c, int64_t uid);
+
+/*
+ * What a person's programs (cgibox, image, doctor) do after conf_load(): where nobody has named a state
+ * directory, the default one is not there and the caller is not root, state_dir becomes
+ * $XDG_STATE_HOME/cgibox, else $HOME/.local/state/cgibox, and what is above it is made. The service's
+ * user has neither, and keeps the default. Source: XDG Base Directory Specification 0.8.
+ */
+int conf_person(struct conf *c, struct err *e);
 
 /* Sets one key from text; e names key and value but no place. */
 int conf_set(struct conf *c, const char *key, const char *value, struct err *e);

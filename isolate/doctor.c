@@ -296,7 +296,12 @@ int main(int argc, char **argv)
 		return err_exit_code(e.kind);
 	}
 	files_raise();
-	ret = report(&c, &o);
+	if (!o.state && conf_person(&c, &e) < 0) {
+		fprintf(stderr, "cgibox: %s\n", err_text(&e, why, sizeof why));
+		ret = err_exit_code(e.kind);
+	} else {
+		ret = report(&c, &o);
+	}
 	conf_clear(&c);
 	return ret;
 }

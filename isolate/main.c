@@ -83,6 +83,11 @@ static int with_conf(const char *file, const char *state, int argc, char **argv)
 		fprintf(stderr, "cgibox: %s\n", err_text(&e, why, sizeof why));
 		return err_exit_code(e.kind);
 	}
+	if (conf_person(&c, &e) < 0) {
+		fprintf(stderr, "cgibox: %s\n", err_text(&e, why, sizeof why));
+		conf_clear(&c);
+		return err_exit_code(e.kind);
+	}
 	log_open("cgibox", (enum log_level)c.log_level);
 	ret = strcmp(argv[0], "run") ? print_config(&c) : main_run(&c, argc, argv);
 	conf_clear(&c);
@@ -114,7 +119,7 @@ int main(int argc, char **argv)
 	const char *conf = NULL, *state = NULL, *verb;
 	int o;
 
-	while ((o = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
+	while ((o = getopt_long(argc, argv, "+:h", options, NULL)) != -1) {
 		switch (o) {
 		case 'c':
 			conf = optarg;
@@ -129,6 +134,9 @@ int main(int argc, char **argv)
 			puts("cgibox " VERSION);
 			return 0;
 		default:
+			fprintf(stderr, "cgibox: %s \"%.60s\"\n",
+				o == ':' ? "a value is missing behind" : "unknown option",
+				argv[optind - 1]);
 			fputs(usage, stderr);
 			return EXIT_USAGE;
 		}
