@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "fcgi/program.h"
+#include "isolate/ended.h"
 #include "isolate/fdmsg.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -143,10 +144,11 @@ int examiner_finish(const struct examiner *x, struct err *e)
 {
 	unsigned n;
 	int status, none[1];
+	char how[64];
 
 	if (fdmsg_receive(x->sock, &status, sizeof status, none, 0, &n, MSG_DONTWAIT) != 1)
 		return err_set(e, ERR_SETUP, EPIPE, "the examiner has ended");
 	if (WIFEXITED(status) && WEXITSTATUS(status) <= 1) /* 1: something is blocked */
 		return 0;
-	return err_set(e, ERR_SETUP, 0, "doctor ended with status 0x%x", (unsigned)status);
+	return err_set(e, ERR_SETUP, 0, "doctor ended: %s", ended_text(status, how, sizeof how));
 }

@@ -20,6 +20,7 @@
 #include "fcgi/stats.h"
 #include "fcgi/trace.h"
 #include "fcgi/worker.h"
+#include "isolate/ended.h"
 #include "isolate/log.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
@@ -392,8 +393,10 @@ static int64_t adjust_keeper(struct front *f, int64_t now)
 
 static void keeper_died(struct front *f, int status, int64_t now)
 {
-	log_line(f->stopping ? LOG_INFO : LOG_ERROR, "keeper %d died (wait status 0x%x)",
-		(int)f->keeper, (unsigned)status);
+	char how[64];
+
+	log_line(f->stopping ? LOG_INFO : LOG_ERROR, "keeper %d ended: %s", (int)f->keeper,
+		ended_text(status, how, sizeof how));
 	if (!f->stopping)
 		stats_add(&f->stats, COUNT_KEEPER_DEATHS, 1);
 	f->keeper = 0;

@@ -73,8 +73,8 @@ static int enter_namespaces(int more, struct err *e)
 
 	if (unshare(CLONE_NEWUSER | CLONE_NEWNS | more) < 0)
 		return err_set(e, ERR_SETUP, errno,
-			"create a user namespace (is user.max_user_namespaces 0, or AppArmor's "
-			"restriction on?)");
+			"create a user namespace (`cgibox doctor`, as this user, says what to "
+			"type)");
 	if (idmap_write(0, 0, uid, gid, e) < 0)
 		return -1;
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)

@@ -11,6 +11,7 @@
 #include "fcgi/keeper_int.h"
 #include "fcgi/program.h"
 #include "fcgi/statesock.h"
+#include "isolate/ended.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
@@ -28,12 +29,13 @@ static void listen_again(struct keeper *k, bool on)
 static void index_ended(struct keeper *k, struct source *s)
 {
 	int status = 0;
+	char how[64];
 
 	waitpid(k->index.pid, &status, 0);
 	keeper_unwatch(k, s);
 	k->index.pid = 0;
 	if (status != 0)
-		log_line(LOG_WARN, "the index ended with status 0x%x", (unsigned)status);
+		log_line(LOG_WARN, "the index ended: %s", ended_text(status, how, sizeof how));
 	/* One that cannot start must not be started in a circle: connections wait meanwhile. */
 	k->index.again_ms = keeper_now_ms() + (status ? RETRY_MS : 0);
 }

@@ -61,7 +61,9 @@ static int set_group(int dir, const char *name, const char *group, struct err *e
 	if (!g)
 		return err_set(e, ERR_CONF, errno, "socket_group: no group \"%.60s\"", group);
 	if (fchownat(dir, name, (uid_t)-1, g->gr_gid, AT_SYMLINK_NOFOLLOW) < 0)
-		return err_set(e, ERR_CONF, errno, "give the socket to the group %.60s", group);
+		return err_set(e, ERR_CONF, errno,
+			"socket_group: give the socket to %.60s (only a member of the group can)",
+			group);
 	return 0;
 }
 

@@ -127,13 +127,16 @@ static int prepare_groups(const struct conf *c, struct err *e)
 	return 0;
 }
 
-static int run_service(const struct conf *c, const struct options *o, char **argv, struct err *e)
+static int run_service(const struct conf *c, const struct options *o, const struct session_dirs *d,
+	char **argv, struct err *e)
 {
 	OWN_MEM char *path = NULL;
-	OWN_FD s = -1;
+	OWN_FD lock = session_dirs_lock(d, e), s = -1;
 	const char *name = o->listen ? o->listen : *c->listen_socket ? c->listen_socket : NULL;
 	int ret;
 
+	if (lock < 0)
+		return -1;
 	if (!name && asprintf(&path, "%s/cgibox.sock", c->state_dir) < 0)
 		return err_set(e, ERR_SETUP, ENOMEM, "socket name");
 	name = name ? name : path;
@@ -158,9 +161,13 @@ static int serve(const struct conf *c, const struct options *o, char **argv, str
 	/* workers lock themselves into tmp/, so it must be there before the first */
 	if (session_dirs_open(&dirs, c->state_dir, e) < 0)
 		return -1;
+	if (!listen_inherited()) {
+		int ret = run_service(c, o, &dirs, argv, e);
+
+		session_dirs_close(&dirs);
+		return ret;
+	}
 	session_dirs_close(&dirs);
-	if (!listen_inherited())
-		return run_service(c, o, argv, e);
 	prctl(PR_SET_NAME, "cgibox-main", 0, 0, 0); /* else "exe", as it was executed */
 	front.own = front.lifeline >= 0;
 	return front_run(&front, e);

@@ -19,6 +19,7 @@
 #include "fcgi/program.h"
 #include "fcgi/self.h"
 #include "fcgi/engine_seccomp_made.h"
+#include "isolate/ended.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -104,6 +105,7 @@ static int supervise(const struct conf *c)
 	for (;;) {
 		pid_t self = getpid(), pid = fork();
 		int status = 0;
+		char how[64];
 
 		if (pid == 0) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -115,7 +117,8 @@ static int supervise(const struct conf *c)
 			;
 		if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
 			return 0;
-		log_line(LOG_ERROR, "the engine broker ended with status 0x%x", (unsigned)status);
+		log_line(LOG_ERROR, "the engine broker ended: %s",
+			ended_text(status, how, sizeof how));
 		if (tell_lost())
 			return 0;
 	}

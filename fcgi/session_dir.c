@@ -1,10 +1,8 @@
 #include "fcgi/session_dir.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,115 +10,11 @@
 #include <sys/stat.h>
 
 #include "fcgi/layout_file.h"
-#include "images/rmtree.h"
 #include "isolate/buf.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
-#define DOCTOR_PREFIX ".doctor-" /* probe_site_path() */
-
 enum { NAME_MAX_LEN = SESSION_ID_LEN + 8 };
-
-static int make_open(int at, const char *name, struct err *e)
-{
-	int fd;
-
-	if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
-		return err_set(e, ERR_SETUP, errno, "make the directory %s", name);
-	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "open the directory %s", name);
-}
-
-int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err *e)
-{
-	OWN_FD mnt = -1;
-
-	*d = (struct session_dirs){
-		.state = -1, .sessions = -1, .layers = -1, .trash = -1, .tmp = -1, .volumes = -1};
-	d->path = strdup(state_dir);
-	if (!d->path || strchr(state_dir, '\n'))
-		return err_set(e, ERR_CONF, d->path ? 0 : ENOMEM, "state directory");
-	d->state = make_open(AT_FDCWD, state_dir, e);
-	d->sessions = d->state < 0 ? -1 : make_open(d->state, "sessions", e);
-	d->layers = d->sessions < 0 ? -1 : make_open(d->state, "layers", e);
-	d->trash = d->layers < 0 ? -1 : make_open(d->state, "trash", e);
-	d->tmp = d->trash < 0 ? -1 : make_open(d->state, "tmp", e);
-	d->volumes = d->tmp < 0 ? -1 : make_open(d->state, "volumes", e);
-	mnt = d->volumes < 0 ? -1 : make_open(d->state, "mnt", e);
-	if (mnt < 0) {
-		session_dirs_close(d);
-		return err_in(e, "state directory %s", state_dir);
-	}
-	return 0;
-}
-
-void session_dirs_close(struct session_dirs *d)
-{
-	free(d->path);
-	d->path = NULL;
-	own_close(&d->state);
-	own_close(&d->sessions);
-	own_close(&d->layers);
-	own_close(&d->trash);
-	own_close(&d->tmp);
-	own_close(&d->volumes);
-}
-
-/* Calls fn for each name but "." and "..", on a descriptor of its own. */
-static int each_name(int dir, int (*fn)(struct session_dirs *, const char *, void *),
-	struct session_dirs *d, void *arg)
-{
-	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *h = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *de;
-
-	if (!h) {
-		own_close(&fd);
-		return -1;
-	}
-	while ((de = readdir(h)))
-		if (strcmp(de->d_name, ".") && strcmp(de->d_name, "..") &&
-			fn(d, de->d_name, arg) < 0)
-			break;
-	closedir(h);
-	return 0;
-}
-
-static int sweep_session(struct session_dirs *d, const char *name, void *arg)
-{
-	(void)arg;
-	if ((!strncmp(name, ".new-", 5) || (session_id_valid(name) && session_dir_tied(d, name))) &&
-		renameat(d->sessions, name, d->trash, name) < 0)
-		log_line(LOG_WARN, "unfinished session %.40s stays: %s", name, strerror(errno));
-	return 0;
-}
-
-/* What a doctor that was killed has left; its directory names its pid. */
-static void sweep_doctor(struct session_dirs *d, const char *name)
-{
-	struct err e = {0};
-	int pid = atoi(name + strlen(DOCTOR_PREFIX));
-
-	if (pid > 0 && kill(pid, 0) < 0 && errno == ESRCH && rmtree_at(d->tmp, name, &e) < 0)
-		log_err(LOG_WARN, &e, "tmp/%.40s", name);
-}
-
-static int sweep_tmp(struct session_dirs *d, const char *name, void *arg)
-{
-	(void)arg;
-	if (!strncmp(name, DOCTOR_PREFIX, strlen(DOCTOR_PREFIX)))
-		sweep_doctor(d, name);
-	unlinkat(d->tmp, name, 0); /* files only: what workers left; others are not ours to judge */
-	return 0;
-}
-
-int session_dirs_sweep(struct session_dirs *d, struct err *e)
-{
-	if (each_name(d->sessions, sweep_session, d, NULL) < 0 ||
-		each_name(d->tmp, sweep_tmp, d, NULL) < 0)
-		return err_set(e, ERR_SETUP, errno, "sweep the state directory");
-	return 0;
-}
 
 bool session_id_valid(const char *id)
 {
@@ -206,9 +100,9 @@ static int make_places(int upper, bool at_workspace, struct err *e)
 
 static int prepare_root(int dir, const char *home, bool at_workspace, struct err *e)
 {
-	OWN_FD root = make_open(dir, "root", e);
-	OWN_FD upper = root < 0 ? -1 : make_open(root, "upper", e);
-	OWN_FD work = upper < 0 ? -1 : make_open(root, "work", e);
+	OWN_FD root = session_dirs_make(dir, "root", e);
+	OWN_FD upper = root < 0 ? -1 : session_dirs_make(root, "upper", e);
+	OWN_FD work = upper < 0 ? -1 : session_dirs_make(root, "work", e);
 
 	if (work < 0 || fchmod(upper, 0755) < 0)
 		return -1;
@@ -254,14 +148,14 @@ int session_dir_prepare(struct session_dirs *d, const char *id, const struct ima
 	OWN_FD dir = -1, ws = -1;
 
 	snprintf(name, sizeof name, ".new-%s", id);
-	dir = make_open(d->sessions, name, e);
+	dir = session_dirs_make(d->sessions, name, e);
 	if (dir >= 0 && write_record(dir, im, rq, e) == 0 &&
 		write_file(dir, "env", env, env_bytes, e) == 0 &&
 		write_file(dir, "used", "", 0, e) == 0 && write_bounds(dir, rq, e) == 0 &&
 		((rq->op != KEEPER_CODE && !rq->tied) || write_file(dir, "tied", "", 0, e) == 0) &&
 		session_place_set(dir, rq->at_workspace ? WS_PLACE_TOP : 0, e) == 0 &&
 		prepare_root(dir, home, rq->at_workspace, e) == 0)
-		ws = make_open(dir, "ws", e);
+		ws = session_dirs_make(dir, "ws", e);
 	if (ws < 0 && dir >= 0)
 		renameat(d->sessions, name, d->trash, name);
 	return take_fd(&ws);
@@ -440,34 +334,4 @@ int session_dir_discard(struct session_dirs *d, const char *id, struct err *e)
 	if (renameat(d->sessions, id, d->trash, id) < 0 && errno != ENOENT)
 		return err_set(e, ERR_SETUP, errno, "discard the session");
 	return 0;
-}
-
-struct each {
-	bool (*fn)(void *arg, const char *id, time_t used);
-	void *arg;
-	size_t count;
-};
-
-static int each_session(struct session_dirs *d, const char *name, void *arg)
-{
-	struct each *each = arg;
-	char path[NAME_MAX_LEN + 32];
-	struct stat st;
-
-	if (!session_id_valid(name))
-		return 0;
-	each->count++;
-	snprintf(path, sizeof path, "%s/used", name);
-	if (!each->fn || fstatat(d->sessions, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return 0;
-	return each->fn(each->arg, name, st.st_mtime) ? 0 : -1;
-}
-
-size_t session_dir_each(
-	struct session_dirs *d, bool (*fn)(void *arg, const char *id, time_t used), void *arg)
-{
-	struct each each = {fn, arg, 0};
-
-	each_name(d->sessions, each_session, d, &each);
-	return each.count;
 }

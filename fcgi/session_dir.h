@@ -40,12 +40,28 @@ struct session_dirs {
 	int state, sessions, layers, trash, tmp, volumes; /* directory descriptors */
 };
 
-/* Opens STATE and makes what is missing, mode 0700. */
+/* session_dirs.c */
+
+/*
+ * Opens STATE and makes what is missing, mode 0700. ERR_CONF where everybody may write to STATE.
+ * Main at start, and the keeper.
+ */
 int session_dirs_open(struct session_dirs *d, const char *state_dir, struct err *e);
 void session_dirs_close(struct session_dirs *d);
 
+/* Makes the directory name in at, mode 0700, unless it is there; a descriptor. Follows no link. */
+int session_dirs_make(int at, const char *name, struct err *e);
+
+/*
+ * Takes the lock of the service that owns STATE and its sockets: a descriptor, held as long as it
+ * serves (flock(2), so it ends with its process). ERR_BUSY while another has it. Supervisor.
+ */
+int session_dirs_lock(const struct session_dirs *d, struct err *e);
+
 /* Removes unfinished sessions into the trash and empties tmp/. Keeper at start, before it serves. */
 int session_dirs_sweep(struct session_dirs *d, struct err *e);
+
+/* session_dir.c */
 
 /* Whether id is the text of a version 4 UUID: the only names ever joined to a path. Pure. */
 bool session_id_valid(const char *id);

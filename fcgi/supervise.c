@@ -13,13 +13,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "isolate/ended.h"
 #include "isolate/log.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
 #include "isolate/clock.h"
 
-enum { YOUNG_MS = 1000, PAUSE_MAX_MS = 1000, STOP_MS = 15000, LIFELINE = 3 };
+enum { YOUNG_MS = 1000, PAUSE_MAX_MS = 1000, STOP_MS = 15000, LIFELINE = 3, EXIT_CONF = 78 };
 
 struct supervisor {
 	int listener, signals;
@@ -29,6 +30,8 @@ struct supervisor {
 	int64_t born, pause, start_at;
 	int64_t kill_at; /* ms: after a SIGTERM, INT64_MAX before */
 	bool stop;
+	bool served;  /* one main has lived longer than YOUNG_MS */
+	bool refused; /* the first one said that the settings are wrong */
 };
 
 static _Noreturn void become_main(const struct supervisor *s, int lifeline, pid_t parent)
@@ -76,9 +79,13 @@ static void main_died(struct supervisor *s, int status)
 {
 	int64_t now = clock_ms();
 	bool young = now - s->born < YOUNG_MS;
+	char how[64];
 
-	log_line(s->stop ? LOG_INFO : LOG_ERROR, "main %d ended (wait status 0x%x)", (int)s->main,
-		(unsigned)status);
+	log_line(s->stop ? LOG_INFO : LOG_ERROR, "main %d ended: %s", (int)s->main,
+		ended_text(status, how, sizeof how));
+	s->served |= !young;
+	/* Settings that never worked will not by waiting. Ones that did are worth another look. */
+	s->refused = !s->served && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONF;
 	s->main = 0;
 	own_close(&s->lifeline);
 	s->pause = !young ? 0 : s->pause ? s->pause * 2 : 20;
@@ -162,13 +169,13 @@ int supervise_run(int listener, char *const argv[], struct err *e)
 	if (signals < 0)
 		return err_set(e, ERR_SETUP, errno, "make a signalfd");
 	s.signals = signals;
-	while (!s.stop || s.main > 0) {
+	while ((!s.stop && !s.refused) || s.main > 0) {
 		struct pollfd p = {.fd = s.signals, .events = POLLIN};
 
 		if (poll(&p, 1, due(&s)) > 0)
 			signal_event(&s);
 	}
-	return 0;
+	return s.refused && !s.stop ? err_set(e, ERR_CONF, 0, "see the error above") : 0;
 }
 
 int supervise_lifeline(void)

@@ -13,7 +13,8 @@
 /*
  * Runs /proc/self/exe with argv and the listener as descriptor 0, again whenever it dies: at
  * once, or after a pause that grows to 1 s when it dies young. SIGTERM and SIGINT end it
- * gracefully, SIGHUP replaces main. Returns 0 when it was asked to end. listener is borrowed.
+ * gracefully, SIGHUP replaces main. Returns 0 when it was asked to end; -1 with ERR_CONF when main
+ * ends with the code of a wrong setting before one has ever served. listener is borrowed.
  */
 int supervise_run(int listener, char *const argv[], struct err *e);
 

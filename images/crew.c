@@ -18,6 +18,7 @@
 #include "images/layout.h"
 #include "images/rmtree.h"
 #include "images/shed.h"
+#include "isolate/ended.h"
 #include "isolate/own.h"
 
 enum { CREW_MAX = 16, LOOK_MS = 100, GRACE_S = 5 };
@@ -165,13 +166,14 @@ static int take_outcome(struct crew *c, const struct member *m, struct err *e)
 	struct outcome o;
 	ssize_t n = read(m->fd, &o, sizeof o); /* below PIPE_BUF: whole or not at all */
 	int status = 0;
+	char how[64];
 
 	while (waitpid(m->pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (n != (ssize_t)sizeof o) {
 		remove_trees(c->in->store, m->pid);
-		return err_set(e, ERR_SETUP, 0, "the process for a layer died by signal %d",
-			WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+		return err_set(e, ERR_SETUP, 0, "the process for a layer ended: %s",
+			ended_text(status, how, sizeof how));
 	}
 	if (o.err.kind != ERR_NONE) {
 		j->again = o.again;

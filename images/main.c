@@ -252,7 +252,20 @@ static bool take_own(int opt, unsigned accept, struct options *o)
 	return opt == 'r' && accept & A_REPAIR && (o->repair = true);
 }
 
-/* Takes options up to the first word, whose index is returned (argc: none); 0: --help, -1. */
+/* Tells what is wrong with the option that getopt_long(3) has just looked at, the word before optind. */
+static int refuse_option(int opt, unsigned accept, const char *word)
+{
+	if (opt == 'p' && accept & A_PULL)
+		fprintf(stderr, "cgibox image: --platform: \"%.60s\" is not OS/ARCH[/VARIANT]\n",
+			optarg);
+	else if (opt == ':')
+		fprintf(stderr, "cgibox image: %.60s needs a value\n", word);
+	else
+		fprintf(stderr, "cgibox image: \"%.60s\" is no option here\n", word);
+	return -1;
+}
+
+/* Takes options up to the first word, whose index is returned (argc: none); 0: --help, -1: told. */
 static int parse_options(int argc, char **argv, unsigned accept, struct options *o)
 {
 	static const struct option longs[] = {{"conf", required_argument, NULL, 'c'},
@@ -264,7 +277,7 @@ static int parse_options(int argc, char **argv, unsigned accept, struct options 
 	int opt;
 
 	optind = 0; /* GNU: from the beginning */
-	while ((opt = getopt_long(argc, argv, "+", longs, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "+:", longs, NULL)) != -1) {
 		if (opt == 'c')
 			o->conf = optarg;
 		else if (opt == 's')
@@ -273,8 +286,10 @@ static int parse_options(int argc, char **argv, unsigned accept, struct options 
 			o->form = PROGRESS_QUIET;
 		else if (opt == 'j')
 			o->form = PROGRESS_JSON;
+		else if (opt == 'h')
+			return 0;
 		else if (!take_own(opt, accept, o))
-			return opt == 'h' ? 0 : -1;
+			return refuse_option(opt, accept, argv[optind - 1]);
 	}
 	return optind;
 }
@@ -294,7 +309,8 @@ static int run_verb(
 	progress_init(progress, o->form);
 	if (conf_load(&conf, o->conf, environ, e) < 0)
 		return -1;
-	c.store = store_open(o->state ? o->state : conf.state_dir, e);
+	if (o->state || conf_person(&conf, e) == 0)
+		c.store = store_open(o->state ? o->state : conf.state_dir, e);
 	if (c.store)
 		r = v->run(&c, e);
 	store_close(c.store);
@@ -322,6 +338,11 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	nargs = argc - at - more;
+	if (!v && at > 0 && at < argc)
+		fprintf(stderr, "cgibox image: unknown verb \"%.60s\"\n", argv[at]);
+	else if (v && more > 0 && (nargs < v->least || nargs > v->most))
+		fprintf(stderr, "cgibox image: too %s arguments for %s\n",
+			nargs < v->least ? "few" : "many", v->name);
 	if (!v || more < 0 || nargs < v->least || nargs > v->most) {
 		fputs(usage_text, stderr);
 		return 64; /* EX_USAGE */

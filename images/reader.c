@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "isolate/ended.h"
 #include "isolate/jail.h"
 #include "isolate/own.h"
 
@@ -80,6 +81,7 @@ int reader_end(struct reader *r, struct err *e)
 	struct err said;
 	ssize_t n;
 	int status = 0;
+	char how[64];
 
 	own_close(&r->out);
 	do {
@@ -90,7 +92,8 @@ int reader_end(struct reader *r, struct err *e)
 		;
 	r->pid = 0;
 	if (n != (ssize_t)sizeof said)
-		return err_set(e, ERR_SETUP, 0, "the reader of a layer died (status 0x%x)", status);
+		return err_set(e, ERR_SETUP, 0, "the reader of a layer ended: %s",
+			ended_text(status, how, sizeof how));
 	said.msg[sizeof said.msg - 1] = '\0';
 	if (said.kind == ERR_NONE)
 		return 0;

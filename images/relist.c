@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "images/inventory.h"
+#include "isolate/ended.h"
 #include "isolate/jail.h"
 #include "isolate/own.h"
 
@@ -64,7 +65,7 @@ static int list_tree(const struct store *s, const char *layer, int list, unsigne
 {
 	OWN_FD root = -1, in = -1, reply = -1;
 	struct answer a;
-	char name[128];
+	char name[128], how[64];
 	int pair[2], status = 0;
 	pid_t pid;
 	ssize_t n;
@@ -89,7 +90,8 @@ static int list_tree(const struct store *s, const char *layer, int list, unsigne
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (n != (ssize_t)sizeof a)
-		return err_set(e, ERR_SETUP, 0, "the reader of a layer died (status 0x%x)", status);
+		return err_set(e, ERR_SETUP, 0, "the reader of a layer ended: %s",
+			ended_text(status, how, sizeof how));
 	a.err.msg[sizeof a.err.msg - 1] = '\0';
 	if (a.err.kind != ERR_NONE) {
 		*e = a.err;

@@ -418,7 +418,8 @@ int conf_set(struct conf *c, const char *key, const char *value, struct err *e)
 	if (!k && conf_language_key(key))
 		return conf_language_set(&c->languages, key, value, e);
 	if (!k)
-		return err_set(e, ERR_CONF, 0, "unknown key \"%.60s\"", key);
+		return conf_unknown(key, e);
+	c->state_dir_named |= !strcmp(key, "state_dir");
 	return conf_check_value(key, value, e) < 0 ? -1 : key_set(c, k, value, e);
 }
 
@@ -427,6 +428,11 @@ bool conf_emulates_root(const struct conf *c, int64_t uid)
 	if (c->root_emulation == ROOT_EMULATION_AUTO)
 		return uid == 0;
 	return c->root_emulation == ROOT_EMULATION_ON;
+}
+
+const char *conf_name(size_t i)
+{
+	return i < NELEM(keys) ? keys[i].name : NULL;
 }
 
 bool conf_known(const char *key)

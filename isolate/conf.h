@@ -133,6 +133,8 @@ struct conf {
 
 	/* programming languages: a family of keys */
 	struct conf_languages languages;
+
+	bool state_dir_named; /* by the file or the environment */
 };
 
 /*
@@ -148,11 +150,31 @@ int conf_parse(struct conf *c, const char *name, const char *text, size_t n, str
 /* Whether root is emulated in a sandbox of this user id inside. */
 bool conf_emulates_root(const struct conf *c, int64_t uid);
 
+/*
+ * What a person's programs (cgibox, image, doctor) do after conf_load(): where nobody has named a state
+ * directory, the default one is not there and the caller is not root, state_dir becomes
+ * $XDG_STATE_HOME/cgibox, else $HOME/.local/state/cgibox, and what is above it is made. The service's
+ * user has neither, and keeps the default. Source: XDG Base Directory Specification 0.8.
+ */
+int conf_person(struct conf *c, struct err *e);
+
 /* Sets one key from text; e names key and value but no place. */
 int conf_set(struct conf *c, const char *key, const char *value, struct err *e);
 
 /* Whether there is a key of this name. */
 bool conf_known(const char *key);
+
+/* The name of key i in the order of the table, NULL behind the last one. */
+const char *conf_name(size_t i);
+
+/*
+ * The key that somebody meant who wrote this one: at most two letters are wrong, missing, too many
+ * or in the wrong order. NULL when there is none. Pure; conf_near.c.
+ */
+const char *conf_near(const char *key);
+
+/* The error for a key that is not there, with the one that was meant. Always returns -1. */
+int conf_unknown(const char *key, struct err *e);
 
 /*
  * Sets what an environment variable of another service stands for (conf_alias.c), when c->settings_of

@@ -20,8 +20,16 @@ enum { CONF_FILE_MAX = 1 << 20, SECRET_MAX = 4096 };
 static const char *const secret_files[] = {
 	"/run/secrets/cgibox_api_key", "/run/secrets/daiv_sandbox_api_key"};
 
+static int refuse_open(const char *path, mode_t mode, struct err *e)
+{
+	return err_set(e, ERR_CONF, 0,
+		"%s holds a secret and is open to everybody (mode %04o); chmod o= it", path,
+		(unsigned)mode & 07777);
+}
+
 /* Reads a whole small file. secret: refuse one that others may read or write. */
-static int read_small(const char *path, size_t max, bool secret, struct buf *out, struct err *e)
+static int read_small(
+	const char *path, size_t max, bool secret, struct buf *out, mode_t *mode, struct err *e)
 {
 	OWN_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat st;
@@ -31,10 +39,9 @@ static int read_small(const char *path, size_t max, bool secret, struct buf *out
 		return err_set(e, ERR_CONF, errno, "open %s", path);
 	if (!S_ISREG(st.st_mode))
 		return err_set(e, ERR_CONF, 0, "%s is not a regular file", path);
+	*mode = st.st_mode;
 	if (secret && (st.st_mode & 0007))
-		return err_set(e, ERR_CONF, 0,
-			"%s holds a secret and is open to everybody (mode %04o)", path,
-			(unsigned)st.st_mode & 07777);
+		return refuse_open(path, st.st_mode, e);
 	*out = BUF_INIT(max);
 	for (;;) {
 		char *to = buf_room(out, 4096);
@@ -54,23 +61,50 @@ static int read_small(const char *path, size_t max, bool secret, struct buf *out
 static int load_file(struct conf *c, const char *file, struct err *e)
 {
 	OWN_BUF text = BUF_INIT(0);
+	mode_t mode;
 
-	if (read_small(file, CONF_FILE_MAX, false, &text, e) < 0)
+	if (read_small(file, CONF_FILE_MAX, false, &text, &mode, e) < 0 ||
+		conf_parse(c, file, text.p, text.len, e) < 0)
 		return -1;
-	return conf_parse(c, file, text.p, text.len, e);
+	/* Nothing but the file has set them yet. */
+	if ((*c->api_key || *c->metrics_key) && (mode & 0007))
+		return refuse_open(file, mode, e);
+	return 0;
 }
 
-/* CGIBOX_STATE_DIR is state_dir. Other variables with our prefix are no settings (tests use some). */
+/* The key that a variable CGIBOX_NAME would set; false when no key is so long. */
+static bool own_key(char key[64], const char *name, size_t n)
+{
+	if (n >= 64)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		key[i] = (char)tolower((unsigned char)name[i]);
+	key[n] = '\0';
+	return true;
+}
+
+/* CGIBOX_STATE_DIR is state_dir. Others with our prefix (CGIBOX_URL) are no settings. */
 static int set_own(struct conf *c, const char *name, size_t n, const char *value, struct err *e)
 {
 	char key[64];
 
-	if (n >= sizeof key)
-		return 0;
-	for (size_t i = 0; i < n; i++)
-		key[i] = (char)tolower((unsigned char)name[i]);
-	key[n] = '\0';
-	return conf_known(key) ? conf_set(c, key, value, e) : 0;
+	return own_key(key, name, n) && conf_known(key) ? conf_set(c, key, value, e) : 0;
+}
+
+/* They may also be misspelt ones, which nobody would ever notice. */
+static int tell_misspelt(
+	struct conf *c, const char *name, size_t n, const char *value, struct err *e)
+{
+	char key[64];
+	const char *near = NULL;
+
+	(void)c, (void)value, (void)e;
+	if (own_key(key, name, n) && !conf_known(key))
+		near = conf_near(key);
+	if (near)
+		log_line(LOG_WARN, OWN_PREFIX "%.*s sets nothing; is the one of \"%s\" meant?",
+			(int)n, name, near);
+	return 0;
 }
 
 /* One pass; empty values are ignored. set gets names without prefix. */
@@ -95,15 +129,18 @@ static int load_environment(struct conf *c, char *const *env, struct err *e)
 {
 	if (load_env(c, env, OWN_PREFIX, set_own, e) < 0 || load_env(c, env, "", conf_alias, e) < 0)
 		return -1;
-	return load_env(c, env, OWN_PREFIX, set_own, e);
+	return load_env(c, env, OWN_PREFIX, set_own, e) < 0
+		       ? -1
+		       : load_env(c, env, OWN_PREFIX, tell_misspelt, e);
 }
 
 static int load_secret_file(
 	struct conf *c, const char *key, const char *path, bool strict, struct err *e)
 {
 	OWN_BUF text = BUF_INIT(0);
+	mode_t mode;
 
-	if (read_small(path, SECRET_MAX + 4096, strict, &text, e) < 0)
+	if (read_small(path, SECRET_MAX + 4096, strict, &text, &mode, e) < 0)
 		return -1;
 	while (text.len && (text.p[text.len - 1] == '\n' || text.p[text.len - 1] == '\r'))
 		text.len--;

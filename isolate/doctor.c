@@ -16,6 +16,7 @@
 
 #include "images/rmtree.h"
 #include "isolate/buf.h"
+#include "isolate/ended.h"
 #include "isolate/files.h"
 #include "isolate/own.h"
 #include "isolate/probe.h"
@@ -101,7 +102,7 @@ static double now_ms(void)
 /* A whole sandbox. Twice: the first start makes the image's skeleton, the second is timed. */
 static void probe_sandbox(const struct probe_env *env, struct fact *f)
 {
-	char program[PATH_MAX + 32], state[PATH_MAX + 8], why[300];
+	char program[PATH_MAX + 32], state[PATH_MAX + 8], why[300], how[64];
 	double begin = 0;
 	int status = -1;
 
@@ -127,8 +128,8 @@ static void probe_sandbox(const struct probe_env *env, struct fact *f)
 			now_ms() - begin);
 		return;
 	}
-	probe_say(
-		f, PROBE_BLOCKED, "/bin/true in a sandbox: status 0x%x: %s", (unsigned)status, why);
+	probe_say(f, PROBE_BLOCKED, "/bin/true in a sandbox: %s: %s",
+		ended_text(status, how, sizeof how), why);
 	probe_fix(f, "the other facts first");
 }
 
@@ -246,7 +247,13 @@ static int report(const struct conf *c, const struct options *o)
 	return blocked ? EXIT_BLOCKED : 0;
 }
 
-/* 0, or 1 after --help, or -1. */
+static int refuse(const char *word, const char *why)
+{
+	fprintf(stderr, "cgibox doctor: \"%.100s\" %s\n", word, why);
+	return -1;
+}
+
+/* 0, or 1 after --help, or -1 when it has told what is wrong. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {{"conf", required_argument, NULL, 'c'},
@@ -254,17 +261,22 @@ static int parse_options(int argc, char **argv, struct options *o)
 		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "+", longs, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "+:", longs, NULL)) != -1) {
 		if (opt == 'c')
 			o->conf = optarg;
 		else if (opt == 's')
 			o->state = optarg;
 		else if (opt == 'j')
 			o->json = true;
+		else if (opt == 'h')
+			return 1;
 		else
-			return opt == 'h' ? 1 : -1;
+			return refuse(
+				argv[optind - 1], opt == ':' ? "needs a value" : "is no option");
 	}
-	return optind == argc && (!o->state || *o->state == '/') ? 0 : -1;
+	if (optind < argc)
+		return refuse(argv[optind], "is too much: there are no arguments");
+	return o->state && *o->state != '/' ? refuse(o->state, "is not an absolute path") : 0;
 }
 
 int main(int argc, char **argv)
@@ -284,7 +296,12 @@ int main(int argc, char **argv)
 		return err_exit_code(e.kind);
 	}
 	files_raise();
-	ret = report(&c, &o);
+	if (!o.state && conf_person(&c, &e) < 0) {
+		fprintf(stderr, "cgibox: %s\n", err_text(&e, why, sizeof why));
+		ret = err_exit_code(e.kind);
+	} else {
+		ret = report(&c, &o);
+	}
 	conf_clear(&c);
 	return ret;
 }

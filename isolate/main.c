@@ -45,7 +45,8 @@ static int exec_helper(const char *name, char **argv)
 			name);
 		execv(path, argv);
 	}
-	fprintf(stderr, "cgibox: cannot execute the program \"%s\": %s\n", name, strerror(errno));
+	fprintf(stderr, "cgibox: cannot execute the program \"%s\": %s%s\n", name, strerror(errno),
+		strcmp(name, "bench") ? "" : " (`make install-bench` installs it)");
 	return 71;
 }
 
@@ -82,10 +83,32 @@ static int with_conf(const char *file, const char *state, int argc, char **argv)
 		fprintf(stderr, "cgibox: %s\n", err_text(&e, why, sizeof why));
 		return err_exit_code(e.kind);
 	}
+	if (conf_person(&c, &e) < 0) {
+		fprintf(stderr, "cgibox: %s\n", err_text(&e, why, sizeof why));
+		conf_clear(&c);
+		return err_exit_code(e.kind);
+	}
 	log_open("cgibox", (enum log_level)c.log_level);
 	ret = strcmp(argv[0], "run") ? print_config(&c) : main_run(&c, argc, argv);
 	conf_clear(&c);
 	return ret;
+}
+
+/* The usage: because it was asked for, or behind what is wrong. */
+static int explain(const char *verb, const char *argument)
+{
+	bool takes_none = !strcmp(verb, "config") || !strcmp(verb, "version");
+
+	if (!strcmp(verb, "help") || (takes_none && !strcmp(argument, "--help"))) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	if (takes_none)
+		fprintf(stderr, "cgibox: %s takes no arguments\n", verb);
+	else if (*verb)
+		fprintf(stderr, "cgibox: unknown command \"%.60s\"\n", verb);
+	fputs(usage, stderr);
+	return EXIT_USAGE;
 }
 
 int main(int argc, char **argv)
@@ -96,7 +119,7 @@ int main(int argc, char **argv)
 	const char *conf = NULL, *state = NULL, *verb;
 	int o;
 
-	while ((o = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
+	while ((o = getopt_long(argc, argv, "+:h", options, NULL)) != -1) {
 		switch (o) {
 		case 'c':
 			conf = optarg;
@@ -111,6 +134,9 @@ int main(int argc, char **argv)
 			puts("cgibox " VERSION);
 			return 0;
 		default:
+			fprintf(stderr, "cgibox: %s \"%.60s\"\n",
+				o == ':' ? "a value is missing behind" : "unknown option",
+				argv[optind - 1]);
 			fputs(usage, stderr);
 			return EXIT_USAGE;
 		}
@@ -119,7 +145,7 @@ int main(int argc, char **argv)
 	argv += optind;
 	optind = 0; /* a fresh scan for the verb's own options */
 	verb = argc ? argv[0] : "";
-	if (!strcmp(verb, "version")) {
+	if (!strcmp(verb, "version") && argc == 1) {
 		puts("cgibox " VERSION);
 		return 0;
 	}
@@ -128,6 +154,5 @@ int main(int argc, char **argv)
 		return run_helper(verb, conf, state, argv);
 	if (!strcmp(verb, "run") || (!strcmp(verb, "config") && argc == 1))
 		return with_conf(conf, state, argc, argv);
-	fputs(usage, stderr);
-	return EXIT_USAGE;
+	return explain(verb, argc == 2 ? argv[1] : "");
 }

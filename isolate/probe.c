@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "isolate/ended.h"
 #include "isolate/own.h"
 #include "isolate/probe_facts.h"
 
@@ -152,6 +153,7 @@ static void watch(const struct probe *p, pid_t pid, int alive, struct fact *f)
 {
 	bool late = !ended(alive, p->timeout_ms);
 	int status = 0;
+	char how[64];
 
 	if (late) {
 		kill(-pid, SIGKILL);
@@ -165,9 +167,8 @@ static void watch(const struct probe *p, pid_t pid, int alive, struct fact *f)
 	if (late)
 		probe_say(f, PROBE_BLOCKED, "no answer within %u s", p->timeout_ms / 1000);
 	else if (status)
-		probe_say(f, PROBE_BLOCKED, "the probe was ended by signal %d, status %d",
-			WIFSIGNALED(status) ? WTERMSIG(status) : 0,
-			WIFEXITED(status) ? WEXITSTATUS(status) : 0);
+		probe_say(f, PROBE_BLOCKED, "the probe ended: %s",
+			ended_text(status, how, sizeof how));
 }
 
 void probe_run(const struct probe *p, const struct probe_env *env, struct fact *f)

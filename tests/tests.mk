@@ -83,7 +83,7 @@ check-attacks: all $B/atk mutation-programs
 test-programs: $(programs) units bench-programs $(addprefix $B/,treectl rootctl root-probe enginectl boxctl atk attack-sum)
 .PHONY: test-programs
 
-# What `make check` runs: no web server, no network, no root.
+# What `make check` runs: no network, no root, and of web servers what webservers.py finds installed.
 # cgroup.t needs a delegated cgroup v2, which the guest of tests/vm has; here by `make check-cgroup`.
 # A build with sanitizers is not measured (bench.t).
 # Root makes what these need (namespaces with a second host, a Debian by mmdebstrap): `make check-root`.

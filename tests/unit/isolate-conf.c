@@ -435,6 +435,29 @@ static void test_environment(void)
 		"a newline, which would forge lines of the dump");
 }
 
+static void test_near(void)
+{
+	static const struct {
+		const char *key, *near;
+	} rows[] = {{"worker_min", "workers_min"}, {"workers_mni", "workers_min"},
+		{"wrokers_imn", "workers_min"}, {"workers_minn", "workers_min"},
+		{"workers_m", "workers_min"}, {"workers", NULL}, {"workers_min", "workers_min"},
+		{"statedir", "state_dir"}, {"STATE_DIR", NULL}, {"pul", NULL}, {"pukl", "pull"},
+		{"plul", "pull"}, {"puuull", NULL}, {"url", NULL}, {"conf", NULL}, {"", NULL},
+		{"this_is_a_name_that_is_longer_than_any_of_the_keys", NULL}};
+	struct err e = {0};
+
+	for (size_t i = 0; i < NELEM(rows); i++) {
+		const char *near = conf_near(rows[i].key);
+
+		is_str(near ? near : "none", rows[i].near ? rows[i].near : "none", rows[i].key);
+	}
+	ok(conf_unknown("pukl", &e) == -1 && e.kind == ERR_CONF, "an error");
+	is_str(e.msg, "unknown key \"pukl\", is \"pull\" meant?", "that names the key meant");
+	conf_unknown("pudding", &e);
+	is_str(e.msg, "unknown key \"pudding\"", "or none");
+}
+
 static void test_aliases(void)
 {
 	struct conf c;
@@ -562,6 +585,7 @@ int main(void)
 	test_enum_order();
 	test_files();
 	test_environment();
+	test_near();
 	test_aliases();
 	test_secret_file();
 	test_secret_shown();
