@@ -135,9 +135,18 @@ void container_kill(struct job *j)
 	ask_box(j, "kill a container", "POST", "/kill?signal=SIGKILL", job_answer);
 }
 
+/* One whose removal has failed once may have lost its name, but not its labels. */
+static void remove_unnamed(struct job *j)
+{
+	if (!j->x.e.kind && j->x.status == 404)
+		sweep_one(j);
+	else
+		gone_is_fine(j);
+}
+
 void container_remove(struct job *j)
 {
-	j->failed = gone_is_fine;
+	j->failed = remove_unnamed;
 	ask_box(j, "remove a container", "DELETE", "?force=1&v=1", job_answer);
 }
 

@@ -116,6 +116,8 @@ void container_stats(struct job *j);
 void container_ended(struct job *j); /* of our own: how the container in j->a ended */
 
 /* engine_sweep.c */
+/* Removes the container of j->q.box, whatever its name; answers. */
+void sweep_one(struct job *j);
 void sweep_begin(struct job *j);
 void sweep_clear(struct job *j);
 void sweep_tell_ended(struct job *j); /* of our own: the end of all that have ended is told */

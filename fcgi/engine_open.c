@@ -235,11 +235,28 @@ static void read_info(struct engine_info *i, struct json_object *o)
 		   (has(i->security, "name=seccomp") ? 0 : ENGINE_LACKS_SECCOMP);
 }
 
+/* i->runtime, named by sandbox.conf or the Engine's own choice. */
+static int check_runtime(
+	const struct engine_info *i, struct json_object *o, bool named, struct err *e)
+{
+	struct json_object *r = engine_json_at(engine_json_at(o, "Runtimes"), i->runtime);
+
+	if (named && !r)
+		return err_set(e, ERR_CONF, 0,
+			"engine_runtime: the Engine has no \"%.40s\", but: %.80s", i->runtime,
+			i->runtimes);
+	if (strstr(i->runtime, "runsc") || strstr(engine_json_text(r, "path"), "runsc"))
+		return err_set(e, ERR_CONF, 0,
+			"the runtime %.40s (gVisor) is not supported: sockets of this machine give "
+			"its containers no descriptors; set engine_runtime = runc",
+			i->runtime);
+	return 0;
+}
+
 /* What no container of ours may do without. */
 static int check_info(struct engine *g, struct json_object *o, struct err *e)
 {
 	struct engine_info *i = &g->info;
-	const char *wanted = g->conf->engine_runtime;
 
 	if (strcmp(engine_json_text(o, "OSType"), "linux") != 0 &&
 		!*engine_json_text(o, "OperatingSystem"))
@@ -248,10 +265,8 @@ static int check_info(struct engine *g, struct json_object *o, struct err *e)
 		return err_set(e, ERR_CONF, 0,
 			"podman is not supported: it takes neither a filter as text nor the owner "
 			"of a tmpfs; engine must be Docker's");
-	if (*wanted && !engine_json_at(engine_json_at(o, "Runtimes"), wanted))
-		return err_set(e, ERR_CONF, 0,
-			"engine_runtime: the Engine has no \"%.40s\", but: %.80s", wanted,
-			i->runtimes);
+	if (check_runtime(i, o, *g->conf->engine_runtime != '\0', e) < 0)
+		return -1;
 	if (i->lacks & ENGINE_LACKS_SECCOMP)
 		return err_set(e, ERR_CONF, 0, "the Engine has no seccomp: its kernel lacks it");
 	if (has(i->security, "name=userns"))

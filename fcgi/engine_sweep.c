@@ -182,6 +182,43 @@ void sweep_clear(struct job *j)
 	free(j->list);
 }
 
+/* --- one, by its label */
+
+static void one_not_removed(struct job *j)
+{
+	if (!j->x.e.kind && (j->x.status == 404 || j->x.status == 409))
+		job_answer(j);
+	else
+		job_refused(j);
+}
+
+static void one_listed(struct job *j)
+{
+	OWN_JSON *o = engine_json(j->x.answer.p, j->x.answer.len);
+	char path[128];
+
+	for (size_t i = 0;
+		json_object_is_type(o, json_type_array) && i < json_object_array_length(o); i++) {
+		struct json_object *c = json_object_array_get_idx(o, i);
+		const char *id = engine_json_text(c, "Id"),
+			   *box = engine_json_text(engine_json_at(c, "Labels"), ENGINE_LABEL_BOX);
+
+		if (!ref_is_hex(id, ID_LEN) || strcmp(box, j->q.box) != 0)
+			continue;
+		snprintf(path, sizeof path, "/containers/%s?force=1&v=1", id);
+		j->failed = one_not_removed;
+		job_ask(j, "remove a container", "DELETE", path, NULL, job_answer);
+		return;
+	}
+	job_answer(j);
+}
+
+void sweep_one(struct job *j)
+{
+	j->failed = NULL;
+	ask_list(j, "", one_listed);
+}
+
 /* --- what ended while nobody listened */
 
 static void ended_listed(struct job *j)

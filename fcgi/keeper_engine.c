@@ -226,6 +226,8 @@ static void take_stuck(struct keeper *k, int fd)
 	OWN_FILE f = fdopen(fcntl(fd, F_DUPFD_CLOEXEC, 3), "r");
 	char line[ENGINE_BOX_MAX + 2];
 
+	if (f)
+		rewind(f); /* the broker has written there */
 	while (f && fgets(line, sizeof line, f)) {
 		line[strcspn(line, "\n")] = '\0';
 		if (engine_box_valid(line))
