@@ -249,8 +249,8 @@ struct keeper {
 	struct facts facts;
 	struct index_service index;
 	struct stats stats;
-	struct ahead *ahead;            /* containers made ahead; NULL: none */
-	struct engine_link *engine;     /* NULL: sandboxes are our own; keeper_engine.h */
+	struct ahead *ahead;        /* containers made ahead; NULL: none */
+	struct engine_link *engine; /* NULL: sandboxes are our own; keeper_engine.h */
 	uint64_t disk_at_ms, disk_room, disk_inodes; /* container_disk_work() */
 };
 
@@ -432,9 +432,9 @@ void volume_serve(struct keeper *k, struct call *c);
 int volumes_hold(struct keeper *k, struct box *b, const struct call *c, struct err *e);
 void volumes_let_go(struct keeper *k, struct box *b);
 void volumes_drop_own(struct keeper *k, const char *id); /* of a session that was discarded */
-void volumes_sweep(struct keeper *k); /* at the start: what sessions left that are gone */
-void volumes_written(struct keeper *k);                  /* the disk was written to */
-void volumes_measure(struct keeper *k, int *wait);       /* *wait: ms until one may be, -1 = none */
+void volumes_sweep(struct keeper *k);   /* at the start: what sessions left that are gone */
+void volumes_written(struct keeper *k); /* the disk was written to */
+void volumes_measure(struct keeper *k, int *wait); /* *wait: ms until one may be, -1 = none */
 /* keeper_volume_files.c: file verbs in a volume, without a session */
 bool volume_files_ok(const struct keeper_request *rq);
 bool volume_files_wanted(const struct keeper_request *rq);

@@ -68,6 +68,8 @@ static const struct key keys[] = {
 		"sandbox-template-python-basic"),
 	INT(kweaver_output_max_bytes, 1024, 1 << 22, "1048576",
 		"each output and the return value of one execution, as they are stored"),
+	INT(kweaver_install_wait_s, 0, 3600, "20",
+		"a request to install dependencies in a session waits so long for their end"),
 	INT(kweaver_executions_max, 1, 10000000, "100000",
 		"executions that are stored; somewhat more for a while, the oldest go first"),
 	INT(kweaver_idle_s, 0, 31536000, "3600",

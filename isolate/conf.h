@@ -64,7 +64,7 @@ struct conf {
 	int64_t manager; /* enum conf_dialect */
 	int64_t manager_age_max_s, manager_idle_s;
 	int64_t kweaver_output_max_bytes, kweaver_executions_max;
-	int64_t kweaver_idle_s, kweaver_lifetime_s;
+	int64_t kweaver_idle_s, kweaver_lifetime_s, kweaver_install_wait_s;
 	int64_t manager_port_silence_s, manager_port_time_s;
 	char *manager_page_rights;
 	int64_t volume_max_bytes, volumes_max;
