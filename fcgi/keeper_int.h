@@ -308,6 +308,13 @@ void lock_give_up(struct keeper *k, struct call *c);
 void lock_release(struct keeper *k, struct call *c);
 void lock_forget(struct session *s); /* frees it, unless it is held, wanted, or has a sandbox */
 
+/* keeper_receipts.c */
+struct receipt;
+void receipts_take(struct keeper *k, struct call *c);
+/* Rows of KEEPER_RUNS: of list[*at..n) those before the run `until` (NULL: all), and *at moves behind them. */
+void receipts_rows(
+	const struct receipt *list, size_t *at, size_t n, const char *until, struct buf *out);
+
 /* keeper_turn.c */
 void turn_take(struct keeper *k, struct call *c);
 
@@ -483,6 +490,8 @@ bool live_open(struct keeper *k, struct call *c);
 void live_stop(struct keeper *k, struct call *c);
 
 /* keeper_run.c */
+/* Time first, so that names sort as runs began; never twice the same time. */
+int run_make_id(struct keeper *k, char id[RUN_ID_LEN + 1], struct err *e);
 void run_start(struct keeper *k, struct call *c);              /* in the live box of the session */
 struct box_run *run_find(const struct box *b, const char *id); /* NULL: not in progress */
 bool run_waits(const struct box *b, uint32_t number);          /* it has not begun to count */

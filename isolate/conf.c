@@ -159,6 +159,8 @@ static const struct key keys[] = {
 	INT(run_spool_max_bytes, 4096, GIB(64), "16777216",
 		"output kept of one run; the oldest goes first"),
 	INT(runs_kept_max, 1, 100000, "100", "ended runs kept of one session; the oldest go first"),
+	INT(receipts_kept_max, 0, 1000, "64",
+		"of commands of POST /session/{id}/, kept of one session without output, 0 = none"),
 	INT(runs_kept_max_bytes, 4096, GIB(1024), "134217728",
 		"output of all ended runs of one session; the oldest go first"),
 	INT(stream_heartbeat_s, 1, 3600, "15",

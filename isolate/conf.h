@@ -80,7 +80,7 @@ struct conf {
 	int64_t session_lock_wait_ms, session_lock_waiters;
 	int64_t keeper_idle_s;
 	int64_t sandbox_idle_s;
-	int64_t run_spool_max_bytes, runs_kept_max, runs_kept_max_bytes;
+	int64_t run_spool_max_bytes, runs_kept_max, runs_kept_max_bytes, receipts_kept_max;
 	int64_t stream_heartbeat_s;
 	int64_t prepared_max, prepared_idle_s;
 	int64_t warm_python_max, warm_node_max, warm_idle_s, warm_memory_max_bytes;
