@@ -177,6 +177,12 @@ struct backend_ops {
 	int (*exec)(struct session_call *c, const struct command_spec *s, struct result *out,
 		struct err *e);
 
+	/*
+	 * Has n receipts (fd: struct receipt of receipt_log.h each; borrowed) stored with the session. Nothing is
+	 * awaited, and nothing is lost but them when that fails. May be NULL.
+	 */
+	void (*receipts)(struct session_call *c, int fd, unsigned n);
+
 	/* Ends all processes, then writes the patch; *bytes = 0 when nothing changed. */
 	int (*patch)(struct session_call *c, int out_fd, uint64_t *bytes, struct err *e);
 

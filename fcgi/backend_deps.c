@@ -110,4 +110,5 @@ static int deps_attach_to(struct backend *b, const char *session, const char *ke
 	return ask(b, &rq, -1, &rp, &got, e);
 }
 
-const struct deps_ops backend_isolate_deps = {.install = deps_install, .later = deps_later, .attach = deps_attach_to};
+const struct deps_ops backend_isolate_deps = {
+	.install = deps_install, .later = deps_later, .attach = deps_attach_to};

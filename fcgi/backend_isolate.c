@@ -298,6 +298,14 @@ static int isolate_exec(
 	return 0;
 }
 
+static void isolate_receipts(struct session_call *c, int fd, unsigned n)
+{
+	struct keeper_request rq = {.op = KEEPER_RECEIPTS, .count = n};
+	struct err e;
+
+	send_request(c->keeper, &rq, &fd, 1, &e);
+}
+
 static int isolate_patch(struct session_call *c, int out_fd, uint64_t *bytes, struct err *e)
 {
 	struct keeper_request rq = {.op = KEEPER_PATCH};
@@ -530,10 +538,11 @@ static int isolate_image(struct backend *b, enum image_verb verb, const char *re
 		.name = what, .lacks = lacking, .new = isolate_new, .free = isolate_free,          \
 		.health = isolate_health, .create = isolate_create, .keep = isolate_keep,          \
 		.exists = isolate_exists, .open = isolate_open, .exec = isolate_exec,              \
-		.patch = isolate_patch, .close = isolate_close, .destroy = isolate_destroy,        \
-		.workspace = isolate_workspace, .export_begin = isolate_export_begin,              \
-		.export_end = isolate_export_end, .image = isolate_image, .files = isolate_files,  \
-		.seed = isolate_seed, .system = isolate_system, .volume = isolate_volume,          \
+		.receipts = isolate_receipts, .patch = isolate_patch, .close = isolate_close,      \
+		.destroy = isolate_destroy, .workspace = isolate_workspace,                        \
+		.export_begin = isolate_export_begin, .export_end = isolate_export_end,            \
+		.image = isolate_image, .files = isolate_files, .seed = isolate_seed,              \
+		.system = isolate_system, .volume = isolate_volume,                                \
 		.volume_files = isolate_volume_files, .live = &backend_isolate_live,               \
 		.deps = installer,                                                                 \
 	}

@@ -483,6 +483,7 @@ static void call_next(struct keeper *k, struct call *c)
 		[KEEPER_DEPS_ATTACH] = deps_attach,
 		[KEEPER_DEPS_LATER] = deps_later,
 		[KEEPER_KEEP] = create_keep,
+		[KEEPER_RECEIPTS] = receipts_take,
 		[KEEPER_TURN] = turn_take,
 	};
 

@@ -3,6 +3,7 @@
 
 #include "fcgi/backend_live.h"
 #include "fcgi/keeper_int.h"
+#include "fcgi/receipt_log.h"
 
 static unsigned fds_wanted(const struct keeper_request *rq)
 {
@@ -15,6 +16,7 @@ static unsigned fds_wanted(const struct keeper_request *rq)
 	case KEEPER_PATCH:
 	case KEEPER_DEPS:
 	case KEEPER_DEPS_LATER:
+	case KEEPER_RECEIPTS:
 		return 1;
 	case KEEPER_RUN:
 		return rq->flags & PROTO_STDIN_FILE ? 3 : 2;
@@ -51,7 +53,8 @@ static bool names_session(uint32_t op)
 {
 	return op == KEEPER_EXISTS || op == KEEPER_OPEN || op == KEEPER_DESTROY ||
 	       (op >= KEEPER_RUN && op < KEEPER_OP_MAX && op != KEEPER_LIST && op != KEEPER_CODE &&
-		       op != KEEPER_DEPS && op != KEEPER_DEPS_LATER && op != KEEPER_VOLUME);
+		       op != KEEPER_DEPS && op != KEEPER_DEPS_LATER && op != KEEPER_RECEIPTS &&
+		       op != KEEPER_VOLUME);
 }
 
 /* KEEPER_DEPS makes one, too: its installer's. */
@@ -105,6 +108,8 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 			       rq->op == KEEPER_KEEP);
 	if (rq->op == KEEPER_KEEP)
 		return false;
+	if (rq->op == KEEPER_RECEIPTS)
+		return rq->count > 0 && rq->count <= RECEIPTS_MAX;
 	return rq->op == KEEPER_PATCH || rq->op == KEEPER_HEALTH || (!c->held && !c->box);
 }
 

@@ -19,9 +19,9 @@
 #include "isolate/own.h"
 
 enum {
-	LATERS_MAX = 256,     /* installations that are remembered */
+	LATERS_MAX = 256,      /* installations that are remembered */
 	KEPT_MS = 3600 * 1000, /* how one ended is told for so long */
-	SAID_MAX = 4096,      /* bytes of the end of what an installer said */
+	SAID_MAX = 4096,       /* bytes of the end of what an installer said */
 };
 
 struct later {

@@ -179,7 +179,7 @@ static int start(struct keeper *k, struct call *c, const struct files_order *o, 
 	files_limits_of(k->conf, c, &j->files);
 	j->memory_max_bytes = (uint64_t)k->conf->archive_memory_max_bytes;
 	j->time_max_s = (uint64_t)(files_move_contents(o->verb) ? k->conf->archive_time_max_s
-							   : k->conf->files_time_max_s);
+								: k->conf->files_time_max_s);
 	if (is_large(c, o, data))
 		session_dir_set_check(&k->dirs, c->held->id, true);
 	fd = tree_start_files(k->tree, j, &f, e);

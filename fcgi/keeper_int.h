@@ -249,8 +249,8 @@ struct keeper {
 	struct facts facts;
 	struct index_service index;
 	struct stats stats;
-	struct ahead *ahead;            /* containers made ahead; NULL: none */
-	struct engine_link *engine;     /* NULL: sandboxes are our own; keeper_engine.h */
+	struct ahead *ahead;        /* containers made ahead; NULL: none */
+	struct engine_link *engine; /* NULL: sandboxes are our own; keeper_engine.h */
 	uint64_t disk_at_ms, disk_room, disk_inodes; /* container_disk_work() */
 };
 
@@ -307,6 +307,13 @@ int lock_take(
 void lock_give_up(struct keeper *k, struct call *c);
 void lock_release(struct keeper *k, struct call *c);
 void lock_forget(struct session *s); /* frees it, unless it is held, wanted, or has a sandbox */
+
+/* keeper_receipts.c */
+struct receipt;
+void receipts_take(struct keeper *k, struct call *c);
+/* Rows of KEEPER_RUNS: of list[*at..n) those before the run `until` (NULL: all), and *at moves behind them. */
+void receipts_rows(
+	const struct receipt *list, size_t *at, size_t n, const char *until, struct buf *out);
 
 /* keeper_turn.c */
 void turn_take(struct keeper *k, struct call *c);
@@ -432,9 +439,9 @@ void volume_serve(struct keeper *k, struct call *c);
 int volumes_hold(struct keeper *k, struct box *b, const struct call *c, struct err *e);
 void volumes_let_go(struct keeper *k, struct box *b);
 void volumes_drop_own(struct keeper *k, const char *id); /* of a session that was discarded */
-void volumes_sweep(struct keeper *k); /* at the start: what sessions left that are gone */
-void volumes_written(struct keeper *k);                  /* the disk was written to */
-void volumes_measure(struct keeper *k, int *wait);       /* *wait: ms until one may be, -1 = none */
+void volumes_sweep(struct keeper *k);   /* at the start: what sessions left that are gone */
+void volumes_written(struct keeper *k); /* the disk was written to */
+void volumes_measure(struct keeper *k, int *wait); /* *wait: ms until one may be, -1 = none */
 /* keeper_volume_files.c: file verbs in a volume, without a session */
 bool volume_files_ok(const struct keeper_request *rq);
 bool volume_files_wanted(const struct keeper_request *rq);
@@ -483,6 +490,8 @@ bool live_open(struct keeper *k, struct call *c);
 void live_stop(struct keeper *k, struct call *c);
 
 /* keeper_run.c */
+/* Time first, so that names sort as runs began; never twice the same time. */
+int run_make_id(struct keeper *k, char id[RUN_ID_LEN + 1], struct err *e);
 void run_start(struct keeper *k, struct call *c);              /* in the live box of the session */
 struct box_run *run_find(const struct box *b, const char *id); /* NULL: not in progress */
 bool run_waits(const struct box *b, uint32_t number);          /* it has not begun to count */

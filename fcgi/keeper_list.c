@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "fcgi/keeper_int.h"
+#include "fcgi/receipt_log.h"
 #include "isolate/cgfile.h"
 #include "isolate/own.h"
 
@@ -32,8 +33,9 @@ void list_runs(struct keeper *k, struct call *c)
 	struct session *s = lock_find(k, c->rq.id);
 	OWN_BUF b = BUF_INIT(ANSWER_MAX);
 	struct err e;
-	size_t n = 0;
+	size_t n = 0, nreceipts = 0, at = 0;
 	OWN_MEM char *list = NULL;
+	OWN_MEM struct receipt *receipts = NULL;
 
 	if (!session_dir_exists(&k->dirs, c->rq.id)) {
 		err_set(&e, ERR_NOTFOUND, 0, "no such session");
@@ -41,16 +43,20 @@ void list_runs(struct keeper *k, struct call *c)
 		return;
 	}
 	list = run_dir_list(&k->dirs, c->rq.id, &n);
+	receipts = receipt_log_read(
+		&k->dirs, c->rq.id, (size_t)k->conf->receipts_kept_max, &nreceipts);
 	for (size_t i = 0; list && i < n; i++) {
 		const char *run = list + i * (RUN_ID_LEN + 1);
 		const struct box_run *r = run_find(s ? s->box : NULL, run);
 
+		receipts_rows(receipts, &at, nreceipts, run, &b);
 		if (r && r->forget)
 			continue;
 		if (!r)
 			run_dir_interrupt(&k->dirs, c->rq.id, run);
 		run_dir_row(&k->dirs, c->rq.id, run, &b);
 	}
+	receipts_rows(receipts, &at, nreceipts, NULL, &b);
 	answer_buf(k, c, &b);
 }
 

@@ -54,6 +54,7 @@ enum keeper_op {
 	 * its end. It goes on without the connection. Answer: as KEEPER_DEPS, or DEPS_PENDING */
 	KEEPER_DEPS_LATER,
 	KEEPER_KEEP, /* id: of a session that is tied to this connection; it is not any more */
+	KEEPER_RECEIPTS, /* count; fd: so many struct receipt (receipt_log.h). Who holds the session; no answer */
 	KEEPER_TURN, /* id: held until the connection ends; see live_ops.turn */
 	KEEPER_OP_MAX,
 };

@@ -31,7 +31,7 @@ static bool active(void *arg, const char *run)
 }
 
 /* Time first, so that names sort as runs began; never twice the same time. */
-static int make_id(struct keeper *k, char id[RUN_ID_LEN + 1], struct err *e)
+int run_make_id(struct keeper *k, char id[RUN_ID_LEN + 1], struct err *e)
 {
 	struct timespec t;
 	uint64_t us;
@@ -76,7 +76,7 @@ int run_begin(struct keeper *k, const struct run_order *o, struct box *b, struct
 	r->number = PROTO_RUN_KEPT + ++b->last_number % PROTO_RUN_KEPT;
 	run_dir_prune(&k->dirs, id, (size_t)f->runs_kept_max - 1, (uint64_t)f->runs_kept_max_bytes,
 		active, b);
-	if (watch_disk_room(k, e) < 0 || make_id(k, r->id, e) < 0)
+	if (watch_disk_room(k, e) < 0 || run_make_id(k, r->id, e) < 0)
 		return -1;
 	spool = run_dir_make(&k->dirs, id, r->id, o->fd[1], o->rq->about_bytes,
 		(uint64_t)f->run_spool_max_bytes, e);

@@ -64,7 +64,7 @@ struct conf {
 	int64_t manager; /* enum conf_dialect */
 	int64_t manager_age_max_s, manager_idle_s;
 	int64_t kweaver_output_max_bytes, kweaver_executions_max, kweaver_templates_max;
-	int64_t kweaver_idle_s, kweaver_lifetime_s;
+	int64_t kweaver_idle_s, kweaver_lifetime_s, kweaver_install_wait_s;
 	int64_t manager_port_silence_s, manager_port_time_s;
 	char *manager_page_rights;
 	int64_t volume_max_bytes, volumes_max;
@@ -80,7 +80,7 @@ struct conf {
 	int64_t session_lock_wait_ms, session_lock_waiters;
 	int64_t keeper_idle_s;
 	int64_t sandbox_idle_s;
-	int64_t run_spool_max_bytes, runs_kept_max, runs_kept_max_bytes;
+	int64_t run_spool_max_bytes, runs_kept_max, runs_kept_max_bytes, receipts_kept_max;
 	int64_t stream_heartbeat_s;
 	int64_t prepared_max, prepared_idle_s;
 	int64_t warm_python_max, warm_node_max, warm_idle_s, warm_memory_max_bytes;

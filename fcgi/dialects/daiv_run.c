@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fcgi/base64.h"
 #include "fcgi/json_out.h"
 #include "fcgi/receipt.h"
+#include "fcgi/receipt_log.h"
 #include "fcgi/trace.h"
 #include "fcgi/utf8.h"
 #include "isolate/log.h"
@@ -28,6 +30,7 @@ struct run {
 	struct session_call *call;
 	int64_t output_left; /* of OUTPUT_TOTAL_MAX */
 	bool over;           /* no further command may run */
+	struct buf receipts; /* struct receipt each */
 };
 
 /* Appends what the spool holds, as the inside of a JSON string. *last: its last byte, or 0. */
@@ -124,6 +127,33 @@ static int render_result(struct run *run, struct json_object *command, const str
 	return 0;
 }
 
+/* What is told of it later; the first ones of very many. */
+static void note(struct run *run, struct json_object *command, const struct command_spec *s,
+	const struct result *res)
+{
+	struct receipt r = {.result = *res};
+	struct timespec now;
+
+	if (!run->c->conf->receipts_kept_max || run->receipts.len / sizeof r >= RECEIPTS_MAX)
+		return;
+	clock_gettime(CLOCK_REALTIME, &now);
+	r.ended_us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+	r.begun_us = r.ended_us - (int64_t)res->wall_us;
+	receipt_describe(&r, json_object_get_string(command),
+		(size_t)json_object_get_string_len(command), run->r.workdir, s->timeout_ms);
+	buf_add(&run->receipts, &r, sizeof r);
+}
+
+/* Before the patch, which may fail. */
+static void store_receipts(struct run *run)
+{
+	const struct buf *b = &run->receipts;
+	OWN_FD fd = b->len && run->c->ops->receipts ? memfd_create("receipts", MFD_CLOEXEC) : -1;
+
+	if (fd >= 0 && buf_ok(b) && write(fd, b->p, b->len) == (ssize_t)b->len)
+		run->c->ops->receipts(run->call, fd, (unsigned)(b->len / sizeof(struct receipt)));
+}
+
 static int run_command(struct run *run, struct json_object *command, struct err *e)
 {
 	/* A spool for each: what a straggler writes later cannot reach another's output. */
@@ -146,6 +176,7 @@ static int run_command(struct run *run, struct json_object *command, struct err 
 		return -1;
 	run->output_left -= (int64_t)res.output_kept < run->output_left ? (int64_t)res.output_kept
 									: run->output_left;
+	note(run, command, &spec, &res);
 	return render_result(run, command, &spec, &res, e);
 }
 
@@ -258,9 +289,12 @@ static void run_open(struct run *run)
 {
 	struct dialect_call *c = run->c;
 	struct err e = {0};
+	int ret;
 
 	c->rs->body.max = daiv_body_max(c->conf);
-	if (run_commands(run, &e) < 0)
+	ret = run_commands(run, &e);
+	store_receipts(run);
+	if (ret < 0)
 		dialect_fail(c, &e, "run a command");
 	else if (run_patch(run, &e) < 0)
 		patch_failed(c, &e);
@@ -270,7 +304,9 @@ static void run_open(struct run *run)
 
 void daiv_run(struct dialect_call *c)
 {
-	struct run run = {.c = c, .output_left = OUTPUT_TOTAL_MAX};
+	struct run run = {.c = c,
+		.output_left = OUTPUT_TOTAL_MAX,
+		.receipts = BUF_INIT(RECEIPTS_MAX * sizeof(struct receipt) + 1)};
 	struct err e = {0};
 
 	if (daiv_check_run(c, &run.r) > 0)
@@ -289,4 +325,5 @@ void daiv_run(struct dialect_call *c)
 	}
 	run_open(&run);
 	c->ops->close(run.call);
+	buf_clear(&run.receipts);
 }

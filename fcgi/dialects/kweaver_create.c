@@ -15,7 +15,7 @@
 /* What the original calls the place of a session's files, wherever they are. */
 #define WORKSPACE_PREFIX "s3://sandbox-workspace/sessions/"
 
-enum { INSTALL_S = 300 };
+enum { INSTALL_S = 300, INSTALL_GLANCE_MS = 1000 };
 
 static const struct schema_bounds id_length = {.length_min = 1, .length_max = KW_ID_MAX},
 				  timeout_range = {.min = 1, .max = 3600},
@@ -115,6 +115,7 @@ struct making {
 	struct json_object *template, *doc;
 	struct session_spec spec;
 	char deps[DEPS_KEY_LEN + 1];
+	bool installing;                 /* what it is to see; it has a session meanwhile */
 	const char *cpu, *memory, *disk; /* as text, the client's or the template's */
 	char text[3][24];
 };
@@ -375,8 +376,8 @@ static int not_made(struct dialect_call *c, struct making *m, const struct err *
 }
 
 /*
- * What the session is to see is installed first. 0: go on. 1: it has failed, which is the session's
- * end and the answer. -1: the response is complete.
+ * Begins to install what the session is to see; what is there or fails at once needs no second look. 0: go
+ * on. 1: it has failed, which is the session's end and the answer. -1: the response is complete.
  */
 static int install(struct dialect_call *c, struct making *m)
 {
@@ -385,23 +386,30 @@ static int install(struct dialect_call *c, struct making *m)
 		.language = kw_text(m->doc, "language"),
 		.index_url = kw_text(o, "python_package_index_url"),
 		.list = m->v[S_DEPENDENCIES].json,
-		.timeout_s = m->v[S_INSTALL].given ? m->v[S_INSTALL].i : INSTALL_S};
+		.timeout_s = m->v[S_INSTALL].given ? m->v[S_INSTALL].i : INSTALL_S,
+		.fresh = true,
+		.wait_ms = INSTALL_GLANCE_MS};
+	bool lenient = m->v[S_FAIL].given && !m->v[S_FAIL].b;
 	struct kw_deps_result r;
 	struct err e = {0};
-	bool go_on;
 
 	if (!wants_dependencies(m))
 		return 0;
 	if (kw_deps_install(c, &d, &r, &e) < 0)
 		return not_made(c, m, &e);
-	go_on = !r.failed || (m->v[S_FAIL].given && !m->v[S_FAIL].b);
+	if (r.pending) {
+		m->installing = true;
+		kw_deps_pending(m->doc, d.timeout_s, lenient);
+		buf_clear(&r.why);
+		return 0;
+	}
 	kw_deps_ended(o, r.failed ? (buf_ok(&r.why) ? r.why.p : "it failed") : NULL);
 	buf_clear(&r.why);
 	if (!r.failed) {
 		memcpy(m->deps, r.key, sizeof m->deps);
 		m->spec.deps = m->deps;
 	}
-	if (go_on)
+	if (!r.failed || lenient)
 		return 0;
 	kw_set_status(m->doc, "failed", true);
 	if (kw_session_write(c, INDEX_CHANGE, m->doc, 0, &e) == 0)
@@ -425,7 +433,8 @@ static void make_session(struct dialect_call *c, struct making *m)
 		return;
 	}
 	kw_add_text(m->doc, "session", made.id);
-	kw_set_status(m->doc, "running", false);
+	if (!m->installing)
+		kw_set_status(m->doc, "running", false);
 	if (m->spec.deps)
 		kw_deps_list(c, m->doc);
 	if (kw_session_write(c, INDEX_CHANGE, m->doc, 0, &e) == 0) {

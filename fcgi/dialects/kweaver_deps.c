@@ -1,8 +1,4 @@
-/*
- * Dependencies of a session: a set that is installed as a layer (deps.h) and seen by its code. When
- * a session is made, or for one that is there: then the set is what was asked for before, with what
- * is new in place of what has the same name, and the old state stays until the new one is there.
- */
+/* Dependencies of a session: a set that is installed as a layer (deps.h) and seen by its code. */
 #include "fcgi/dialects/kweaver_deps.h"
 
 #include <errno.h>
@@ -20,8 +16,7 @@
 
 enum { NAME_MAX_CHARS = 100, WHY_MAX = 2000 };
 
-static const struct schema_bounds name_length = {.length_min = 1, .length_max = NAME_MAX_CHARS},
-				  url_length = {.length_max = DEPS_INDEX_MAX};
+static const struct schema_bounds name_length = {.length_min = 1, .length_max = NAME_MAX_CHARS};
 
 static void check_name(const struct schema_field *f, const struct schema_value *v, void *arg,
 	struct schema_report *r)
@@ -159,10 +154,11 @@ int kw_deps_install(
 		return err_set(e, ERR_REQUEST, 0, "python_package_index_url: %s", fault);
 	if (!c->ops->deps)
 		return err_set(e, ERR_LIMIT, ENOTSUP, "dependencies cannot be installed here");
-	ret = c->ops->deps->install(c->backend, &o, &a, e);
+	ret = c->ops->deps->later(c->backend, &o, d->fresh, d->wait_ms, &a, e);
 	if (ret == 0 && a.failed)
 		explain(&a, &out->why);
 	out->failed = a.failed;
+	out->pending = a.pending;
 	out->timed_out = a.timed_out;
 	memcpy(out->key, a.key, sizeof out->key);
 	own_close(&a.output_fd);
@@ -243,151 +239,4 @@ void kw_deps_list(struct dialect_call *c, struct json_object *record)
 		json_object_object_add(kw_public(record), "dependency_install_error",
 			json_object_new_string("what was installed cannot be listed now"));
 	json_object_object_add(kw_public(record), "installed_dependencies", in.list);
-}
-
-/* --- POST /sessions/{id}/dependencies/install --- */
-
-enum { D_LIST, D_URL, D_MAX };
-
-static const struct schema_field fields[D_MAX] = {
-	[D_LIST] = {"dependencies", SCHEMA_ANY, true, false, kw_check_dependencies, NULL},
-	[D_URL] = {"python_package_index_url", SCHEMA_STRING, false, true, NULL, &url_length},
-};
-
-static bool has_name(struct json_object *list, const char *name)
-{
-	for (size_t i = 0; i < json_object_array_length(list); i++)
-		if (!strcasecmp(kw_text(json_object_array_get_idx(list, i), "name"), name))
-			return true;
-	return false;
-}
-
-/* What was asked for before and is not asked for anew, then what is. The caller puts it. */
-static struct json_object *merge(struct json_object *record, struct json_object *more)
-{
-	struct json_object *all = json_object_new_array(), *old = NULL;
-
-	json_object_object_get_ex(kw_public(record), "requested_dependencies", &old);
-	for (size_t i = 0; old && i < json_object_array_length(old); i++) {
-		struct json_object *o = json_object_array_get_idx(old, i);
-
-		if (!has_name(more, kw_text(o, "name")))
-			json_object_array_add(all, json_object_get(o));
-	}
-	for (size_t i = 0; i < json_object_array_length(more); i++)
-		json_object_array_add(all, json_object_get(json_object_array_get_idx(more, i)));
-	return all;
-}
-
-static void answer_error(struct dialect_call *c, const struct err *e)
-{
-	if (e->kind == ERR_BUSY && e->errnum == EWOULDBLOCK)
-		kw_conflict(c, "Session is busy", c->param);
-	else if (e->kind == ERR_LIMIT)
-		dialect_detail(c, 503, e->msg);
-	else if (e->kind == ERR_REQUEST || e->kind == ERR_NOTFOUND)
-		dialect_detail(c, 400, e->msg);
-	else
-		dialect_fail(c, e, "install dependencies");
-}
-
-/* 0: installed and seen by the session. -1: the response is complete. */
-static int install(struct dialect_call *c, struct json_object *record, const struct kw_deps *d)
-{
-	const char *native = kw_text(record, "session");
-	struct kw_deps_result r;
-	struct err e = {0};
-	int ret = kw_deps_install(c, d, &r, &e);
-
-	if (ret == 0 && r.failed)
-		dialect_detail(c, r.timed_out ? 503 : 400,
-			buf_ok(&r.why) ? r.why.p : "Dependency installation failed");
-	else if (ret < 0 || c->ops->deps->attach(c->backend, native, r.key, &e) < 0)
-		answer_error(c, &e);
-	buf_clear(&r.why);
-	return c->rs->status ? -1 : 0;
-}
-
-/* The old state again; the answer that is there stays. */
-static void roll_back(struct dialect_call *c, struct json_object *before)
-{
-	struct http_response kept = *c->rs;
-	struct err e = {0};
-
-	c->rs->body = BUF_INIT(kept.body.max);
-	kw_session_write(c, INDEX_CHANGE, before, 0, &e);
-	buf_clear(&c->rs->body);
-	*c->rs = kept;
-}
-
-static void install_for(struct dialect_call *c, struct json_object *record,
-	struct json_object *before, const struct schema_value *v, uint64_t version)
-{
-	struct json_object *o = kw_public(record);
-	OWN_JSON *all = merge(record, v[D_LIST].json);
-	struct kw_deps d = {.image = kw_text(record, "image"),
-		.language = kw_text(record, "language"),
-		.index_url = v[D_URL].given ? json_object_get_string(v[D_URL].json)
-					    : kw_text(o, "python_package_index_url"),
-		.list = all};
-	OWN_MEM char *url = strdup(d.index_url);
-	struct err e = {0};
-	int ret;
-
-	if (!url) {
-		dialect_detail(c, 500, "Internal Server Error");
-		return;
-	}
-	d.index_url = url; /* that of the document is about to be replaced */
-	kw_deps_begun(o, all, url);
-	ret = kw_session_write(c, INDEX_CHANGE, record, version, &e);
-	if (ret == -1)
-		kw_conflict(c, "Session is busy", c->param);
-	if (ret < 0)
-		return;
-	if (install(c, record, &d) < 0) {
-		roll_back(c, before);
-		return;
-	}
-	kw_deps_ended(o, NULL);
-	kw_deps_list(c, record);
-	ret = kw_session_write(c, INDEX_CHANGE, record, 0, &e);
-	if (ret == -1)
-		kw_conflict(c, "Session is not active", c->param);
-	if (ret == 0)
-		kw_answer(c, 200, o);
-}
-
-/* One that its worker did not end is none. */
-static bool is_installing(struct json_object *o)
-{
-	return !strcmp(kw_text(o, "dependency_install_status"), "installing") &&
-	       (int64_t)time(NULL) - kw_seconds(kw_text(o, "dependency_install_started_at")) <
-		       KW_INSTALL_MAX_S;
-}
-
-void kw_deps_add(struct dialect_call *c)
-{
-	struct schema_value v[D_MAX];
-	struct json_object *copy = NULL;
-	uint64_t version;
-	OWN_JSON *record = NULL, *before = NULL;
-
-	if (schema_check(fields, D_MAX, c->body->doc, v, NULL, &c->rs->body)) {
-		dialect_status(c, 422);
-		return;
-	}
-	record = kw_session(c, c->param, &version);
-	if (!record)
-		return;
-	if (strcmp(kw_text(kw_public(record), "status"), "running")) {
-		kw_conflict(c, "Session is not active", c->param);
-	} else if (is_installing(kw_public(record))) {
-		kw_conflict(c, "Session is busy", c->param);
-	} else if (json_object_deep_copy(record, &copy, NULL) < 0) {
-		dialect_detail(c, 500, "Internal Server Error");
-	} else {
-		before = copy;
-		install_for(c, record, before, v, version);
-	}
 }

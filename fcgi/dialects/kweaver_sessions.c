@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "fcgi/dialects/kweaver_deps.h"
 #include "fcgi/dialects/kweaver_result.h"
 #include "fcgi/json_member.h"
 #include "fcgi/query.h"
@@ -63,6 +64,28 @@ static unsigned put_public(struct buf *b, const char *records, size_t n)
 	return count;
 }
 
+/* Those whose dependencies are being installed may run by now; one that cannot be looked at is as it is. */
+static void look_at_new(struct dialect_call *c)
+{
+	struct index_question q = kw_question(INDEX_LIST, KW_SESSION, "");
+	OWN_JSON *list = NULL;
+	struct index_answer a;
+	struct err e = {0};
+	uint64_t version;
+
+	snprintf(q.status, sizeof q.status, "creating");
+	q.order = INDEX_OLDEST;
+	q.limit = KW_LIST_MAX;
+	if (kw_ask(c, &q, NULL, &a, &list, &e) == 0)
+		for (size_t i = 0; i < json_object_array_length(list); i++) {
+			struct json_object *o = kw_public(json_object_array_get_idx(list, i));
+
+			json_object_put(kw_session(c, kw_text(o, "id"), &version));
+		}
+	c->rs->status = c->rs->retry_after_s = 0;
+	buf_clear(&c->rs->body);
+}
+
 void kw_sessions_list(struct dialect_call *c)
 {
 	struct index_question q = kw_question(INDEX_LIST, KW_SESSION, "");
@@ -76,6 +99,7 @@ void kw_sessions_list(struct dialect_call *c)
 	if (kw_query_number(c, "limit", 50, 1, KW_LIST_MAX, true, &limit) < 0 ||
 		kw_query_number(c, "offset", 0, 0, UINT32_MAX, true, &offset) < 0)
 		return;
+	look_at_new(c);
 	q.limit = (uint32_t)limit;
 	q.offset = (uint32_t)offset;
 	q.whole_max = UINT32_MAX;
@@ -146,8 +170,6 @@ static int look_at_unmade(struct dialect_call *c, struct json_object *record)
 	int64_t made = kw_seconds(kw_text(kw_public(record), "created_at"));
 	struct err e = {0};
 
-	if (!strcmp(kw_text(kw_public(record), "dependency_install_status"), "installing"))
-		made += KW_INSTALL_MAX_S;
 	if ((int64_t)time(NULL) - made < KW_CREATING_S)
 		return 0;
 	kw_set_status(record, "failed", true);
@@ -155,7 +177,7 @@ static int look_at_unmade(struct dialect_call *c, struct json_object *record)
 }
 
 /* What became of our session, in the record. -1: the response is complete. */
-static int look(struct dialect_call *c, struct json_object *record)
+static int look(struct dialect_call *c, struct json_object *record, uint64_t *version)
 {
 	const char *native = kw_text(record, "session");
 	struct session_status of;
@@ -173,7 +195,7 @@ static int look(struct dialect_call *c, struct json_object *record)
 	}
 	if (of.runs == 0 && kw_session_over(c, record, of.used))
 		return kw_session_end(c, record, "timeout");
-	return 0;
+	return kw_deps_installing(record) ? kw_deps_settle(c, record, version) : 0;
 }
 
 struct json_object *kw_session(struct dialect_call *c, const char *id, uint64_t *version)
@@ -186,7 +208,7 @@ struct json_object *kw_session(struct dialect_call *c, const char *id, uint64_t 
 	if (kw_ask(c, &q, NULL, &a, &o, &e) == -1)
 		kw_not_found(c, "Session not found", id);
 	*version = a.version;
-	if (!o || look(c, o) == 0)
+	if (!o || look(c, o, version) == 0)
 		return o;
 	json_object_put(o);
 	return NULL;

@@ -109,7 +109,7 @@ def outside():
     env = {k: v for k, v in os.environ.items() if not k.startswith("CGIBOX_TEST_") and k not in ("CGIBOX_URL", "CGIBOX_ACCESS_LOG")}
     env.update(CGIBOX_DEPS_INDEX=at, CGIBOX_NETWORK="host", CGIBOX_DEPS_MAX_BYTES="600000", CGIBOX_PROVE="-v",
                CGIBOX_LANGUAGE_PYTHON_INSTALL="python3 -m pip install -q --no-input --disable-pip-version-check --no-cache-dir "
-               "--retries 0 --index-url %s/simple/ --target $DEPS_DIR --" % at,
+               "--retries 0 --timeout 60 --index-url %s/simple/ --target $DEPS_DIR --" % at,
                CGIBOX_LANGUAGE_JAVASCRIPT_INSTALL="npm install --registry %s/npm/ --prefix $DEPS_DIR --no-audit --no-fund --no-save --" % at)
     done = subprocess.run([os.path.join(HERE, "run"), os.environ.get("CGIBOX_TEST_SERVER") or "lighttpd",
                            os.environ.get("CGIBOX_DEPS_TEST") or os.path.abspath(__file__)],

@@ -4,9 +4,12 @@
 It runs twice: deps.py starts it a second time, behind a service that installs from an index (CGIBOX_DEPS_INDEX).
 """
 import os
+import signal
 import subprocess
 import sys
+import time
 
+import client
 from client import done, eq, ok, request
 
 API = "/api/v1"
@@ -60,6 +63,29 @@ def same(a, b):
 
 
 ok(same(get("/sessions/kwdeps").json, before), "the session is as it was", get("/sessions/kwdeps"))
+def settled(sid, seconds=30):
+    """The session when nothing is being installed for it."""
+    def look():
+        try:
+            a = get("/sessions/" + sid)
+        except OSError:
+            return None  # workers are being replaced
+        return a if a.status == 200 and a.json["dependency_install_status"] != "installing" else None
+
+    return client.wait_for(look, seconds, 0.2) or get("/sessions/" + sid)
+
+
+def worker_deaths():
+    """Kills all processes of the service that serve requests; the keeper stays."""
+    all_ = client.processes()
+    fcgi = {p: v for p, v in all_.items() if client.STATE in client.cmdline(p) and os.path.basename(client.cmdline(p)[0]) == "cgibox.fcgi"}
+    keepers = {p for p, v in fcgi.items() if v[2] == "cgibox-keeper"}
+    leaves = [p for p, v in fcgi.items() if p not in keepers and v[0] not in keepers and v[0] in fcgi and p not in {x[0] for x in fcgi.values()}]
+    for p in leaves:
+        os.kill(p, signal.SIGKILL)
+    return leaves
+
+
 if not INDEX:
     a = post(I, {"dependencies": [{"name": "demo"}]})
     ok(a.status == 503 and a.detail, "503 where there is no network to install from", a)
@@ -74,8 +100,9 @@ else:
     DEMO = "import demo\ndef handler(e): return demo.WHAT"
     a = post("/sessions", {"template_id": "kwd", "dependencies": [{"name": "demo", "version": "1.0"}], "id": "kwdep2",
                            "python_package_index_url": INDEX + "/simple/"})
-    eq((a.status, a.json["dependency_install_status"], a.json["requested_dependencies"]),
-       (201, "completed", [{"name": "demo", "version": "1.0"}]), "a session with dependencies")
+    eq((a.status, a.json["status"], a.json["requested_dependencies"]), (201, "creating", [{"name": "demo", "version": "1.0"}]), "a session with dependencies")
+    a = settled("kwdep2")
+    eq((a.json["status"], a.json["dependency_install_status"]), ("running", "completed"), "which has them in the end")
     eq([(d["name"], d["version"]) for d in a.json["installed_dependencies"]], [("demo", "1.0")], "what is installed")
     eq(what("kwdep2", DEMO), "one", "and seen by its code")
     I = "/sessions/kwdep2/dependencies/install"
@@ -91,12 +118,40 @@ else:
     eq(what("kwdep2", DEMO), "two", "and its code sees what it saw")
     a = post("/sessions", {"template_id": "kwd", "dependencies": [{"name": "nosuchthing"}], "id": "kwdep3",
                            "python_package_index_url": INDEX + "/simple/"})
-    eq((a.status, a.json["status"], a.json["dependency_install_status"]), (201, "failed", "failed"), "a session whose dependencies cannot be had")
+    eq((a.status, settled("kwdep3").json["status"]), (201, "failed"), "a session whose dependencies cannot be had")
+    a = settled("kwdep3")
+    eq((a.json["dependency_install_status"], bool(a.json["completed_at"])), ("failed", True), "has ended")
     ok("nosuchthing" in a.json["dependency_install_error"], "says why", a)
     a = post("/sessions", {"template_id": "kwd", "dependencies": [{"name": "nosuchthing"}], "id": "kwdep4", "fail_on_dependency_error": False,
                            "python_package_index_url": INDEX + "/simple/"})
-    eq((a.status, get("/sessions/kwdep4").json["status"], a.json["dependency_install_status"]), (201, "running", "failed"), "unless it may run without")
-for x in ("kwdeps", "kwdep2", "kwdep3", "kwdep4"):
+    a = settled("kwdep4")
+    eq((a.json["status"], a.json["dependency_install_status"]), ("running", "failed"), "unless it may run without")
+    # --- what takes long is not awaited
+    before = get("/sessions/kwdep2").json
+    t0 = time.monotonic()
+    a = post("/sessions", {"template_id": "kwd", "dependencies": [{"name": "slow"}, {"name": "slower"}], "id": "kwdep5",
+                           "python_package_index_url": INDEX + "/simple/"})
+    t = time.monotonic() - t0
+    eq((a.status, a.json["status"], a.json["dependency_install_status"], bool(a.json["dependency_install_started_at"]), a.json["dependency_install_completed_at"]),
+       (201, "creating", "installing", True, None), "a session whose dependencies take 22 s is being made")
+    ok(t < 8, "which is said at once", t)
+    eq(post("/executions/sessions/kwdep5/execute", {"code": "true", "language": "shell"}).status, 409, "nothing runs in it")
+    eq(post("/sessions/kwdep5/dependencies/install", {"dependencies": [{"name": "demo"}]}).status, 409, "nor is more installed")
+    eq([x["status"] for x in get("/sessions?status=creating").json["items"]], ["creating"], "it is in the list of those that are being made")
+    a = post(I, {"dependencies": [{"name": "slow"}, {"name": "slower"}]})
+    eq((a.status, a.json["dependency_install_status"], a.json["installed_dependencies"]), (200, "installing", before["installed_dependencies"]),
+       "a session that is there gets them later, too (kweaver_install_wait_s)")
+    eq(what("kwdep2", DEMO), "two", "and goes on with what it has")
+    eq(post(I, {"dependencies": [{"name": "demo"}]}).status, 409, "one installation at a time")
+    p = worker_deaths()
+    ok(p, "control: workers are killed", p)
+    for sid in ("kwdep5", "kwdep2"):
+        a = settled(sid, 60)
+        eq((a.json["status"], a.json["dependency_install_status"]), ("running", "completed"), "it gets them all the same")
+        eq(what(sid, "import slower\ndef handler(e): return slower.WHAT"), "slower", "and its code sees them")
+    eq(what("kwdep2", DEMO), "two", "beside those from before")
+    eq(get("/sessions?status=creating").json["total"], 0, "none is being made any more")
+for x in ("kwdeps", "kwdep2", "kwdep3", "kwdep4", "kwdep5"):
     request("DELETE", API + "/sessions/" + x)
 request("DELETE", API + "/templates/kwd")
 if not INDEX:
