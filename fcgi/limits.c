@@ -44,6 +44,7 @@ const struct limit limit_table[] = {
 	SERVICE(kweaver_output_max_bytes),
 	SERVICE(kweaver_executions_max),
 	SERVICE(kweaver_templates_max),
+	SERVICE(receipts_kept_max),
 	/* volumes, and how long a sandbox of the Manager lives */
 	SERVICE(volume_max_bytes),
 	SERVICE(volumes_max),
