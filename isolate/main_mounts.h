@@ -14,7 +14,7 @@ int run_mounts_hold(pid_t pid);
 
 /*
  * After the last process inside is reaped: leaves the namespace, taken over in *ns, to a worker of the
- * kernel, who takes it apart within some milliseconds (since Linux 6.10; before, this call does).
+ * kernel, who takes it apart within some milliseconds (since Linux 6.9; before, this call does).
  * Whatever fails, it is closed, as by the end of the process. -1 is left alone.
  */
 void run_mounts_leave(int *ns);
