@@ -17,6 +17,7 @@
 #include "isolate/main.h"
 #include "isolate/main_disk.h"
 #include "isolate/main_group.h"
+#include "isolate/main_mounts.h"
 #include "isolate/main_net.h"
 #include "isolate/main_watch.h"
 #include "isolate/own.h"
@@ -37,6 +38,7 @@ struct run {
 	struct sandbox s;
 	struct stdio_plan io;
 	int sock, signals;
+	int mounts;                      /* of main_mounts.h; -1: the end waits for them */
 	bool ready;                      /* pid 1 has said so */
 	bool asked;                      /* we wait for that, too */
 	uint64_t ask_at_ms, ready_by_ms; /* monotonic; when asked is set, and when it is too late */
@@ -463,12 +465,15 @@ static int with_launcher(struct run *r, const struct image *im, struct launch *w
 		ret = start_box(r, &l, w, &e);
 		if (ret == 0) {
 			upper_sweep(d);
+			/* what lies on a disk is used again, or removed, by us */
+			r->mounts = d->on_disk ? -1 : run_mounts_hold(r->s.pid);
 			ret = meanwhile(r, &l, w, &net, &e);
 		}
 	}
 	ret = ret < 0 ? fail(r, &e) : run_in(r, env, dir);
 	run_watch_close(&r->watch);
 	sandbox_stop(&r->s);
+	run_mounts_leave(&r->mounts);
 	run_net_close(&net);
 	run_group_close(&rg);
 	w->cgroup = NULL; /* these were borrowed from here */
@@ -479,25 +484,10 @@ static int with_launcher(struct run *r, const struct image *im, struct launch *w
 	return ret;
 }
 
-/* A layer of one run that lies on a disk may be as large as the tmpfs that it stands for. */
-static int watch_disk(struct run *r, const struct upper *d, struct err *e)
-{
-	const struct conf *c = &r->o->conf;
-	struct tree_use limit = {0};
-
-	if (d->kept && limit_given(r->o, "disk"))
-		limit.bytes = (uint64_t)c->session_disk_max_bytes;
-	if (d->kept && limit_given(r->o, "disk-files"))
-		limit.inodes = (uint64_t)c->session_disk_max_inodes;
-	if (d->on_disk && !d->kept)
-		limit = (struct tree_use){.bytes = (uint64_t)c->tmpfs_max_bytes,
-			.inodes = (uint64_t)c->tmpfs_max_inodes};
-	return run_disk_begin(&r->disk, d->upper, &limit, !d->kept, e);
-}
-
 static int run_image(struct run *r, const struct image *im)
 {
 	OWN_BUF env = BUF_INIT(RUN_ENV_MAX);
+	struct tree_use layer;
 	struct run_user user;
 	struct upper d;
 	struct launch w;
@@ -511,7 +501,10 @@ static int run_image(struct run *r, const struct image *im)
 	if (r->signals < 0 || upper_open(&d, r->o->conf.state_dir, r->o->upper, &e) < 0)
 		return fail(r, &e);
 	root_launch(r->o, im, &user, &d, &w);
-	ret = watch_disk(r, &d, &e) < 0 ? fail(r, &e) : with_launcher(r, im, &w, &d, &env);
+	limit_layer(r->o, &d, &layer);
+	ret = run_disk_begin(&r->disk, d.upper, &layer, !d.kept, &e) < 0
+		      ? fail(r, &e)
+		      : with_launcher(r, im, &w, &d, &env);
 	run_disk_close(&r->disk);
 	if (upper_close(&d, &e) < 0)
 		complain(&e);
@@ -570,6 +563,7 @@ int main_run(const struct conf *c, int argc, char **argv)
 		.io = {.own = {-1, -1, -1}, .master = -1, .hold = -1},
 		.sock = -1,
 		.signals = -1,
+		.mounts = -1,
 		.disk = RUN_DISK_NONE};
 	struct err e = {0};
 

@@ -18,6 +18,7 @@
 #include "isolate/launch.h"
 #include "isolate/main_upper.h"
 #include "isolate/result.h"
+#include "isolate/treesize.h"
 
 enum {
 	RUN_MOUNTS_MAX = 256,
@@ -70,6 +71,12 @@ int limit_tmpfs(const struct conf *c, const char *text, uint64_t *bytes, struct 
  * command's control group limits (CGROUP_*), 0 without one.
  */
 int limits_enforceable(const struct run_opts *o, unsigned have, struct err *e);
+
+/*
+ * What the writable layer may hold, 0 = no limit: one that is kept what was asked for; one of a single run that
+ * lies on a disk as much as the tmpfs that it stands for, which needs no watching.
+ */
+void limit_layer(const struct run_opts *o, const struct upper *d, struct tree_use *out);
 
 /* Puts NAME=VALUE in, in place of an earlier value of that name. */
 int env_put(struct buf *env, const char *text, struct err *e);

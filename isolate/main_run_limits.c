@@ -138,3 +138,17 @@ int limits_enforceable(const struct run_opts *o, unsigned have, struct err *e)
 	}
 	return 0;
 }
+
+void limit_layer(const struct run_opts *o, const struct upper *d, struct tree_use *out)
+{
+	const struct conf *c = &o->conf;
+
+	*out = (struct tree_use){0};
+	if (d->kept && limit_given(o, "disk"))
+		out->bytes = (uint64_t)c->session_disk_max_bytes;
+	if (d->kept && limit_given(o, "disk-files"))
+		out->inodes = (uint64_t)c->session_disk_max_inodes;
+	if (d->on_disk && !d->kept)
+		*out = (struct tree_use){.bytes = (uint64_t)c->tmpfs_max_bytes,
+			.inodes = (uint64_t)c->tmpfs_max_inodes};
+}
