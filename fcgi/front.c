@@ -6,18 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/queue.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fcgi/access.h"
-#include "fcgi/crew.h"
-#include "fcgi/gate.h"
+#include "fcgi/front_int.h"
 #include "fcgi/keeper.h"
-#include "fcgi/record.h"
-#include "fcgi/stats.h"
 #include "fcgi/trace.h"
 #include "fcgi/worker.h"
 #include "isolate/ended.h"
@@ -27,204 +22,16 @@
 #include "isolate/clock.h"
 
 enum {
-	EVENTS = 64,          /* taken from epoll at a time */
-	ACCEPTS = 64,         /* connections accepted at a time */
-	STOP_MS = 10000,      /* for running requests, once we were asked to end */
-	LAST_WORD_MS = 5000,  /* from the end of a time limit to cutting the connection */
-	ACCEPT_PAUSE_MS = 50, /* when descriptors or memory ran out */
-	COMPLAIN_MS = 1000,   /* of silence before the same complaint again */
+	EVENTS = 64,     /* taken from epoll at a time */
+	STOP_MS = 10000, /* for running requests, once we were asked to end */
 	KEEPER_PAUSE_MS = 1000,
 	OTHERS_PENDING = 8, /* connections that one copy of several holds beside its worker's */
-};
-
-enum kind { KIND_LISTENER, KIND_SIGNALS, KIND_LIFELINE, KIND_KEEPER, KIND_CONN, KIND_WORKER };
-
-enum phase {
-	PHASE_SILENT, /* in `silent`, until gate_peek() is content */
-	PHASE_QUEUED, /* in `queue`, for a worker; its time does not run */
-	PHASE_PARAMS, /* from here on with a worker */
-	PHASE_BODY,
-	PHASE_COMMAND, /* as long as the commands need */
-	PHASE_REPLY,
-	PHASE_STREAM, /* the same, for as long as there is something to say */
-	PHASE_CUT,    /* a limit passed: it cannot send any more and may get its answer */
-	PHASE_DEAD,   /* in `dead`: freed after the batch of events that may still name it */
-};
-
-struct conn {
-	int kind; /* first */
-	int fd;
-	enum phase phase;
-	uint16_t id; /* of the request, 0 when unknown */
-	int64_t deadline;
-	struct member *worker;
-	uint64_t queued_us; /* when it was PHASE_QUEUED */
-	TAILQ_ENTRY(conn) link;
-};
-
-TAILQ_HEAD(conns, conn);
-
-struct front {
-	const struct front_args *args;
-	const struct conf *conf;
-	int epoll, signals;
-	struct crew crew;
-	struct stats stats;
-	struct access access;
-	struct conns silent, queue, given, dead;
-	unsigned waiting, queued; /* silent + queue; queue */
-	unsigned pending_max;
-	bool listening; /* the listener is in epoll */
-	int64_t accept_after, complain_after;
-	bool stopping, finished;
-	int64_t stop_by;
-	pid_t keeper; /* 0: none */
-	int keeper_line;
-	int presence; /* a copy's connection that keeps an on-demand keeper; -1: none */
-	int64_t keeper_after, keeper_born;
-	int kind_keeper, kind_listener, kind_signals, kind_lifeline; /* what epoll points to */
 };
 
 static void earlier(int64_t *a, int64_t b)
 {
 	if (b < *a)
 		*a = b;
-}
-
-/* Takes a connection out of its list. It is freed by bury(). */
-static void conn_end(struct front *f, struct conn *c)
-{
-	switch (c->phase) {
-	case PHASE_DEAD:
-		return;
-	case PHASE_SILENT:
-		TAILQ_REMOVE(&f->silent, c, link);
-		f->waiting--;
-		break;
-	case PHASE_QUEUED:
-		TAILQ_REMOVE(&f->queue, c, link);
-		f->waiting--;
-		f->queued--;
-		break;
-	default:
-		TAILQ_REMOVE(&f->given, c, link);
-		break;
-	}
-	c->phase = PHASE_DEAD;
-	close(c->fd);
-	TAILQ_INSERT_TAIL(&f->dead, c, link);
-}
-
-static void bury(struct front *f)
-{
-	struct conn *c;
-
-	while ((c = TAILQ_FIRST(&f->dead))) {
-		TAILQ_REMOVE(&f->dead, c, link);
-		free(c);
-	}
-}
-
-/*
- * The worker died over this connection. Nothing was answered unless the answer had begun, so
- * its peer can be told the truth; after that only the cut itself is true.
- */
-static void conn_orphan(struct front *f, struct conn *c)
-{
-	static const char text[] = "Status: 503 Service Unavailable\r\n"
-				   "Content-Type: application/json\r\n"
-				   "Retry-After: 1\r\n"
-				   "X-Content-Type-Options: nosniff\r\n\r\n"
-				   "{\"detail\":\"The request was interrupted\"}";
-	uint8_t out[512];
-	size_t n = record_reply(out, sizeof out, c->id, text);
-
-	if (c->id && c->phase != PHASE_REPLY && c->phase != PHASE_STREAM && c->phase != PHASE_CUT)
-		send(c->fd, out, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	shutdown(c->fd, SHUT_RDWR);
-	conn_end(f, c);
-}
-
-/* Looks at what a silent connection has sent. */
-static void conn_listen(struct front *f, struct conn *c, uint32_t events)
-{
-	uint8_t peek[GATE_PEEK];
-	ssize_t n = recv(c->fd, peek, sizeof peek, MSG_PEEK | MSG_DONTWAIT);
-	int verdict = n > 0 ? gate_peek(peek, (size_t)n, &c->id) : n == 0 ? -1 : 0;
-
-	if (n < 0 && errno != EAGAIN && errno != EINTR)
-		verdict = -1;
-	/* Nothing more will come. */
-	if (verdict == 0 && (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
-		verdict = -1;
-	if (verdict < 0) {
-		conn_end(f, c);
-	} else if (verdict > 0) {
-		TAILQ_REMOVE(&f->silent, c, link);
-		c->phase = PHASE_QUEUED;
-		TAILQ_INSERT_TAIL(&f->queue, c, link);
-		f->queued++;
-		c->queued_us = stats_now_us();
-	}
-}
-
-static void conn_event(struct front *f, struct conn *c, uint32_t events)
-{
-	if (c->phase == PHASE_SILENT)
-		conn_listen(f, c, events);
-	else if (c->phase == PHASE_QUEUED && (events & (EPOLLHUP | EPOLLERR)))
-		conn_end(f, c); /* closed on both sides: nobody waits for an answer */
-}
-
-static void conn_add(struct front *f, int fd, int64_t now)
-{
-	struct conn *c = calloc(1, sizeof *c);
-	/* Edge-triggered: half a header must not make us spin. */
-	struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = c};
-
-	if (!c || epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &ev) < 0) {
-		log_line(LOG_WARN, "no memory for a connection");
-		free(c);
-		close(fd);
-		return;
-	}
-	*c = (struct conn){
-		.kind = KIND_CONN, .fd = fd, .deadline = now + f->conf->params_timeout_ms};
-	TAILQ_INSERT_TAIL(&f->silent, c, link);
-	f->waiting++;
-}
-
-static void accept_some(struct front *f, int64_t now)
-{
-	for (int i = 0; i < ACCEPTS && f->waiting < f->pending_max; i++) {
-		int fd = accept4(f->args->listener, NULL, NULL, SOCK_CLOEXEC);
-
-		if (fd >= 0) {
-			conn_add(f, fd, now);
-			continue;
-		}
-		if (errno == EAGAIN)
-			return;
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-			/* Once a shortage, not once a try. */
-			if (now >= f->complain_after)
-				log_line(LOG_WARN, "accept: %s; waiting", strerrordesc_np(errno));
-			f->complain_after = now + COMPLAIN_MS;
-			f->accept_after = now + ACCEPT_PAUSE_MS;
-			return;
-		}
-	}
-}
-
-/* Who waits beyond pending_max waits in the backlog of the socket. */
-static void adjust_listener(struct front *f, int64_t now)
-{
-	bool want = !f->stopping && f->waiting < f->pending_max && now >= f->accept_after;
-	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &f->kind_listener};
-
-	if (want != f->listening && epoll_ctl(f->epoll, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
-					    f->args->listener, &ev) == 0)
-		f->listening = want;
 }
 
 static void give_out(struct front *f, int64_t now)
@@ -301,24 +108,6 @@ static void worker_event(struct front *f, struct member *m, int64_t now)
 					      ? INT64_MAX
 					      : now + f->conf->request_timeout_ms;
 		}
-	}
-}
-
-/*
- * A limit has passed. First the sender is cut off, so that the worker sees the end of its input
- * and can still answer; a worker that does not end then loses the connection.
- */
-static void conn_expire(struct front *f, struct conn *c, int64_t now)
-{
-	if (c->phase == PHASE_SILENT) {
-		conn_end(f, c);
-	} else if (c->phase == PHASE_PARAMS || c->phase == PHASE_BODY) {
-		shutdown(c->fd, SHUT_RD);
-		c->phase = PHASE_CUT;
-		c->deadline = now + LAST_WORD_MS;
-	} else {
-		shutdown(c->fd, SHUT_RDWR);
-		c->deadline = INT64_MAX;
 	}
 }
 
@@ -443,7 +232,7 @@ static void dispatch(struct front *f, const struct epoll_event *ev, int64_t now)
 	switch (*(int *)ev->data.ptr) {
 	case KIND_LISTENER:
 		if (f->listening)
-			accept_some(f, now);
+			conn_accept(f, now);
 		break;
 	case KIND_SIGNALS:
 		signal_event(f, now);
@@ -473,7 +262,7 @@ static void turn(struct front *f, int timeout_ms)
 	for (int i = 0; i < n; i++)
 		dispatch(f, &events[i], now);
 	give_out(f, now);
-	bury(f);
+	conn_bury(f);
 	stats_gauge(&f->stats, MAIN_SILENT, f->waiting - f->queued);
 	stats_gauge(&f->stats, MAIN_QUEUED, f->queued);
 }
@@ -501,12 +290,12 @@ static void serve(struct front *f)
 		next = expire(f, now);
 		earlier(&next, crew_adjust(&f->crew, f->queued, now));
 		earlier(&next, adjust_keeper(f, now));
-		adjust_listener(f, now);
+		conn_adjust_listener(f, now);
 		if (f->accept_after > now)
 			earlier(&next, f->accept_after);
 		if (f->stopping)
 			earlier(&next, f->stop_by);
-		bury(f);
+		conn_bury(f);
 		turn(f, until(next, now));
 		now = clock_ms();
 	}
@@ -580,7 +369,7 @@ static void clear(struct front *f)
 	for (size_t i = 0; i < NELEM(lists); i++)
 		while ((c = TAILQ_FIRST(lists[i])))
 			conn_orphan(f, c);
-	bury(f);
+	conn_bury(f);
 	access_close(&f->access);
 	stats_close(&f->stats);
 	own_close(&f->signals);

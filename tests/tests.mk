@@ -52,8 +52,10 @@ $(FB)/fuzz/%: tests/fuzz/%.c $(LI)
 # How many test programs run at once.
 PROVE_JOBS ?= 2
 units: $(units)
+# The longest first, that nobody waits for them at the end.
+long_units = $(filter %/fcgi-watch %/fcgi-roots,$(units))
 check-unit: $(units)
-	prove $(PROVE_FLAGS) -j$(PROVE_JOBS) -e '' $(units)
+	prove $(PROVE_FLAGS) -j$(PROVE_JOBS) -e '' $(long_units) $(filter-out $(long_units),$(units))
 .PHONY: units check-unit
 
 # Drives the tree server for tests/cli and tests/bench.
@@ -90,6 +92,7 @@ test-programs: $(programs) units bench-programs $(addprefix $B/,treectl rootctl 
 root_tests := tests/cli/container.py tests/cli/registry-memory.t tests/cli/make-images.t tests/cli/registry-addresses.py tests/cli/pasta.py tests/cli/root-emulation.t tests/cli/images-real.t tests/cli/engine.py
 # bench.t takes a minute or more: ALL=1.
 cli_tests := $(filter-out tests/cli/cgroup.t $(if $(ALL),$(if $(SAN),tests/cli/bench.t),tests/cli/bench.t) $(root_tests),$(wildcard tests/cli/*.sh tests/cli/*.t tests/cli/*.py))
+long_cli := $(addprefix tests/cli/,patch-property.py hostile-roots.py image-verbs.t workspace.py)
 check-includes:
 	scripts/check-includes
 check-docs:
@@ -99,7 +102,7 @@ check-openapi: $B/cgibox.fcgi
 	scripts/check-routes $<
 check-cli: $(programs) bench-programs $B/treectl $B/rootctl $B/root-probe $B/atk
 	@$(if $(cli_tests),B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) \
-	  prove $(PROVE_FLAGS) -j$(PROVE_JOBS) $(cli_tests),:)
+	  prove $(PROVE_FLAGS) -j$(PROVE_JOBS) $(filter $(long_cli),$(cli_tests)) $(filter-out $(long_cli),$(cli_tests)),:)
 check-cgroup: $(programs)
 	B=$(abspath $B) CGIBOX=$(abspath $B)/cgibox CGIBOX_BUILD=$(abspath $B) prove $(PROVE_FLAGS) tests/cli/cgroup.t
 check-root: $(programs) $B/treectl $B/enginectl $B/boxctl $B/atk
