@@ -104,8 +104,11 @@ void box_reap(struct keeper *k)
 
 static void box_gone(struct keeper *k, struct source *s)
 {
+	struct box *b = s->box;
+
 	keeper_unwatch(k, s);
-	box_end(k, s->box);
+	if (!b->container || !container_asks_why(k, b))
+		box_end(k, b);
 }
 
 void box_ended(struct keeper *k, struct box *b)
@@ -215,6 +218,13 @@ int box_deadline(struct keeper *k)
 						      : b->idle_since_ms + b->keep_ms;
 
 		after = LIST_NEXT(b, link);
+		if (b->why_by_ms && !b->over) {
+			if (b->why_by_ms <= now)
+				box_end(k, b);
+			else
+				next = least(next, b->why_by_ms);
+			continue;
+		}
 		if (b->over || (b->state != BOX_ENDING && !box_idles(b)))
 			continue;
 		if (due <= now)
@@ -301,6 +311,7 @@ static void live_said(struct keeper *k, struct box *b)
 		return;
 	if (got != 1) {
 		log_line(LOG_WARN, "session %s: its sandbox has ended", b->session->id);
+		b->lost_ms = keeper_now_ms();
 		box_stop(k, b);
 	} else if (rp.op == PROTO_DONE) {
 		if (run_waits(b, rp.run))

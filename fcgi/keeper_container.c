@@ -29,6 +29,8 @@ enum {
 	DISK_LOOK_MS = 500,
 	DISK_STEP_BYTES = 16 << 20, /* free space that fell by so much is worth a measurement */
 	DISK_STEP_INODES = 2000,    /* the same; empty files take no space that shows */
+	WHY_MS = 5000,              /* for the Engine to say how a container ended */
+	OOM_BEFORE_MS = 1000,       /* that ended pid 1: so long before its socket, or later */
 };
 
 /* --- its directory --- */
@@ -369,14 +371,49 @@ void container_free(struct keeper *k, struct box *b)
 	b->container = NULL;
 }
 
+void container_oom(struct keeper *k, const struct engine_answer *a)
+{
+	struct box *b = box_of(k, a->box);
+
+	if (b)
+		b->container->oom_ms = keeper_now_ms();
+}
+
+/* What the Engine notes holds for all of a container's life: what pid 1 survived is not why it ended. */
+static bool ended_by_oom(const struct box *b, const struct engine_answer *a)
+{
+	const struct container *t = b->container;
+
+	return a->exit_code == 128 + SIGKILL && a->oom_killed && b->lost_ms &&
+	       (!t->oom_ms || t->oom_ms + OOM_BEFORE_MS > b->lost_ms);
+}
+
+bool container_asks_why(struct keeper *k, struct box *b)
+{
+	struct err e;
+
+	if (!b->lost_ms || b->nruns == 0 || b->container->ended || broker_serves(k, &e) < 0)
+		return false;
+	b->why_by_ms = keeper_now_ms() + WHY_MS;
+	return true;
+}
+
 void container_has_ended(struct keeper *k, const struct engine_answer *a)
 {
 	struct box *b = box_of(k, a->box);
 	struct err e = {0};
 
-	if (!b)
+	if (!b) {
 		ahead_has_ended(k, a);
-	if (!b || b->state != BOX_STARTING || b->sandbox.pidfd >= 0)
+		return;
+	}
+	b->container->ended = true;
+	b->out_of_memory = ended_by_oom(b, a);
+	if (b->why_by_ms) {
+		box_ended(k, b);
+		return;
+	}
+	if (b->state != BOX_STARTING || b->sandbox.pidfd >= 0)
 		return; /* its socket tells the rest */
 	err_set(&e, ERR_SETUP, 0, "the container ended before it was ready: exit code %d%s",
 		a->exit_code, a->oom_killed ? ", out of memory" : "");

@@ -33,6 +33,10 @@ void container_free(struct keeper *k, struct box *b);
 
 /* What the broker says: the container has ended; it was removed, or that failed. */
 void container_has_ended(struct keeper *k, const struct engine_answer *a);
+/* The kernel has ended one of its processes for want of memory. */
+void container_oom(struct keeper *k, const struct engine_answer *a);
+/* No process of b is left, and b->lost_ms: whether the Engine is still to say why; box_ended() follows. */
+bool container_asks_why(struct keeper *k, struct box *b);
 void container_removed(struct keeper *k, const char *box);
 
 /* What the watchdog's process does for others: has those measured whose disk was written to. ms. */

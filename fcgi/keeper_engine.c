@@ -307,6 +307,8 @@ static void dispatch(struct keeper *k, struct engine_answer *a, int *fd)
 
 	if (a->op == ENGINE_ENDED) {
 		container_has_ended(k, a);
+	} else if (a->op == ENGINE_OOM) {
+		container_oom(k, a);
 	} else if (a->op == ENGINE_STATE) {
 		state(k, a);
 	} else if (a->op == ENGINE_LOST) {

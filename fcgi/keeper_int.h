@@ -106,6 +106,9 @@ struct box {
 	enum box_state state;
 	bool over;        /* to be freed after this round of events */
 	bool live;        /* outlives the call that started it */
+	uint64_t lost_ms; /* when pid 1 ended, which nobody had asked it to; 0 = it has not */
+	bool out_of_memory; /* that is why */
+	uint64_t why_by_ms; /* the Engine is to say why: until then; 0 = nobody waits for that */
 	uint64_t keep_ms; /* live: so long without a run and a call */
 	uint64_t idle_since_ms;
 	uint64_t ending_by_ms;    /* BOX_ENDING */

@@ -53,7 +53,7 @@ void list_runs(struct keeper *k, struct call *c)
 		if (r && r->forget)
 			continue;
 		if (!r)
-			run_dir_interrupt(&k->dirs, c->rq.id, run);
+			run_dir_end(&k->dirs, c->rq.id, run, VERDICT_INTERRUPTED);
 		run_dir_row(&k->dirs, c->rq.id, run, &b);
 	}
 	receipts_rows(receipts, &at, nreceipts, NULL, &b);

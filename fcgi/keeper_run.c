@@ -176,7 +176,8 @@ void run_box_gone(struct keeper *k, struct box *b)
 	struct box_run *r;
 
 	while ((r = LIST_FIRST(&b->runs))) {
-		run_dir_interrupt(&k->dirs, b->session->id, r->id);
+		run_dir_end(&k->dirs, b->session->id, r->id,
+			b->out_of_memory ? VERDICT_MEMORY : VERDICT_INTERRUPTED);
 		drop(k, b, r);
 	}
 }
@@ -204,7 +205,7 @@ static int answer_open(
 	OWN_FD about = -1, spool = -1;
 
 	if (!r)
-		run_dir_interrupt(&k->dirs, c->rq.id, c->rq.run); /* unless it has its verdict */
+		run_dir_end(&k->dirs, c->rq.id, c->rq.run, VERDICT_INTERRUPTED); /* unless it has its verdict */
 	spool = run_dir_open(&k->dirs, c->rq.id, c->rq.run, "spool", O_RDONLY);
 	about = run_dir_open(&k->dirs, c->rq.id, c->rq.run, "about", O_RDONLY);
 	if (spool < 0 || about < 0)

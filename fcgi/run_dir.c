@@ -118,9 +118,9 @@ int run_dir_remove(struct session_dirs *d, const char *id, const char *run, stru
 	return 0;
 }
 
-void run_dir_interrupt(struct session_dirs *d, const char *id, const char *run)
+void run_dir_end(struct session_dirs *d, const char *id, const char *run, enum verdict verdict)
 {
-	static const struct result lost = {.verdict = VERDICT_INTERRUPTED};
+	const struct result lost = {.verdict = verdict};
 	OWN_FD fd = run_dir_open(d, id, run, "spool", O_RDWR);
 	struct spool s;
 	struct err e;

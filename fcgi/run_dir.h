@@ -45,8 +45,8 @@ int run_dir_open(
 /* Removes a run. 0 also when it is absent. */
 int run_dir_remove(struct session_dirs *d, const char *id, const char *run, struct err *e);
 
-/* Records a verdict where pid 1 has left none. */
-void run_dir_interrupt(struct session_dirs *d, const char *id, const char *run);
+/* Records a verdict where pid 1 has left none: VERDICT_INTERRUPTED, or a better one if that is known. */
+void run_dir_end(struct session_dirs *d, const char *id, const char *run, enum verdict verdict);
 
 /* The ids of all runs of a session, sorted, each RUN_ID_LEN + 1 bytes; *n of them. The caller frees.
  * NULL: no memory. A session without runs has none. */

@@ -205,6 +205,35 @@ eq(output(live, "pgrep sleep | wc -l"), ["0\n"], "its processes, too; the sessio
 delete(live)
 eq(until(lambda: not left(), 30), True, "no container is left")
 
+# --- pid 1 is ended for want of memory ---
+live = create(live=True, memory_bytes=96 << 20)
+eq(output(live, "echo up"), ["up\n"], "a live session")
+hog = "sleep 4; exec python3 -c 'x = [b\"x\" * (1 << 20) for _ in range(200)]; print(len(x))'"
+a = request("POST", "/api/v1/session/%s/runs" % live, {"command": hog, "detach": True})
+rid = (a.json or {}).get("id")
+ok(rid, "a run that will need more memory than there is", a)
+time.sleep(1)
+for c in engine.containers() or []:  # pid 1 is made the victim, as an Engine may that shields nobody
+    pids = [int(row[1]) for row in (engine.api("GET", "/containers/%s/top" % c["Id"])[1] or {}).get("Processes") or []]
+    for p in pids:
+        with open("/proc/%d/oom_score_adj" % p, "w") as f:
+            f.write("1000" if p == min(pids) else "0")
+state = lambda: (request("GET", "/api/v1/session/%s/runs/%s" % (live, rid)).json or {})  # noqa: E731
+ok(until(lambda: state().get("verdict"), 40), "it ends", state())
+eq(state().get("verdict"), "memory", "the verdict is the Engine's: no memory")
+eq(output(live, "echo again"), ["again\n"], "the session goes on")
+ok(any(c["State"] == "running" for c in engine.containers() or []), "in another sandbox")
+a = run(live, ["head -c 200M /dev/zero | tail -c 190M > /dev/null"])
+eq((a.json or {}).get("results", [{}])[0].get("verdict"), "memory", "control: there a command is the victim")
+time.sleep(2)
+rid = (request("POST", "/api/v1/session/%s/runs" % live, {"command": "sleep 60", "detach": True}).json or {}).get("id")
+time.sleep(1)
+for c in engine.containers() or []:
+    engine.api("POST", "/containers/%s/kill?signal=KILL" % c["Id"])
+ok(until(lambda: state().get("verdict"), 40), "one whose container somebody kills ends", state())
+eq(state().get("verdict"), "interrupted", "control: and is interrupted")
+delete(live)
+
 # --- a container that the Engine cannot remove ---
 live = create(live=True)
 eq(output(live, "echo up"), ["up\n"], "a live session")

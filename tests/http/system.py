@@ -12,7 +12,7 @@ import client
 from client import HERE, KEY, SELF_STARTING, STATE, create, delete, eq, ok, request, run
 
 PATHS = ("/api/v1/system/", "/api/v1/system", "/system/", "/system")
-MEMBERS = ["version", "backend", "uptime_s", "ready", "checked_at", "facts", "capabilities", "limits", "sessions", "sandboxes", "prepared"]
+MEMBERS = ["version", "backend", "uptime_s", "ready", "checked_at", "facts", "capabilities", "limits", "sessions", "sandboxes", "containers_stuck", "prepared"]
 HOLDERS = {"kernel", "service", "cgroup", "watchdog", "none"}
 # scripts/serve of a source tree installs below the state directory; another one is where it was installed.
 PREFIX = os.path.join(STATE, "install")
@@ -34,11 +34,14 @@ def doctor():
     become = []
     if os.getuid() == 0:
         st = os.stat(os.path.join(STATE, "sessions"))
-        become = ["setpriv", "--reuid", str(st.st_uid), "--regid", str(st.st_gid), "--clear-groups",
+        # with an Engine the service keeps the groups of its user
+        become = ["setpriv", "--reuid", str(st.st_uid), "--regid", str(st.st_gid),
+                  "--init-groups" if client.BACKEND == "docker" else "--clear-groups",
                   "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
     p = subprocess.run(become + [os.path.join(PREFIX, "bin/cgibox"), "--state", STATE, "--conf", CONF,
                                  "doctor", "--json"],
-                       env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, stdin=subprocess.DEVNULL, capture_output=True,
+                       env=dict({k: v for k, v in os.environ.items() if k in ("CGIBOX_BACKEND", "CGIBOX_ENGINE")},
+                                PATH="/usr/sbin:/usr/bin:/sbin:/bin"), stdin=subprocess.DEVNULL, capture_output=True,
                        text=True, timeout=300, cwd="/")
     try:
         return json.loads(p.stdout.replace(STATE, "STATE"))
