@@ -152,7 +152,7 @@ void kw_of_session(struct index_question *q, const char *id)
 }
 
 /* What a body may hold at its deepest lies some levels deeper in a document, and in a list. */
-static struct json_object *parse(const char *text)
+struct json_object *kw_parse(const char *text)
 {
 	struct json_tokener *tok = json_tokener_new_ex(JSON_DEPTH_MAX + 8);
 	struct json_object *o = NULL;
@@ -181,7 +181,7 @@ int kw_ask(struct dialect_call *c, struct index_question *q, struct json_object 
 	}
 	if (!out)
 		return 0;
-	*out = text ? parse(text) : NULL;
+	*out = text ? kw_parse(text) : NULL;
 	if (*out)
 		return 0;
 	err_set(e, ERR_BUG, 0, "a document of the index is no JSON");

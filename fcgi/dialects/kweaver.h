@@ -74,6 +74,9 @@ void kw_refuse_query(struct dialect_call *c, const char *name, const char *type,
 int kw_ask(struct dialect_call *c, struct index_question *q, struct json_object *doc,
 	struct index_answer *a, struct json_object **out, struct err *e);
 
+/* A document of the index; NULL: it is none. To be put by the caller. */
+struct json_object *kw_parse(const char *text);
+
 /* A question about one document. */
 struct index_question kw_question(enum index_op op, const char *kind, const char *id);
 

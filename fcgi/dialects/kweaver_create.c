@@ -237,7 +237,9 @@ static bool wants_dependencies(const struct making *m)
 
 static void add_dependencies(struct json_object *o, const struct making *m)
 {
-	json_object_object_add(o, "python_package_index_url", given_or(&m->v[S_INDEX_URL], NULL));
+	/* "": the installer's own; never null, which the original does not say */
+	json_object_object_add(o, "python_package_index_url",
+		given_or(&m->v[S_INDEX_URL], json_object_new_string("")));
 	json_object_object_add(o, "requested_dependencies", json_object_new_array());
 	json_object_object_add(o, "installed_dependencies", json_object_new_array());
 	kw_add_text(o, "dependency_install_status", "completed");

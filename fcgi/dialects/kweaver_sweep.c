@@ -15,7 +15,7 @@
 #include "isolate/log.h"
 #include "isolate/own.h"
 
-enum { PAGE = 1000 };
+enum { PAGE = 1000, WHOLE_MAX = 16 << 10 }; /* bytes: all of INDEX_LIST_MAX are an answer */
 
 /* One session of ours as the backend lists it, sorted by id. */
 struct seen {
@@ -98,26 +98,46 @@ static void look(
 	}
 }
 
+/* One that was too large for the list is asked for by itself. */
+static struct json_object *record_of(struct dialect_call *c, const char *text)
+{
+	struct index_question q = kw_question(INDEX_GET, KW_SESSION, text + 1);
+	struct json_object *o = NULL;
+	struct index_answer a;
+	struct err e = {0};
+
+	if (*text != '=')
+		return kw_parse(text);
+	if (kw_ask(c, &q, NULL, &a, &o, &e) == -2)
+		c->rs->status = 0; /* it is looked at the next time */
+	return o;
+}
+
 static int sweep(struct dialect_call *c, struct tally *t)
 {
 	struct index_question q = kw_question(INDEX_LIST, KW_SESSION, "");
-	OWN_JSON *list = NULL;
+	OWN_MEM char *texts = NULL;
 	struct all all = {.n = 0};
 	struct index_answer a;
 	struct err e = {0};
-	int ret = -1;
+	int ret;
 
 	snprintf(q.status, sizeof q.status, "running");
 	q.order = INDEX_OLDEST;
 	q.limit = INDEX_LIST_MAX;
+	q.whole_max = WHOLE_MAX;
 	/* the index first: a session that is made meanwhile is then among those of the backend */
-	if (kw_ask(c, &q, NULL, &a, &list, &e) == 0) {
+	ret = index_ask(c->conf->state_dir, &q, NULL, 0, &a, &texts, &e);
+	if (ret == 0)
 		ret = see_all(c, &all, &e);
-		if (ret < 0)
-			dialect_fail(c, &e, "list sessions");
+	if (ret < 0)
+		dialect_fail(c, &e, "list sessions");
+	for (const char *p = texts; ret == 0 && p && p < texts + a.bytes; p += strlen(p) + 1) {
+		OWN_JSON *record = record_of(c, p);
+
+		if (record)
+			look(c, record, &all, t);
 	}
-	for (size_t i = 0; ret == 0 && i < json_object_array_length(list); i++)
-		look(c, json_object_array_get_idx(list, i), &all, t);
 	free(all.v);
 	return ret;
 }

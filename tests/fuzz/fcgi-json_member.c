@@ -1,4 +1,4 @@
-/* Members of any bytes: what is found lies inside, and of good JSON it is good JSON. */
+/* Members of any bytes: what is found lies inside, and of good JSON it is good JSON, shortened too. */
 #include "fcgi/json_member.h"
 
 #include <stdlib.h>
@@ -20,6 +20,22 @@ static int good(const char *p, size_t n)
 	return ret;
 }
 
+/* The beginning of a string, and a quote, is a string. */
+static void clip(const char *p, size_t n, int is_good)
+{
+	for (size_t max = 0; max < n && max < 64; max++) {
+		size_t k = json_string_clip(p, n, max);
+		char text[128];
+
+		if (k > n || k > max + 1)
+			abort();
+		memcpy(text, p, k);
+		text[k] = '"';
+		if (is_good && n > 1 && *p == '"' && !good(text, k + 1))
+			abort();
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	const char *text = (const char *)p;
@@ -30,5 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		abort();
 	if (got && good(text, n) && !good(got, len))
 		abort();
+	clip(text, n, 0);
+	if (got)
+		clip(got, len, good(text, n));
 	return 0;
 }

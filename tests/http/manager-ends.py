@@ -23,7 +23,7 @@ os.chmod(top, 0o755)
 state = os.path.join(top, "s")
 
 
-def start(**conf):
+def start(key_from="CGIBOX_API_KEY", **conf):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -33,7 +33,7 @@ def start(**conf):
     client._at = client.urllib.parse.urlsplit("http://127.0.0.1:%d" % port)
     client.PREFIX = ""
     p = subprocess.Popen([SERVE, "--port", str(port), "--state", state, "--server", client.SERVER or "lighttpd", "--conf", os.path.join(top, "conf")],
-                         env=dict(os.environ, CGIBOX_API_KEY=client.KEY), stdout=subprocess.PIPE, stderr=open(os.path.join(top, "err"), "ab"),
+                         env=dict({k: v for k, v in os.environ.items() if k != "CGIBOX_API_KEY"}, **{key_from: client.KEY}), stdout=subprocess.PIPE, stderr=open(os.path.join(top, "err"), "ab"),
                          stdin=subprocess.DEVNULL)
     if not p.stdout.readline().startswith(b"ready"):
         ok(False, "the service starts", open(os.path.join(top, "err")).read()[-2000:])
@@ -182,7 +182,8 @@ end(service)
 service = start(manager="off", kweaver="off")
 eq([request("GET", p).status for p in (API, "/api/v1/metrics/x", "/api/v1/health")], [404] * 3, "manager = off: no such routes")
 end(service)
-service = start(kweaver="off")
+service = start(key_from="DAIV_SANDBOX_API_KEY", kweaver="off")
+eq((request("GET", API).status, request("GET", API, key="wrong").status), (200, 403), "the key may come by the name that it has for daiv-sandbox")
 a = request("GET", "/health", key=None)
 eq((a.status, a.json), (200, {"status": "healthy", "version": "1.0.0", "metrics_enabled": True, "cleanup_enabled": True}),
    "its health, where the route is no other's")

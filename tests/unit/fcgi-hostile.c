@@ -7,7 +7,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "fcgi/backend_live.h"
 #include "fcgi/keeper_proto.h"
+#include "fcgi/receipt_log.h"
 #include "isolate/fdmsg.h"
 #include "tests/unit/keeper.h"
 
@@ -380,6 +382,84 @@ static void test_destroy_while_open(struct service *s)
 	ok(ops->exists(s->b, id, &e) < 0 && e.kind == ERR_NOTFOUND, "and can be destroyed now");
 }
 
+/* A message of this kind about this session, with a file of so many bytes (-1: none). */
+static bool says(int sock, uint32_t op, const char *id, uint32_t count, long bytes)
+{
+	OWN_FD mem = bytes < 0 ? -1 : memfd_create("m", MFD_CLOEXEC);
+	struct keeper_request rq = {
+		.magic = KEEPER_MAGIC, .op = op, .count = count, .name = "python", .image = "host"};
+
+	snprintf(rq.id, sizeof rq.id, "%s", id);
+	if (bytes >= 0 && ftruncate(mem, bytes) < 0)
+		return false;
+	return keeper_says(sock, &rq, sizeof rq, mem);
+}
+
+/* Sessions that are tied, and turns: each for who has it. */
+static void test_held_messages(struct service *s)
+{
+	char id[SESSION_ID_LEN + 1] = "";
+	struct session_spec spec = {.tied = true};
+	struct session_made tied = {.tie = -1};
+	OWN_FD sock = keeper_connect(s->conf.state_dir, &(struct err){0});
+	struct err e = {0};
+
+	ok(create(s, &(struct session_spec){0}, id), "a session");
+	ok(!says(sock, KEEPER_KEEP, id, 0, -1), "it cannot be kept: it is tied to nobody");
+	snprintf(spec.image, sizeof spec.image, "host");
+	ok(ops->create(s->b, &spec, &tied, &e) == 0, "another, which is tied: %s", e.msg);
+	ok(!says(tied.tie, KEEPER_KEEP, id, 0, -1), "keeps itself alone: else its connection ends");
+	own_close(&tied.tie);
+	for (int i = 0; i < 200 && ops->exists(s->b, tied.id, &e) == 0; i++)
+		usleep(50000);
+	ok(ops->exists(s->b, tied.id, &e) < 0, "and it goes with it");
+
+	own_close(&sock);
+	sock = keeper_connect(s->conf.state_dir, &e);
+	ok(!says(sock, KEEPER_TURN, "../../../../tmp", 0, -1), "the turn of no session");
+	own_close(&sock);
+	sock = keeper_connect(s->conf.state_dir, &e);
+	ok(says(sock, KEEPER_TURN, id, 0, -1), "a turn");
+	ok(ops->live->turn(s->b, id, &e) < 0 && e.kind == ERR_BUSY && e.errnum == EWOULDBLOCK,
+		"another waits for it in vain");
+	ok(!says(sock, KEEPER_DESTROY, id, 0, -1), "who has it cannot do more with it");
+	ok(ops->exists(s->b, id, &e) == 0, "than before");
+	ops->destroy(s->b, id, &e);
+}
+
+/* Receipts are stored for who holds the session, when they may be true. */
+static void test_receipts(struct service *s)
+{
+	static const struct {
+		uint32_t count;
+		long bytes;
+	} bad[] = {{0, 1024}, {RECEIPTS_MAX + 1, 1 << 21}, {1, -1}};
+	char id[SESSION_ID_LEN + 1] = "", path[4096];
+	struct session_info info;
+	struct session_call *c;
+	struct receipt r = {.about_bytes = sizeof r.about + 1};
+	OWN_FD mem = memfd_create("r", MFD_CLOEXEC);
+	struct err e = {0};
+
+	ok(create(s, &(struct session_spec){0}, id), "a session");
+	for (size_t i = 0; i < NELEM(bad); i++) {
+		OWN_FD sock = keeper_connect(s->conf.state_dir, &e);
+
+		ok(!says(sock, KEEPER_RECEIPTS, id, bad[i].count, bad[i].bytes),
+			"%u receipts in %ld bytes: the connection's end", bad[i].count,
+			bad[i].bytes);
+	}
+	c = open_session(s, id, -1, &info, &e);
+	ok(c && write(mem, &r, sizeof r) == sizeof r, "the session is open");
+	ops->receipts(c, mem, 1);
+	ops->receipts(c, mem, 2); /* of which one is not there */
+	ops->close(c);
+	snprintf(path, sizeof path, "%s/sessions/%s/receipts", s->conf.state_dir, id);
+	ok(ops->health(s->b, &e) == 0 && access(path, F_OK) < 0,
+		"what is out of range is not stored");
+	ops->destroy(s->b, id, &e);
+}
+
 int main(void)
 {
 	struct service s;
@@ -396,6 +476,8 @@ int main(void)
 	test_keeper_messages(&s);
 	test_deps_message(&s);
 	test_destroy_while_open(&s);
+	test_held_messages(&s);
+	test_receipts(&s);
 	close_service(&s);
 	return done();
 }
