@@ -5,6 +5,8 @@
 enum {
 	HEAD_BYTES = 10,
 	TRAILER_BYTES = 8,
+	MAGIC1 = 0x1f,
+	MAGIC2 = 0x8b,
 	METHOD_DEFLATE = 8,
 	/* flags */
 	HAS_HCRC = 0x02,
@@ -105,10 +107,9 @@ static void next_part(struct gunzip *g)
 
 static void check_head(struct gunzip *g)
 {
-	static const uint8_t magic[2] = {0x1f, 0x8b};
 	uint8_t c = g->field[g->got - 1];
 
-	if (g->got <= 2 && c != magic[g->got - 1]) {
+	if ((g->got == 1 && c != MAGIC1) || (g->got == 2 && c != MAGIC2)) {
 		if (g->members)
 			g->part = PART_NONE;
 		else

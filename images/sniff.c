@@ -10,7 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "images/ahead.h"
 #include "images/layout.h"
+#include "images/plain.h"
 #include "images/rmtree.h"
 #include "isolate/jail.h"
 #include "isolate/own.h"
@@ -36,28 +38,52 @@ static enum sniffed decide(const struct names *seen)
 	return seen->manifest ? SNIFF_SAVED : SNIFF_ROOTFS;
 }
 
-/* What is wrong with a damaged archive is found and told when it is unpacked. */
-static enum sniffed read_names(int fd, int64_t entries_max)
+struct feed {
+	struct ahead *blocks;
+	struct err e;
+};
+
+static la_ssize_t feed_archive(struct archive *a, void *arg, const void **p)
 {
-	struct archive *a = archive_read_new();
+	struct feed *f = arg;
+	uint64_t packed;
+	ssize_t n = ahead_next(f->blocks, p, &packed, &f->e);
+
+	if (n < 0)
+		archive_set_error(a, EIO, "%s", f->e.msg);
+	return n;
+}
+
+/* What is wrong with a damaged archive is found and told when it is unpacked. */
+static void note_names(struct archive *a, struct feed *f, int64_t entries_max, struct names *seen)
+{
 	struct archive_entry *en;
-	struct names seen = {0};
 	const char *name;
 	int r = ARCHIVE_FATAL;
 
-	if (a && archive_read_support_filter_gzip(a) == ARCHIVE_OK &&
-		archive_read_support_filter_bzip2(a) == ARCHIVE_OK &&
-		archive_read_support_filter_xz(a) == ARCHIVE_OK &&
-		archive_read_support_filter_zstd(a) == ARCHIVE_OK &&
-		archive_read_support_format_tar(a) == ARCHIVE_OK)
-		r = archive_read_open_fd(a, fd, 128 << 10);
+	if (archive_read_support_format_tar(a) == ARCHIVE_OK)
+		r = archive_read_open(a, f, NULL, feed_archive, NULL);
 	while ((r == ARCHIVE_OK || r == ARCHIVE_WARN) && entries_max-- > 0) {
 		r = archive_read_next_header(a, &en);
 		name = r == ARCHIVE_OK ? archive_entry_pathname(en) : NULL;
 		if (name)
-			note_name(&seen, name);
+			note_name(seen, name);
 	}
+}
+
+static enum sniffed read_names(int fd, int64_t entries_max)
+{
+	struct archive *a = archive_read_new();
+	struct feed f = {0};
+	struct plain *packed = plain_open(fd, "the unpacker's limit", &f.e);
+	struct names seen = {0};
+
+	f.blocks = packed ? ahead_new(packed, NULL, NULL) : NULL;
+	if (a && f.blocks)
+		note_names(a, &f, entries_max, &seen);
 	archive_read_free(a);
+	ahead_free(f.blocks);
+	plain_close(packed);
 	return decide(&seen);
 }
 
