@@ -6,21 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/queue.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fcgi/access.h"
-#include "fcgi/crew.h"
+#include "fcgi/front_int.h"
 #include "fcgi/gate.h"
-#include "fcgi/keeper.h"
 #include "fcgi/record.h"
-#include "fcgi/stats.h"
 #include "fcgi/trace.h"
 #include "fcgi/worker.h"
-#include "isolate/ended.h"
 #include "isolate/log.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
@@ -33,56 +28,7 @@ enum {
 	LAST_WORD_MS = 5000,  /* from the end of a time limit to cutting the connection */
 	ACCEPT_PAUSE_MS = 50, /* when descriptors or memory ran out */
 	COMPLAIN_MS = 1000,   /* of silence before the same complaint again */
-	KEEPER_PAUSE_MS = 1000,
-	OTHERS_PENDING = 8, /* connections that one copy of several holds beside its worker's */
-};
-
-enum kind { KIND_LISTENER, KIND_SIGNALS, KIND_LIFELINE, KIND_KEEPER, KIND_CONN, KIND_WORKER };
-
-enum phase {
-	PHASE_SILENT, /* in `silent`, until gate_peek() is content */
-	PHASE_QUEUED, /* in `queue`, for a worker; its time does not run */
-	PHASE_PARAMS, /* from here on with a worker */
-	PHASE_BODY,
-	PHASE_COMMAND, /* as long as the commands need */
-	PHASE_REPLY,
-	PHASE_STREAM, /* the same, for as long as there is something to say */
-	PHASE_CUT,    /* a limit passed: it cannot send any more and may get its answer */
-	PHASE_DEAD,   /* in `dead`: freed after the batch of events that may still name it */
-};
-
-struct conn {
-	int kind; /* first */
-	int fd;
-	enum phase phase;
-	uint16_t id; /* of the request, 0 when unknown */
-	int64_t deadline;
-	struct member *worker;
-	uint64_t queued_us; /* when it was PHASE_QUEUED */
-	TAILQ_ENTRY(conn) link;
-};
-
-TAILQ_HEAD(conns, conn);
-
-struct front {
-	const struct front_args *args;
-	const struct conf *conf;
-	int epoll, signals;
-	struct crew crew;
-	struct stats stats;
-	struct access access;
-	struct conns silent, queue, given, dead;
-	unsigned waiting, queued; /* silent + queue; queue */
-	unsigned pending_max;
-	bool listening; /* the listener is in epoll */
-	int64_t accept_after, complain_after;
-	bool stopping, finished;
-	int64_t stop_by;
-	pid_t keeper; /* 0: none */
-	int keeper_line;
-	int presence; /* a copy's connection that keeps an on-demand keeper; -1: none */
-	int64_t keeper_after, keeper_born;
-	int kind_keeper, kind_listener, kind_signals, kind_lifeline; /* what epoll points to */
+	OTHERS_PENDING = 8,   /* connections that one copy of several holds beside its worker's */
 };
 
 static void earlier(int64_t *a, int64_t b)
@@ -341,69 +287,6 @@ static int64_t expire(struct front *f, int64_t now)
 	return next;
 }
 
-static int watch(struct front *f, int fd, int *kind, int value, struct err *e);
-
-/* One copy of several: holds on to the keeper that they share, and starts one when it is gone. */
-static int64_t adjust_presence(struct front *f, int64_t now)
-{
-	struct err e;
-
-	if (f->presence >= 0 || f->stopping)
-		return INT64_MAX;
-	if (now < f->keeper_after)
-		return f->keeper_after;
-	f->keeper_after = now + KEEPER_PAUSE_MS;
-	f->presence = keeper_ensure(f->conf, &e);
-	if (f->presence >= 0 && watch(f, f->presence, &f->kind_keeper, KIND_KEEPER, &e) == 0)
-		return INT64_MAX;
-	own_close(&f->presence);
-	log_err(LOG_ERROR, &e, "keeper");
-	return f->keeper_after;
-}
-
-/* The keeper is restarted at once; only one that dies young has to wait. */
-static int64_t adjust_keeper(struct front *f, int64_t now)
-{
-	struct err e;
-	int line[2];
-
-	if (!f->args->own)
-		return adjust_presence(f, now);
-	if (f->keeper || f->stopping)
-		return INT64_MAX;
-	if (now < f->keeper_after)
-		return f->keeper_after;
-	f->keeper_after = now + KEEPER_PAUSE_MS;
-	if (pipe2(line, O_CLOEXEC) < 0) {
-		log_line(LOG_ERROR, "keeper: %s", strerrordesc_np(errno));
-		return f->keeper_after;
-	}
-	f->keeper = keeper_spawn(f->conf, line[0], &e);
-	close(line[0]);
-	if (f->keeper < 0) {
-		log_err(LOG_ERROR, &e, "keeper");
-		close(line[1]);
-		f->keeper = 0;
-		return f->keeper_after;
-	}
-	f->keeper_line = line[1];
-	f->keeper_born = now;
-	return INT64_MAX;
-}
-
-static void keeper_died(struct front *f, int status, int64_t now)
-{
-	char how[64];
-
-	log_line(f->stopping ? LOG_INFO : LOG_ERROR, "keeper %d ended: %s", (int)f->keeper,
-		ended_text(status, how, sizeof how));
-	if (!f->stopping)
-		stats_add(&f->stats, COUNT_KEEPER_DEATHS, 1);
-	f->keeper = 0;
-	own_close(&f->keeper_line);
-	f->keeper_after = now - f->keeper_born < KEEPER_PAUSE_MS ? now + KEEPER_PAUSE_MS : now;
-}
-
 static void reap(struct front *f, int64_t now)
 {
 	int status;
@@ -413,7 +296,7 @@ static void reap(struct front *f, int64_t now)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		crew_reaped(&f->crew, pid);
 		if (pid == f->keeper)
-			keeper_died(f, status, now);
+			front_keeper_died(f, status, now);
 	}
 }
 
@@ -500,7 +383,7 @@ static void serve(struct front *f)
 	while (!done(f, now)) {
 		next = expire(f, now);
 		earlier(&next, crew_adjust(&f->crew, f->queued, now));
-		earlier(&next, adjust_keeper(f, now));
+		earlier(&next, front_adjust_keeper(f, now));
 		adjust_listener(f, now);
 		if (f->accept_after > now)
 			earlier(&next, f->accept_after);
@@ -510,16 +393,6 @@ static void serve(struct front *f)
 		turn(f, until(next, now));
 		now = clock_ms();
 	}
-}
-
-static int watch(struct front *f, int fd, int *kind, int value, struct err *e)
-{
-	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = kind};
-
-	*kind = value;
-	if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &ev) < 0)
-		return err_set(e, ERR_SETUP, errno, "watch descriptor %d", fd);
-	return 0;
 }
 
 static int watch_signals(struct front *f, struct err *e)
@@ -536,7 +409,7 @@ static int watch_signals(struct front *f, struct err *e)
 	f->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (f->signals < 0)
 		return err_set(e, ERR_SETUP, errno, "signalfd");
-	return watch(f, f->signals, &f->kind_signals, KIND_SIGNALS, e);
+	return front_watch(f, f->signals, &f->kind_signals, KIND_SIGNALS, e);
 }
 
 static int prepare(struct front *f, struct err *e)
@@ -555,7 +428,7 @@ static int prepare(struct front *f, struct err *e)
 	if (watch_signals(f, e) < 0)
 		return -1;
 	if (f->args->lifeline >= 0 && !MUTATED("lifeline") &&
-		watch(f, f->args->lifeline, &f->kind_lifeline, KIND_LIFELINE, e) < 0)
+		front_watch(f, f->args->lifeline, &f->kind_lifeline, KIND_LIFELINE, e) < 0)
 		return -1;
 	f->kind_listener = KIND_LISTENER;
 	if (flags < 0 || fcntl(f->args->listener, F_SETFL, flags | O_NONBLOCK) < 0 ||
