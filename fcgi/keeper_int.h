@@ -380,7 +380,6 @@ void keeper_stats_refresh(struct keeper *k);            /* the gauges */
 int facts_open(struct keeper *k, struct err *e); /* before the keeper enters its namespaces */
 int facts_watch(struct keeper *k, struct err *e);
 void facts_ask(struct keeper *k, struct call *c); /* answers, or waits in CALL_FACTS */
-void system_fill(const struct keeper *k, struct keeper_reply *rp);
 void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if there are any */
 
 /* keeper_watch.c */
@@ -393,7 +392,6 @@ int watch_disk_room(const struct keeper *k, struct err *e); /* ERR_BUSY under th
 int watch_disk_admit(
 	struct keeper *k, struct call *c, uint64_t bytes, uint64_t inodes, struct err *e);
 void watch_disk_limits(const struct keeper *k, struct call *c);
-uint64_t watch_memory_limit(const struct keeper *k, const struct box *b); /* bytes, 0 = none */
 double watch_cpus(const struct keeper *k, const struct box *b);           /* 0 = no limit */
 
 /*

@@ -43,7 +43,7 @@ static unsigned means(const struct keeper *k)
 	return all;
 }
 
-void system_fill(const struct keeper *k, struct keeper_reply *rp)
+static void fill(const struct keeper *k, struct keeper_reply *rp)
 {
 	struct pool_stats pool;
 	struct warm_stats warm;
@@ -168,6 +168,6 @@ void call_answer_system(struct keeper *k, struct call *c)
 {
 	struct keeper_reply rp = {.op = KEEPER_SYSTEM};
 
-	system_fill(k, &rp);
+	fill(k, &rp);
 	call_answer(c, &rp, &k->facts.found, k->facts.found >= 0);
 }

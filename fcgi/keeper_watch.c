@@ -194,7 +194,8 @@ int watch_start(struct keeper *k, struct err *e)
 	return keeper_watch(k, &k->watcher, fd, e);
 }
 
-uint64_t watch_memory_limit(const struct keeper *k, const struct box *b)
+/* Bytes, 0 = none. */
+static uint64_t memory_limit(const struct keeper *k, const struct box *b)
 {
 	uint64_t max = (uint64_t)k->conf->memory_max_bytes;
 	uint64_t own = b->memory_bytes;
@@ -216,7 +217,7 @@ double watch_cpus(const struct keeper *k, const struct box *b)
 int watch_add(struct keeper *k, struct box *b, struct err *e)
 {
 	struct watch_limits lim = {
-		.memory_max_bytes = watch_memory_limit(k, b),
+		.memory_max_bytes = memory_limit(k, b),
 		.socket_max_bytes = (uint64_t)k->conf->socket_memory_max_bytes,
 		.root_memory = root_in_memory(k),
 	};

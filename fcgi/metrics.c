@@ -10,7 +10,8 @@ static uint64_t get(const _Atomic uint64_t *v)
 	return atomic_load_explicit(v, memory_order_relaxed);
 }
 
-void metrics_label(struct buf *out, const char *text)
+/* The inside of a label's value: backslash, quote and line feed escaped. */
+static void put_label(struct buf *out, const char *text)
 {
 	for (; *text; text++) {
 		if (*text == '\n') {
@@ -34,7 +35,7 @@ static void sample(
 	buf_addf(out, "cgibox_%s", name);
 	if (label && value) {
 		buf_addf(out, "{%s=\"", label);
-		metrics_label(out, value);
+		put_label(out, value);
 		buf_adds(out, "\"}");
 	}
 	buf_addf(out, " %llu\n", (unsigned long long)v);
@@ -89,7 +90,7 @@ static void put_route(struct buf *labels, unsigned number)
 
 	routes_template(number, &path);
 	buf_addf(labels, "method=\"%s\",route=\"", r ? routes_method(r->method) : "any");
-	metrics_label(labels, path.p ? path.p : "");
+	put_label(labels, path.p ? path.p : "");
 	buf_adds(labels, "\",");
 }
 
@@ -327,7 +328,7 @@ void metrics_write(const struct stats *s, const struct metrics_info *info, struc
 	count_seats(s, &sum);
 	family(out, "build_info", "gauge", "What runs here; always 1.");
 	buf_adds(out, "cgibox_build_info{version=\"" VERSION "\",backend=\"");
-	metrics_label(out, info->backend);
+	put_label(out, info->backend);
 	buf_adds(out, "\"} 1\n");
 	family(out, "up", "gauge", "Whether the process that holds the sessions answers.");
 	sample(out, "up", NULL, NULL, info->keeper_up);

@@ -23,7 +23,4 @@ struct metrics_info {
  * is the sum of its buckets. Any process that has s. */
 void metrics_write(const struct stats *s, const struct metrics_info *info, struct buf *out);
 
-/* The inside of a label's value: backslash, quote and line feed escaped. */
-void metrics_label(struct buf *out, const char *text);
-
 #endif

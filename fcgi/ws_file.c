@@ -30,11 +30,6 @@ int ws_file_replace(const char *name, const void *p, size_t n, struct err *e)
 	return 0;
 }
 
-int ws_file_read(const char *name, char **p, size_t *n, struct err *e)
-{
-	return ws_file_read_at(AT_FDCWD, name, p, n, e);
-}
-
 int ws_file_read_at(int dirfd, const char *name, char **p, size_t *n, struct err *e)
 {
 	OWN_FD fd = ws_open(dirfd, name, O_RDONLY);

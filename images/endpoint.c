@@ -49,7 +49,8 @@ static bool split(const char *name, size_t n, struct endpoint *out)
 	return true;
 }
 
-bool endpoint_listed(const struct endpoint *ep, const char *list)
+/* Whether a list ("host:port", by commas or blanks) names the endpoint. */
+static bool listed(const struct endpoint *ep, const char *list)
 {
 	size_t n;
 
@@ -68,7 +69,7 @@ bool endpoint_of_name(struct endpoint *out, const char *name, const struct conf 
 	*out = (struct endpoint){.port = PORT_HTTP};
 	if (!split(name, strlen(name), out))
 		return false;
-	if (endpoint_listed(out, c->insecure_registries))
+	if (listed(out, c->insecure_registries))
 		return true;
 	*out = (struct endpoint){.tls = true, .port = PORT_HTTPS};
 	return split(name, strlen(name), out);
@@ -152,7 +153,7 @@ bool endpoint_same(const struct endpoint *a, const struct endpoint *b)
 
 bool endpoint_inner_ok(const struct endpoint *ep, const struct conf *c)
 {
-	return endpoint_listed(ep, ep->tls ? c->private_registries : c->insecure_registries);
+	return listed(ep, ep->tls ? c->private_registries : c->insecure_registries);
 }
 
 int endpoint_check(const struct endpoint *ep, const struct conf *c, struct err *e)

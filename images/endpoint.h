@@ -34,9 +34,6 @@ char *endpoint_join(const char *base, const char *location, struct err *e);
 /* Same scheme, host and port: what credentials may be sent to. */
 bool endpoint_same(const struct endpoint *a, const struct endpoint *b);
 
-/* Whether a list ("host:port", by commas or blanks) names the endpoint. */
-bool endpoint_listed(const struct endpoint *ep, const char *list);
-
 /*
  * Whether we may go there: https anywhere, http only when insecure_registries lists it, an
  * address literal that is not public only when one of the two lists does.

@@ -149,14 +149,6 @@ int registry_own(struct registry *g, struct err *e)
 	return registry_pass(g, false, e);
 }
 
-void registry_apart(void *arg)
-{
-	struct registry *g = arg;
-
-	http_close(g->http);
-	g->http = NULL;
-}
-
 bool registry_another(void *arg)
 {
 	struct registry *g = arg;

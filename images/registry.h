@@ -35,8 +35,6 @@ int registry_manifest(
  */
 int registry_fetch(void *arg, const struct descriptor *part, ingest_sink_fn *sink, void *sink_arg,
 	struct err *e);
-/* Ends the connection. */
-void registry_apart(void *arg);
 /*
  * Credentials and tokens are in pages that a forked child does not get (MADV_DONTFORK), unless pass
  * was set meanwhile; they are then shared with it. As source.pass.

@@ -91,11 +91,3 @@ int reroute_entry(struct reroute *r, int rootfd, struct entry *en, struct err *e
 		note(r, en->path, n, !en->path[n]);
 	return 0;
 }
-
-bool reroute_implied(const struct reroute *r, const char *name)
-{
-	for (size_t i = 0; i < r->nnames; i++)
-		if (!strcmp(r->names[i].name, name))
-			return !r->names[i].entry;
-	return r->overflow;
-}

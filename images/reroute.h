@@ -37,7 +37,4 @@ void reroute_sort(struct reroute *r);
 /* Rewrites the entry's path (and hard link target) below rootfd. ERR_LIMIT when it gets too long. */
 int reroute_entry(struct reroute *r, int rootfd, struct entry *en, struct err *e);
 
-/* Whether a directory of this name was only passed through. */
-bool reroute_implied(const struct reroute *r, const char *name);
-
 #endif

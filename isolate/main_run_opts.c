@@ -243,8 +243,9 @@ static int set_network(struct run_opts *o, char *arg, struct err *e)
 		o->network = (int64_t)i;
 		if (i == NETWORK_NONE || o->conf.network == (int64_t)i)
 			return 0;
-		return err_set(e, ERR_CONF, 0, "sandbox.conf does not allow %s (network = %s)", arg,
-			words[o->conf.network]);
+		return err_set(e, ERR_CONF, 0,
+			"sandbox.conf does not allow %s (network = %s; CGIBOX_NETWORK=%s does)",
+			arg, words[o->conf.network], arg);
 	}
 	return err_set(e, ERR_CONF, 0, "\"%.60s\" is none of none, host, pasta", arg);
 }

@@ -10,7 +10,8 @@
 
 enum { STEP = 16384 };
 
-void native_put_time(struct buf *b, int64_t us)
+/* Seconds since the epoch, or null for 0. */
+static void put_time(struct buf *b, int64_t us)
 {
 	if (us <= 0)
 		buf_adds(b, "null");
@@ -68,9 +69,9 @@ void native_put_run(struct buf *b, const char *id, const struct spool_head *h, b
 		failed  ? "failed"
 		: ended ? "ended"
 			: "running");
-	native_put_time(b, h->begun_us);
+	put_time(b, h->begun_us);
 	buf_adds(b, ",\"ended_at\":");
-	native_put_time(b, ended ? h->ended_us : 0);
+	put_time(b, ended ? h->ended_us : 0);
 	buf_addf(b, ",\"output\":{\"first_offset\":%llu,\"end_offset\":%llu}",
 		(unsigned long long)h->start, (unsigned long long)h->written);
 	if (about_bytes > 0) {

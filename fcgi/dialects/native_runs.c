@@ -13,7 +13,12 @@
 
 enum { WAIT_S = 30, WAIT_MAX_S = 3600 };
 
-struct run_path native_run_path(const struct dialect_call *c)
+/* The ids in the path; run is "" in routes that have none. */
+struct run_path {
+	const char *session, *run;
+};
+
+static struct run_path path_of(const struct dialect_call *c)
 {
 	return (struct run_path){c->param, c->param2 ? c->param2 : ""};
 }
@@ -21,8 +26,7 @@ struct run_path native_run_path(const struct dialect_call *c)
 void native_run_fail(struct dialect_call *c, const struct err *e, const char *doing)
 {
 	if (e->kind == ERR_NOTFOUND)
-		dialect_detail(
-			c, 404, *native_run_path(c).run ? "Run not found" : "Session not found");
+		dialect_detail(c, 404, *path_of(c).run ? "Run not found" : "Session not found");
 	else if (e->kind == ERR_BUSY && e->errnum == EWOULDBLOCK)
 		dialect_detail(c, 409, "Session is busy");
 	else
@@ -31,7 +35,7 @@ void native_run_fail(struct dialect_call *c, const struct err *e, const char *do
 
 int native_open_run(struct dialect_call *c, bool stream, struct run_view *v)
 {
-	struct run_path p = native_run_path(c);
+	struct run_path p = path_of(c);
 	struct err e = {0};
 
 	if (!daiv_id_valid(p.session))
@@ -92,7 +96,7 @@ static void pick(void *arg, const struct run_listed *r)
 
 static bool put_receipt(struct dialect_call *c)
 {
-	struct run_path p = native_run_path(c);
+	struct run_path p = path_of(c);
 	struct wanted w = {p.run, &c->rs->body, false};
 	struct err e = {0};
 
@@ -101,7 +105,7 @@ static bool put_receipt(struct dialect_call *c)
 
 static void show(struct dialect_call *c)
 {
-	struct run_path p = native_run_path(c);
+	struct run_path p = path_of(c);
 	struct err e = {0};
 	struct run_view v;
 
@@ -121,7 +125,7 @@ static void show(struct dialect_call *c)
 
 static void forget(struct dialect_call *c)
 {
-	struct run_path p = native_run_path(c);
+	struct run_path p = path_of(c);
 	struct err e = {0};
 
 	if (!daiv_id_valid(p.session) || strlen(p.run) != RUN_ID_LEN ||

@@ -15,19 +15,12 @@
 extern const struct route native_run_routes[];
 extern const size_t native_nrun_routes;
 
-/* The ids in the path; run is "" in routes that have none. */
-struct run_path {
-	const char *session, *run;
-};
-struct run_path native_run_path(const struct dialect_call *c);
-
 /* Opens the run of the path. -1: the response is complete. */
 int native_open_run(struct dialect_call *c, bool stream, struct run_view *v);
 /* The response for an error of a verb of backend_live.h. */
 void native_run_fail(struct dialect_call *c, const struct err *e, const char *doing);
 
 /* native_run_json.c */
-void native_put_time(struct buf *b, int64_t us); /* seconds since the epoch, or null for 0 */
 /* "verdict":..,"exit_code":..,.. without braces: what is recorded of a run that has ended. */
 void native_put_receipt(struct buf *b, const struct result *r);
 /* The object that stands for a run; about as kept, not NUL-ended. */
