@@ -177,5 +177,6 @@ said = Service("--state", good, CGIBOX_WROKERS_MIN="9", CGIBOX_URL="x", CGIBOX_T
 ok(said.wait_for(r'warning: CGIBOX_WROKERS_MIN sets nothing; is the one of "workers_min" meant\?'), "a misspelt variable is told", said.said())
 ok("CGIBOX_URL" not in said.said() and "CGIBOX_TEST" not in said.said(), "others are not", said.said())
 said.end()
+subprocess.run(["chmod", "-R", "u+rwX", TOP], check=False)  # overlayfs leaves directories of mode 000
 shutil.rmtree(TOP, ignore_errors=True)
 done()

@@ -77,5 +77,6 @@ conf = os.path.join(TOP, "conf")
 with open(conf, "w", encoding="utf-8") as f:
     f.write("state_dir = /var/lib/cgibox\n")
 eq(run("--conf", conf, "config", CGIBOX_STATE_DIR="", HOME=home)[1].count("state_dir = /var/lib/cgibox\n"), 1, "one that is named is taken, there or not")
+subprocess.run(["chmod", "-R", "u+rwX", TOP], check=False)  # overlayfs leaves directories of mode 000
 shutil.rmtree(TOP, ignore_errors=True)
 done()

@@ -216,5 +216,6 @@ try:
 finally:
     service.terminate()
     service.wait(30)
+subprocess.run(["chmod", "-R", "u+rwX", TOP], check=False)  # overlayfs leaves directories of mode 000
 shutil.rmtree(TOP, ignore_errors=True)
 done()
