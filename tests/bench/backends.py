@@ -3,15 +3,49 @@
 
 	tests/http/run lighttpd tests/bench/backends.py			our own sandboxes
 	tests/http/docker tests/bench/backends.py			containers
+	tests/bench/backends.py --write				both, as root, and the table into docs/bench.md
 
 Least and median of CGIBOX_BENCH_ROUNDS (30) in ms, as a row of a Markdown table. Memory: what MemAvailable falls by for each of
 CGIBOX_BENCH_LIVE (10) live sessions, all processes for them included."""
 import os
+import re
 import statistics
+import subprocess
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "http"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+MARKS = "<!-- backends: tests/bench/backends.py --write -->\n", "<!-- end of backends -->\n"
+
+
+def rows(*command):
+    """The two rows of the table that a run of this file prints."""
+    p = subprocess.run([*command, os.path.abspath(__file__)], stdout=subprocess.PIPE, text=True, check=False)
+    got = re.findall(r"^(?:# )*# (\| .* \|)$", p.stdout, re.M)
+    if p.returncode or len(got) != 2:
+        sys.exit("%s:\n%s" % (" ".join(command), p.stdout[-2000:]))
+    return got
+
+
+def write():
+    http, doc = os.path.join(HERE, "..", "http"), os.path.join(HERE, "..", "..", "docs", "bench.md")
+    head, isolate = rows("env", "CGIBOX_TEST_IMAGE=test-base", "CGIBOX_PROVE=-v", os.path.join(http, "run"), "lighttpd")
+    table = [head, re.sub(r"[^|]+", "---", head), isolate, rows(os.path.join(http, "docker"))[1]]
+    section = "## Backends\n\nThe same requests over lighttpd, the image test-base; least and median of %s.\n\n%s\n" % (
+        os.environ.get("CGIBOX_BENCH_ROUNDS", "30"), "\n".join(table))
+    with open(doc, encoding="utf-8") as f:
+        old = f.read()
+    before, _, rest = old.partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    with open(doc, "w", encoding="utf-8") as f:
+        f.write((before if rest else before.rstrip("\n") + "\n\n") + MARKS[0] + section + MARKS[1] + after)
+
+
+if "--write" in sys.argv:
+    write()
+    sys.exit()
+
+sys.path.insert(0, os.path.join(HERE, "..", "http"))
 import client  # noqa: E402
 from client import b64, create, ok, request, run, tar  # noqa: E402
 
