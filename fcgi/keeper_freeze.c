@@ -135,6 +135,7 @@ static int freeze_tree(struct keeper *k, struct restack *r, struct err *e)
 	n->form = WS_OVERLAY;
 	n->base_kind = indexed ? WS_BASE_INDEX : WS_BASE_NONE;
 	n->base_at = indexed;
+	n->stacked_bytes += n->base_bytes;
 	n->base_bytes = n->base_inodes = 0;
 	return 0;
 }

@@ -21,6 +21,7 @@ static void job_limits(const struct conf *conf, struct tree_job *j)
 		.archive_unpacked_max_bytes = conf->archive_unpacked_max_bytes,
 		.archive_entries_max = conf->archive_entries_max,
 		.archive_ratio_max = conf->archive_ratio_max,
+		.session_archives_max_bytes = conf->session_archives_max_bytes,
 		.plain_entries_max = plain ? INT64_MAX : conf->plain_entries_max,
 		.plain_max_bytes = plain ? INT64_MAX : conf->plain_max_bytes,
 		.patch_max_bytes = conf->patch_max_bytes,

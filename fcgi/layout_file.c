@@ -43,6 +43,8 @@ static void put_all(struct buf *b, const struct ws_layout *lay, const struct lay
 	if (lay->commit_bytes || lay->commit_inodes)
 		buf_addf(b, "commit_size %llu %llu\n", (unsigned long long)lay->commit_bytes,
 			(unsigned long long)lay->commit_inodes);
+	if (lay->stacked_bytes)
+		buf_addf(b, "stacked %llu 0\n", (unsigned long long)lay->stacked_bytes);
 	if (lay->root_top)
 		buf_addf(b, "root_top %u 0\n", lay->root_top);
 	if (lay->place)
@@ -131,8 +133,11 @@ static bool parse_move(const char *value, struct layout_move *m)
 static bool parse_line(const char *key, const char *value, struct ws_layout *lay,
 	struct layout_move *m, unsigned *nm)
 {
+	uint64_t nothing;
 	uint32_t none;
 
+	if (!strcmp(key, "stacked"))
+		return parse_pair(value, &lay->stacked_bytes, &nothing);
 	if (!strcmp(key, "base"))
 		return parse_pair(value, &lay->base_bytes, &lay->base_inodes);
 	if (!strcmp(key, "shared"))

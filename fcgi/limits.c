@@ -72,6 +72,7 @@ const struct limit limit_table[] = {
 	SERVICE(archive_unpacked_max_bytes),
 	SERVICE(archive_entries_max),
 	SERVICE(archive_ratio_max),
+	SERVICE(session_archives_max_bytes),
 	SERVICE(archive_time_max_s),
 	SERVICE(archive_memory_max_bytes),
 	SERVICE(patch_max_bytes),

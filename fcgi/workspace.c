@@ -14,6 +14,8 @@
 #include "images/rmtree.h"
 #include "isolate/own.h"
 
+enum { NAME_BYTES = 4096 }; /* of each name of an archive, beside its contents */
+
 int ws_create(struct ws_layout *lay, struct err *e)
 {
 	memset(lay, 0, sizeof *lay);
@@ -50,7 +52,8 @@ struct ws_layout ws_layout_fresh(const struct ws_layout *lay)
 }
 
 /* The old tree goes aside only when the new stack stands. */
-static int place_overlay(struct ws_layout *lay, const int *shared, bool fresh, struct err *e)
+static int place_overlay(struct ws_layout *lay, const int *shared, const struct ws_room *room,
+	bool fresh, struct err *e)
 {
 	if (fresh)
 		*lay = ws_layout_fresh(lay);
@@ -58,7 +61,7 @@ static int place_overlay(struct ws_layout *lay, const int *shared, bool fresh, s
 		lay->nlowers = 1;
 		lay->lower[0] = 0; /* tree/ becomes the lowest */
 	}
-	if (ws_overlay_take(lay, shared, e) < 0)
+	if (ws_overlay_take(lay, shared, room, e) < 0)
 		return -1;
 	if (fresh && ((rename("tree", "old") < 0 && errno != ENOENT) || mkdir("tree", 0755) < 0))
 		return err_set(e, ERR_SETUP, errno, "put the old tree aside");
@@ -69,8 +72,13 @@ static int place_overlay(struct ws_layout *lay, const int *shared, bool fresh, s
 static int place(
 	struct ws_layout *lay, const int *shared, struct ws_intake *in, bool fresh, struct err *e)
 {
+	const struct ws_room room = {in->bytes + in->entries * NAME_BYTES,
+		(uint64_t)in->lim->session_archives_max_bytes};
+
+	if (!fresh && lay->form != WS_OVERLAY && ws_room_check(lay, &room, e) < 0)
+		return -1;
 	if (!in->plain || (lay->form == WS_OVERLAY && !fresh))
-		return place_overlay(lay, shared, fresh, e);
+		return place_overlay(lay, shared, &room, fresh, e);
 	if (ws_plain_take(in, fresh, e) < 0)
 		return -1;
 	*lay = ws_layout_fresh(lay);

@@ -64,6 +64,7 @@ struct ws_layout {
 	uint32_t has_baseline;        /* 1: an archive came in this call, a patch can be made */
 	uint64_t entries, bytes;      /* of the newest archive */
 	uint64_t base_bytes, base_inodes; /* on disk: what archives brought into tree/ */
+	uint64_t stacked_bytes;           /* the same of archives beside tree/, about */
 	/* Overlay: the layers below those of our own, and the baseline while we have none */
 	struct ws_layers shared;
 	uint32_t base_kind, base_at;          /* enum ws_base, and its place */
@@ -80,6 +81,7 @@ struct ws_layout ws_layout_fresh(const struct ws_layout *lay);
 struct ws_limits {
 	int64_t archive_max_bytes, archive_unpacked_max_bytes, archive_entries_max;
 	int64_t archive_ratio_max, plain_entries_max, plain_max_bytes, patch_max_bytes;
+	int64_t session_archives_max_bytes; /* of all archives of a session; 0 = no limit */
 };
 
 /* Helper: makes an empty workspace (tree/). */

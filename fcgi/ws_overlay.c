@@ -16,6 +16,7 @@
 #include "fcgi/ws_walk.h"
 #include "images/rmtree.h"
 #include "isolate/own.h"
+#include "isolate/treesize.h"
 
 /* The list of what earlier calls left, in the making. */
 struct leftovers {
@@ -76,7 +77,39 @@ static int make_dir(const char *kind, uint32_t k, struct err *e)
 	return mkdir(name, 0755) < 0 ? err_set(e, ERR_SETUP, errno, "make \"%s\"", name) : 0;
 }
 
-int ws_overlay_take(struct ws_layout *lay, const int *shared, struct err *e)
+int ws_room_check(const struct ws_layout *lay, const struct ws_room *room, struct err *e)
+{
+	uint64_t held = lay->base_bytes + lay->stacked_bytes;
+
+	if (!room->max || (held <= room->max && room->bytes <= room->max - held))
+		return 0;
+	return err_set(e, ERR_LIMIT, 0,
+		"The session's archives hold %llu bytes, with this one over %llu "
+		"(session_archives_max_bytes)",
+		(unsigned long long)held, (unsigned long long)room->max);
+}
+
+/* All layers become one: what others hid takes no space any more. */
+static int join(struct ws_layout *lay, const struct ws_room *room, struct err *e)
+{
+	struct tree_use use = {0};
+	char name[WS_NAME_MAX];
+
+	if (ws_compact(lay, e) < 0)
+		return -1;
+	ws_stack_name((int32_t)lay->top, name);
+	if (tree_measure(name, &use, e) == 0) {
+		use.bytes *= 2; /* the layers have another name for each file, as yet */
+		lay->stacked_bytes = use.bytes > lay->base_bytes ? use.bytes - lay->base_bytes : 0;
+		if (ws_room_check(lay, room, e) == 0)
+			return 0;
+	}
+	(void)rmtree_at(AT_FDCWD, name, NULL);
+	return -1;
+}
+
+int ws_overlay_take(
+	struct ws_layout *lay, const int *shared, const struct ws_room *room, struct err *e)
 {
 	struct ws_layout next = *lay, old = *lay;
 	char name[WS_NAME_MAX];
@@ -89,7 +122,12 @@ int ws_overlay_take(struct ws_layout *lay, const int *shared, struct err *e)
 	full = stacked && lay->nlowers + lay->shared.n + 4 > WS_LAYERS_MAX;
 	if (full && lay->shared.n) /* the keeper shares our own layers before there are so many */
 		return err_set(e, ERR_BUG, 0, "the workspace has too many layers");
-	if (full && ws_compact(&next, e) < 0)
+	if (stacked && !full && ws_room_check(lay, room, e) < 0) {
+		if (lay->shared.n)
+			return -1;
+		full = true;
+	}
+	if (full && join(&next, room, e) < 0)
 		return -1;
 	if (stacked && !full) {
 		memmove(&next.lower[1], &next.lower[0], next.nlowers * sizeof next.lower[0]);
@@ -103,6 +141,7 @@ int ws_overlay_take(struct ws_layout *lay, const int *shared, struct err *e)
 	next.form = WS_OVERLAY;
 	next.base_kind = next.base_at = 0; /* it is the archive now */
 	next.commit_bytes = next.commit_inodes = 0;
+	next.stacked_bytes += room->bytes;
 	ws_stack_name((int32_t)next.top, name);
 	if (rmtree_at(AT_FDCWD, name, e) < 0 || make_dir("upper", next.top, e) < 0 ||
 		make_dir("work", next.top, e) < 0)

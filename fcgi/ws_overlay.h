@@ -9,11 +9,21 @@
 
 #include "fcgi/workspace.h"
 
+/* What a new archive adds to a session that may hold `max` bytes of archives; 0 = no limit. */
+struct ws_room {
+	uint64_t bytes, max;
+};
+
+/* Whether it fits in; ERR_LIMIT. Pure. */
+int ws_room_check(const struct ws_layout *lay, const struct ws_room *room, struct err *e);
+
 /*
  * Makes "new" the top layer of lay (whose earlier lowers stay below it; none: a fresh stack) with
- * an empty upper. lay is in and out; shared: descriptors of its shared layers. Tree helper.
+ * an empty upper. Layers are joined when there are too many or they are too large: then what is hidden
+ * goes. lay is in and out; shared: descriptors of its shared layers. Tree helper.
  */
-int ws_overlay_take(struct ws_layout *lay, const int *shared, struct err *e);
+int ws_overlay_take(
+	struct ws_layout *lay, const int *shared, const struct ws_room *room, struct err *e);
 
 /* Removes the directories of a layout that is no longer used, but for tree/. Tree helper. */
 int ws_overlay_remove(const struct ws_layout *lay, struct err *e);

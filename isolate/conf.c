@@ -251,6 +251,8 @@ static const struct key keys[] = {
 	INT(archive_max_bytes, 512, GIB(64), "268435456", "an uploaded archive as it is sent"),
 	INT(archive_unpacked_max_bytes, 512, GIB(256), "2147483648", "an archive unpacked"),
 	INT(archive_entries_max, 1, 10000000, "250000", "files and directories of an archive"),
+	INT(session_archives_max_bytes, 0, GIB(1024), "8589934592",
+		"all archives that a session holds, unpacked, a name as 4 KiB more, 0 = no limit"),
 	INT(archive_ratio_max, 1, 100000, "250",
 		"unpacked over packed size, an entry as 4 KiB more; checked from 16 MiB on"),
 	INT(archive_time_max_s, 1, 86400, "300",

@@ -111,6 +111,7 @@ struct conf {
 
 	/* archives and patches */
 	int64_t archive_max_bytes, archive_unpacked_max_bytes, archive_entries_max;
+	int64_t session_archives_max_bytes;
 	int64_t archive_ratio_max, archive_time_max_s, archive_memory_max_bytes;
 	int64_t plain_entries_max, plain_max_bytes, patch_max_bytes;
 
