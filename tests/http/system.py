@@ -12,7 +12,7 @@ import client
 from client import HERE, KEY, SELF_STARTING, STATE, create, delete, eq, ok, request, run
 
 PATHS = ("/api/v1/system/", "/api/v1/system", "/system/", "/system")
-MEMBERS = ["version", "backend", "uptime_s", "ready", "checked_at", "facts", "capabilities", "limits", "sessions", "sandboxes", "prepared"]
+MEMBERS = ["version", "backend", "uptime_s", "ready", "checked_at", "facts", "capabilities", "limits", "sessions", "sandboxes", "containers_stuck", "prepared"]
 HOLDERS = {"kernel", "service", "cgroup", "watchdog", "none"}
 # scripts/serve of a source tree installs below the state directory; another one is where it was installed.
 PREFIX = os.path.join(STATE, "install")
