@@ -41,7 +41,7 @@ struct http_request {
 	const char *given_id;      /* X-Request-Id as the client sent it, NULL when absent */
 	const char *request_id;    /* the client's when it is a safe token, else ours */
 	int conn;                  /* the connection, to see its end; -1 = none */
-	char *const *params; /* all, as "NAME=value", NULL-ended */
+	char *const *params;       /* all, as "NAME=value", NULL-ended */
 	const char *range, *content_range, *if_none_match, *if_range; /* NULL when absent */
 	int64_t body_max;    /* bytes; a handler that takes more raises it before it reads */
 	struct trace *trace; /* what the log and the counters learn; NULL: nothing */

@@ -17,7 +17,8 @@ struct container {
 	bool failed;                 /* it was not made */
 	bool removing;               /* when it is removed, the box has ended */
 	bool ended;                  /* the Engine has said so */
-	uint64_t oom_ms; /* when the kernel last ended a process of it for want of memory; 0 = never */
+	uint64_t
+		oom_ms; /* when the kernel last ended a process of it for want of memory; 0 = never */
 };
 
 /* Makes t's directory and listens there; connected() follows once, t->listen is its source. */

@@ -104,12 +104,12 @@ struct box {
 	LIST_ENTRY(box) link;
 	struct session *session;
 	enum box_state state;
-	bool over;        /* to be freed after this round of events */
-	bool live;        /* outlives the call that started it */
-	uint64_t lost_ms; /* when pid 1 ended, which nobody had asked it to; 0 = it has not */
+	bool over;          /* to be freed after this round of events */
+	bool live;          /* outlives the call that started it */
+	uint64_t lost_ms;   /* when pid 1 ended, which nobody had asked it to; 0 = it has not */
 	bool out_of_memory; /* that is why */
 	uint64_t why_by_ms; /* the Engine is to say why: until then; 0 = nobody waits for that */
-	uint64_t keep_ms; /* live: so long without a run and a call */
+	uint64_t keep_ms;   /* live: so long without a run and a call */
 	uint64_t idle_since_ms;
 	uint64_t ending_by_ms;    /* BOX_ENDING */
 	struct box_run_list runs; /* of a live one */
@@ -379,7 +379,7 @@ void keeper_stats_refresh(struct keeper *k);            /* the gauges */
 /* keeper_system.c */
 int facts_open(struct keeper *k, struct err *e); /* before the keeper enters its namespaces */
 int facts_watch(struct keeper *k, struct err *e);
-void facts_ask(struct keeper *k, struct call *c); /* answers, or waits in CALL_FACTS */
+void facts_ask(struct keeper *k, struct call *c);          /* answers, or waits in CALL_FACTS */
 void call_answer_system(struct keeper *k, struct call *c); /* with the facts, if there are any */
 
 /* keeper_watch.c */
@@ -392,7 +392,7 @@ int watch_disk_room(const struct keeper *k, struct err *e); /* ERR_BUSY under th
 int watch_disk_admit(
 	struct keeper *k, struct call *c, uint64_t bytes, uint64_t inodes, struct err *e);
 void watch_disk_limits(const struct keeper *k, struct call *c);
-double watch_cpus(const struct keeper *k, const struct box *b);           /* 0 = no limit */
+double watch_cpus(const struct keeper *k, const struct box *b); /* 0 = no limit */
 
 /*
  * keeper_layers.c: who stands on which shared layer. The sessions' layouts are the truth; the table is

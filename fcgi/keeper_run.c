@@ -205,7 +205,8 @@ static int answer_open(
 	OWN_FD about = -1, spool = -1;
 
 	if (!r)
-		run_dir_end(&k->dirs, c->rq.id, c->rq.run, VERDICT_INTERRUPTED); /* unless it has its verdict */
+		run_dir_end(&k->dirs, c->rq.id, c->rq.run,
+			VERDICT_INTERRUPTED); /* unless it has its verdict */
 	spool = run_dir_open(&k->dirs, c->rq.id, c->rq.run, "spool", O_RDONLY);
 	about = run_dir_open(&k->dirs, c->rq.id, c->rq.run, "about", O_RDONLY);
 	if (spool < 0 || about < 0)

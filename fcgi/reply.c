@@ -246,7 +246,8 @@ int reply_send(struct request *q, struct http_response *rs, struct err *e)
 		return -1;
 	if (rs->raw && q->http.method != HTTP_HEAD && put_raw(q, rs, e) < 0)
 		return -1;
-	if (rs->more && has_body(rs->status) && q->http.method != HTTP_HEAD && put_more(q, rs, e) < 0)
+	if (rs->more && has_body(rs->status) && q->http.method != HTTP_HEAD &&
+		put_more(q, rs, e) < 0)
 		return -1;
 	/* END_REQUEST: before it the server must not take the answer for complete. */
 	FCGX_FClose(q->fcgi.err);

@@ -44,7 +44,8 @@ static int open_directories(struct store *s, const char *state_dir, struct err *
 	char path[PATH_MAX];
 
 	if (mkdir(state_dir, 0700) < 0 && errno != EEXIST)
-		return err_set(e, ERR_SETUP, errno, "make the state directory \"%s\" (--state or state_dir names another)",
+		return err_set(e, ERR_SETUP, errno,
+			"make the state directory \"%s\" (--state or state_dir names another)",
 			state_dir);
 	s->state = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->state < 0)

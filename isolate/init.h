@@ -90,7 +90,7 @@ struct init_state {
 	const struct plan *plan;
 	int keeper, signals;
 	int watch[4]; /* sysvipc tables and a socket for the watchdog, until READY; see init.c */
-	int oom;  /* init_container_victim() */
+	int oom;      /* init_container_victim() */
 	int null; /* the sandbox's /dev/null, opened where no tenant's link or mode is in the way */
 	int peer[PROTO_PEERS_MAX]; /* -1: free */
 	bool finishing[PROTO_PEERS_MAX];

@@ -99,8 +99,8 @@ struct plan {
 	/* 1: an Engine made the container (init_container.h). Of the plan then only the filter and the
 	 * limits of a process count */
 	uint32_t container, workspace; /* workspace: see struct launch; 0 = none */
-	uint32_t nmounts, mounts; /* offset of an array of struct plan_mount, 8-byte aligned */
-	uint32_t filter, nfilter; /* offset and count of struct sock_filter */
+	uint32_t nmounts, mounts;      /* offset of an array of struct plan_mount, 8-byte aligned */
+	uint32_t filter, nfilter;      /* offset and count of struct sock_filter */
 	uint32_t processes_max, files_open_max; /* RLIMIT_NPROC, 0 = none; RLIMIT_NOFILE */
 	uint32_t in_cgroup; /* 1: commands are started in PLAN_FD_CGROUP; the filter lets pid 1
 			     * use clone3(2), and its children must close it again */

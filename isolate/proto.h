@@ -29,12 +29,12 @@ enum proto_request_op {
 	PROTO_PTY,        /* answers PTY_OPEN with the master of a new pseudo terminal */
 	PROTO_GO,         /* keeper only, once, before READY: pasta serves the network */
 	/* of a run with a kept output, from any socket */
-	PROTO_FOLLOW,  /* answers MORE when more than `offset` bytes are there, or it has ended */
-	PROTO_INPUT,   /* answers INPUT_OPEN with a descriptor to write its input to */
-	PROTO_EOF,     /* its input ends */
-	PROTO_RESIZE,  /* its terminal has `rows` and `cols` */
-	PROTO_END,     /* keeper only: ends the run and its descendants */
-	PROTO_CLAIM,   /* keeper only, once, after PARKED; fds: PLAN_FD_PLAN and those after it, as
+	PROTO_FOLLOW, /* answers MORE when more than `offset` bytes are there, or it has ended */
+	PROTO_INPUT,  /* answers INPUT_OPEN with a descriptor to write its input to */
+	PROTO_EOF,    /* its input ends */
+	PROTO_RESIZE, /* its terminal has `rows` and `cols` */
+	PROTO_END,    /* keeper only: ends the run and its descendants */
+	PROTO_CLAIM,  /* keeper only, once, after PARKED; fds: PLAN_FD_PLAN and those after it, as
 		      * far as flags has bit 0, 1, ... */
 	PROTO_BEGIN, /* keeper only: a KEPT run that waited for its input begins now, with timeout_ms;
 		      * what it put out before is dropped */

@@ -76,7 +76,8 @@ static const struct {
 	{"abs/f", O_PATH | O_NOFOLLOW, BENEATH_NO_LINKS, ELOOP, ELOOP},
 	{"in/f", O_PATH, BENEATH_NO_LINKS, ELOOP, ELOOP},
 	{"a/last", O_RDONLY, BENEATH_NO_LINKS, ELOOP, ELOOP},
-	{"in/f", O_RDONLY, BENEATH_LINKS, 0, ELOOP}, {"a/up/f", O_RDONLY, BENEATH_LINKS, 0, ELOOP},
+	{"in/f", O_RDONLY, BENEATH_LINKS, 0, ELOOP},
+	{"a/up/f", O_RDONLY, BENEATH_LINKS, 0, ELOOP},
 	{"abs/f", O_RDONLY, BENEATH_LINKS, EXDEV, ELOOP},
 	{"rel/f", O_RDONLY, BENEATH_LINKS, EXDEV, ELOOP},
 	{"inabs/f", O_RDONLY, BENEATH_LINKS, EXDEV, ELOOP},
@@ -101,10 +102,10 @@ static void test_opens(int root, bool kernel)
 		int got = try_open(root, opens[i].path, opens[i].flags, opens[i].how);
 
 		ok(got == want, "%s: \"%s\" %s: %s", kernel ? "openat2" : "walk", opens[i].path,
-			opens[i].how == BENEATH_IN_ROOT ? "in the root"
-			: opens[i].how == BENEATH_LINKS ? "with links"
+			opens[i].how == BENEATH_IN_ROOT     ? "in the root"
+			: opens[i].how == BENEATH_LINKS     ? "with links"
 			: opens[i].how == BENEATH_ONE_MOUNT ? "on one mount"
-							: "without links",
+							    : "without links",
 			got ? strerror(got) : "opened");
 	}
 }
@@ -123,9 +124,8 @@ static void test_magic(const char *with)
 	fd = beneath_open(root, path, O_PATH | O_NOFOLLOW, BENEATH_NO_LINKS);
 	ok(fd >= 0, "%s: control: the link itself is there", with);
 	ok(try_open(root, "/proc/version", O_PATH, BENEATH_IN_ROOT) == 0 &&
-			(!beneath_has_links() ||
-				try_open(root, "/proc/version", O_PATH, BENEATH_ONE_MOUNT) ==
-					EXDEV),
+			(!beneath_has_links() || try_open(root, "/proc/version", O_PATH,
+							 BENEATH_ONE_MOUNT) == EXDEV),
 		"%s: another mount is entered, but not where it is to be one", with);
 }
 
