@@ -189,7 +189,7 @@ lint_sh := scripts/serve scripts/quickstart scripts/test scripts/deps scripts/fu
 lint: check-includes check-docs
 	clang-format --dry-run -Werror $(lint_c)
 	cppcheck -q --error-exitcode=1 --std=c11 --enable=warning,portability --inline-suppr \
-	  --suppress=missingIncludeSystem --suppress=resourceLeak --suppress=uninitvar --suppress=ctuuninitvar --suppress=normalCheckLevelMaxBranches -I. isolate images fcgi
+	  --suppress=missingIncludeSystem --suppress=resourceLeak --suppress=memleak --suppress=unknownMacro --suppress=uninitvar --suppress=ctuuninitvar --suppress=normalCheckLevelMaxBranches -I. isolate images fcgi
 	clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(lint_c))) -- $(STD) $(PC_CFLAGS)
 	shellcheck $(lint_sh)
 	mandoc -Tlint -W warning docs/*.[158]
