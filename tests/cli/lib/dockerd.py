@@ -105,6 +105,7 @@ class Dockerd:
             self.process.wait()
         self._end_another()
         self._end_containerd()
+        self._end_shims()
         subprocess.run(["umount", "-R", "-l", self.top + "/data"], stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(self.top, ignore_errors=True)
 
@@ -122,6 +123,17 @@ class Dockerd:
                 time.sleep(0.05)
         except (OSError, ValueError):
             pass
+
+    def _end_shims(self):
+        """Those of containers that ended while a dockerd was killed stay."""
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/%s/cmdline" % pid) as f:
+                    words = f.read().split("\0")
+                if words[0].endswith("/containerd-shim-runc-v2") and self.top + "/exec/containerd/containerd.sock" in words:
+                    os.kill(int(pid), signal.SIGKILL)
+            except OSError:
+                pass
 
     def _end_containerd(self):
         """That of a dockerd that was killed is nobody's child."""
