@@ -244,20 +244,28 @@ static int list_processes(struct watch *w, struct err *e)
 	return (int)(w->n - before);
 }
 
-/* A whole table, by a descriptor that pid 1 opened. */
-static uint64_t sysv_bytes(int fd, const char *a, uint64_t cost_a, const char *b, uint64_t cost_b)
+/* Adds what a whole table says, by a descriptor that pid 1 opened; -1: there is none in a container. */
+static int add_sysv(uint64_t *sum, int fd, const char *a, uint64_t cost_a, const char *b,
+	uint64_t cost_b, struct err *e)
 {
-	OWN_MEM char *text = fd < 0 ? NULL : malloc(SYSV_BYTES);
+	OWN_MEM char *text = NULL;
 	size_t len = 0;
 	uint64_t sum_a, sum_b;
-	ssize_t n;
+	ssize_t n = 0;
 
-	if (!text || lseek(fd, 0, SEEK_SET) < 0)
+	if (fd < 0)
 		return 0;
+	text = malloc(SYSV_BYTES);
+	if (!text || lseek(fd, 0, SEEK_SET) < 0)
+		return err_set(
+			e, ERR_SETUP, text ? errno : ENOMEM, "read a table of System V objects");
 	while (len < SYSV_BYTES && (n = read(fd, text + len, SYSV_BYTES - len)) > 0)
 		len += (size_t)n;
+	if (n < 0)
+		return err_set(e, ERR_SETUP, errno, "read a table of System V objects");
 	watch_text_columns(text, len, a, b, &sum_a, &sum_b);
-	return sum_a * cost_a + sum_b * cost_b;
+	*sum += sum_a * cost_a + sum_b * cost_b;
+	return 0;
 }
 
 static int add_sockets(struct watch *w, struct err *e)
@@ -369,9 +377,12 @@ static int add_rest(struct watch *w, struct err *e)
 		s->shm += used_bytes(w->tmpfs[i]);
 	if (w->root_memory)
 		s->shm += used_bytes(w->root);
-	s->shm += sysv_bytes(w->fd[WATCH_FD_SHM], "rss", 1, "swap", 1);
-	s->kernel += sysv_bytes(w->fd[WATCH_FD_SEM], "nsems", WATCH_SEM_COST, NULL, 0);
-	s->kernel += sysv_bytes(w->fd[WATCH_FD_MSG], "cbytes", 1, "qnum", WATCH_MSG_COST);
+	if (add_sysv(&s->shm, w->fd[WATCH_FD_SHM], "rss", 1, "swap", 1, e) < 0 ||
+		add_sysv(&s->kernel, w->fd[WATCH_FD_SEM], "nsems", WATCH_SEM_COST, NULL, 0, e) <
+			0 ||
+		add_sysv(&s->kernel, w->fd[WATCH_FD_MSG], "cbytes", 1, "qnum", WATCH_MSG_COST, e) <
+			0)
+		return -1;
 	s->faults += watch_proc_faults(&w->p, "1"); /* of those it has reaped */
 	add_flight(w);
 	add_mapped(w);

@@ -432,7 +432,7 @@ def fakes():
     once("podman is not supported", E.CONF, "podman", {"/version": (200, json.dumps(
         {"Version": "4.3.1", "ApiVersion": "1.41", "MinAPIVersion": "1.24", "Components": [{"Name": "Podman Engine"}]}).encode())})
     once("seccomp", E.CONF, "no seccomp", {"/info": (200, E.INFO[1].replace(b"name=seccomp,profile=default", b"name=x"))})
-    once("runsc", E.CONF, "gVisor's runtime", {"/info": (200, E.INFO[1].replace(b'"runc": {}', b'"runc": {"path": "/usr/bin/runsc"}'))})
+    once("gVisor", E.CONF, "gVisor's runtime", {"/info": (200, E.INFO[1].replace(b'"runc": {}', b'"runc": {"path": "/usr/bin/runsc"}'))})
     once("userns-remap", E.CONF, "mapped users", {"/info": (200, E.INFO[1].replace(b"profile=default", b'default","name=userns'))})
     once("not name", E.SETUP, "nameless container", {"/containers/create": (201, b'{"Id":"../../x"}')}, "make box=x image=y")
     once("list of containers", E.SETUP, "no list", {"/containers/json": (200, b"{}")}, "sweep fd=%s/keep" % top)
