@@ -19,6 +19,8 @@
 enum {
 	PUMP_BYTES = 65536,
 	REAP_MAX = 256, /* children in one round of the loop */
+	ROOM_WAIT_US = 2000000,
+	ROOM_LOOK_MS = 20,
 };
 
 static struct init_run *free_slot(struct init_state *s)
@@ -211,6 +213,27 @@ static void not_started(struct init_state *s, struct init_run *r, const struct e
 	r->used = false;
 }
 
+/*
+ * Where a limit on processes counts pid 1's, too (of a container, pid_max of the namespace), a
+ * command may find no room beside what an earlier one left: that dies of the same limit as a rule, and
+ * counts until it is reaped.
+ */
+static int spawn_when_room(
+	struct init_state *s, struct start *st, const struct proto_request *rq, int blob)
+{
+	uint64_t until = (uint64_t)clock_us() + ROOM_WAIT_US;
+	int pid;
+
+	while ((pid = init_spawn(st, rq, blob)) < 0 && st->err.errnum == EAGAIN &&
+		(uint64_t)clock_us() < until) {
+		/* Not by the signalfd: what is read here, the loop would not see. */
+		poll(NULL, 0, ROOM_LOOK_MS);
+		init_run_reap(s);
+		memset(&st->err, 0, sizeof st->err);
+	}
+	return pid;
+}
+
 void init_run_start(
 	struct init_state *s, int peer, const struct proto_request *rq, int *fds, unsigned nfds)
 {
@@ -242,7 +265,9 @@ void init_run_start(
 	init_usage_read(&r->before);
 	r->deadline_us = rq->timeout_ms ? r->start_us + rq->timeout_ms * 1000 : 0;
 	init_container_victim(s, true);
-	r->pid = prepare_io(r, &st, rq, s->null, fds, hold) < 0 ? -1 : init_spawn(&st, rq, fds[0]);
+	r->pid = prepare_io(r, &st, rq, s->null, fds, hold) < 0
+			 ? -1
+			 : spawn_when_room(s, &st, rq, fds[0]);
 	init_container_victim(s, false);
 	for (int i = 0; i < 3; i++)
 		own_close(&hold[i]);

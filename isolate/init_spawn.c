@@ -300,7 +300,10 @@ static int spawn(struct start *s)
 			(s->plan->in_cgroup ? 0 : CLONE_VM) | SIGCHLD, s);
 	close(p[1]);
 	if (pid < 0)
-		return err_set(&s->err, ERR_SETUP, errno, "start a process");
+		return errno == EAGAIN
+			       ? err_set(&s->err, ERR_BUSY, errno,
+					 "start a process: the sandbox has as many as it may")
+			       : err_set(&s->err, ERR_SETUP, errno, "start a process");
 	wait_exec(s, pid, end);
 	return s->err.kind == ERR_NONE ? pid : -1;
 }

@@ -193,13 +193,13 @@ for errnum in (errno.ENOSYS, errno.EPERM):
     ok((rc, out) == (0, "/usr/share\nd\nf\npipe\n"), name + ": so does this machine's /usr, with a bind", rc, out, err)
     touched()
     rc, out, err = cgibox("run", "--bind", canary + ":/bin/x", "true", filter=filter)
-    ok(rc == 71 and "symbolic links" in err, name + ": a link on the way to a mount target is refused", rc, err)
+    ok(rc == 71 and "ymbolic link" in err, name + ": a link on the way to a mount target is refused", rc, err)
     rc, out, err = cgibox("run", "--bind", canary + ":/var/run/x", "true")
     ok(rc == 0, "control: with openat2 a link is followed", rc, err)
     rc, out, err = cgibox("run", "--bind", canary + ":/var/run/x", "true", filter=filter)
-    ok(rc == 71 and "symbolic links" in err, name + ": which is refused without it", rc, err)
+    ok(rc == 71 and "ymbolic link" in err, name + ": which is refused without it", rc, err)
     rc, out, err = cgibox("run", "--cwd", "/bin", "true", filter=filter)
-    ok(rc == 65 and "symbolic links" in err, name + ": a link on the way to the working directory too", rc, err)
+    ok(rc == 65 and "ymbolic link" in err, name + ": a link on the way to the working directory too", rc, err)
     with tarfile.open(os.path.join(top, "merged.tar"), "w") as t:
         for name_, kind, to in (("usr/lib", tarfile.DIRTYPE, ""), ("lib", tarfile.SYMTYPE, "usr/lib"), ("lib/f", tarfile.REGTYPE, "")):
             i = tarfile.TarInfo(name_)
