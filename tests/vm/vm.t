@@ -115,13 +115,13 @@ if [ $# -gt 0 ] && [ -z "$tree" ]; then
 	ok $? "the tree for the guest is packed"
 fi
 for command; do
-	"$here/run" --tree "$tree" --timeout "${VM_TIMEOUT:-1200}" -- sh -c "$command" | sed 's/^/    /'
+	"$here/run" --tree "$tree" --timeout "${VM_TIMEOUT:-1200}" -- sh -c "$command" | sed -u 's/^/    /'
 	ok "${PIPESTATUS[0]}" "on kernel 6.1: $command"
 done
 if [ -n "$tree" ]; then
 	"$here/run" --tree "$tree" --timeout 240 \
 		--append 'sysctl.kernel.core_pattern="|/usr/bin/touch /var/tmp/handled-%e"' \
-		-- tests/vm/core.sh | sed 's/^/    /'
+		-- tests/vm/core.sh | sed -u 's/^/    /'
 	ok "${PIPESTATUS[0]}" "on kernel 6.1: tests/vm/core.sh"
 fi
 echo "1..$count"
