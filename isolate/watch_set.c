@@ -49,6 +49,7 @@ struct watch_set {
 	unsigned nhost;
 	uint64_t available, shmem; /* as last read */
 	uint64_t slab, slab_base;  /* the kernel's own; as it was when no sandbox had many locks */
+	uint64_t slab_round;       /* when the round began */
 	bool locks;                /* this round counts them */
 	uint64_t mark;             /* highest available since the last round began */
 	uint64_t round_at_us, rest_until_us, next_tick_us;
@@ -365,8 +366,9 @@ static void settle_slab(struct watch_set *s)
 
 	for (struct entry *x = s->all; x; x = x->next)
 		n += x->sum.locks;
+	/* As it was before they were counted: what came meanwhile may be locks. */
 	if (s->locks && n * WATCH_LOCK_COST < SLAB_STEP / 8)
-		s->slab_base = s->slab;
+		s->slab_base = s->slab_round < s->slab ? s->slab_round : s->slab;
 }
 
 static void round_end(struct watch_set *s)
@@ -400,6 +402,7 @@ static void round_begin(struct watch_set *s, uint64_t now)
 	s->look = false;
 	s->round_at_us = now;
 	s->mark = s->available;
+	s->slab_round = s->slab;
 	s->locks = s->slab >= s->slab_base + SLAB_STEP;
 	for (struct entry *x = s->all; x; x = x->next) {
 		watch_locks(x->w, s->locks);
