@@ -269,8 +269,10 @@ def test_in_use():
        'gc --dry-run says what it would do, and does nothing', ev)
     image('gc', state='use')
     eq(parts('use')['layers'], [sha(LAYER1)], 'control: without the session the layer goes')
-    p = subprocess.Popen(DROP + [box, '--state', f'{home}/use', 'run', '--image', 'host', '--', '/bin/sleep', '60'], cwd=home, env=ENV,
-                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    p = subprocess.Popen(DROP + [box, '--state', f'{home}/use', 'run', '--image', 'host', '--', '/bin/sh', '-c', 'echo up; exec sleep 60'],
+                         cwd=home, env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Whoever makes the skeleton locks it, too: only then is it the sandbox that holds it.
+    eq(p.stdout.readline(), b'up\n', 'a sandbox over the image host runs')
     host = parts('use')['host']
     for _ in range(200):
         host = parts('use')['host']
