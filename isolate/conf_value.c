@@ -33,8 +33,7 @@ static int check_network(const char *value, struct err *e)
 	if (!strcmp(value, "host"))
 		return err_set(e, ERR_CONF, 0,
 			"engine_network: \"host\" is this machine's own network, all that listens "
-			"on "
-			"loopback included; name one of your own (docker network create)");
+			"on loopback included; name one of your own (docker network create)");
 	if (!strcmp(value, "none"))
 		return err_set(e, ERR_CONF, 0,
 			"engine_network: \"none\" is no network; leave it empty for that");

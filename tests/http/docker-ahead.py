@@ -9,7 +9,7 @@ import sys
 import time
 
 import client
-from client import b64, create, delete, eq, ok, request, run, skip, tar
+from client import b64, create, delete, eq, ok, request, run, skip, tar, wait_for
 
 sys.path.insert(0, os.path.join(client.HERE, "..", "cli", "lib"))
 import dockerd  # noqa: E402
@@ -21,21 +21,7 @@ if not top:
     sys.exit()
 
 
-class Engine(dockerd.Dockerd):
-    """The one that runs already."""
-
-    def __init__(self):
-        self.socket = os.path.join(top, "docker.sock")
-
-
-engine = Engine()
-
-
-def until(what, seconds=60):
-    end = time.monotonic() + seconds
-    while not what() and time.monotonic() < end:
-        time.sleep(0.05)
-    return what()
+engine = dockerd.Running(top)
 
 
 def pool():
@@ -55,7 +41,7 @@ def outputs(sid, *commands, **more):
 
 def filled(seconds=60):
     """One waits, and none is being made."""
-    return until(lambda: pool()[0] > 0, seconds)
+    return wait_for(lambda: pool()[0] > 0, seconds)
 
 
 # --- one like the last ---
@@ -121,12 +107,12 @@ sid = create(base_image=name)
 eq(outputs(sid, "echo up"), ["up\n"], "a session of another image")
 delete(sid)
 image = engine.api("GET", "/images/%s/json" % name)[1]["Id"]
-ok(until(lambda: [c for c in engine.containers() or [] if c["ImageID"] == image and c["State"] == "running"]), "a container of it waits")
+ok(wait_for(lambda: [c for c in engine.containers() or [] if c["ImageID"] == image and c["State"] == "running"], 60), "a container of it waits")
 a = request("DELETE", "/api/v1/images/%s" % name)
 ok(a.status in (200, 204), "and keeps nobody from removing the image", a)
 eq(engine.api("GET", "/images/%s/json" % name)[0], 404, "it is gone")
 
 # --- nobody comes ---
-ok(until(lambda: pool()[0] == 0, 60), "none waits when nobody has come for prepared_idle_s", pool())
-ok(until(lambda: there() == 0, 30), "and none is left at the Engine", there())
+ok(wait_for(lambda: pool()[0] == 0, 60), "none waits when nobody has come for prepared_idle_s", pool())
+ok(wait_for(lambda: there() == 0, 30), "and none is left at the Engine", there())
 client.done()

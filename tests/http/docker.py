@@ -22,29 +22,12 @@ if not top:
     sys.exit()
 
 
-class Engine(dockerd.Dockerd):
-    """The one that runs already."""
+engine = dockerd.Running(top)
 
-    def __init__(self):
-        self.top, self.socket, self.process = top, os.path.join(top, "docker.sock"), None
-        self.group = os.stat(self.socket).st_gid
-
-    def pid(self):
-        with open(os.path.join(self.top, "pid")) as f:
-            return int(f.read())
-
-    def crash(self):
-        os.kill(self.pid(), signal.SIGKILL)
-
-
-engine = Engine()
 
 
 def until(what, seconds=60):
-    end = time.monotonic() + seconds
-    while not what() and time.monotonic() < end:
-        time.sleep(0.1)
-    return what()
+    return client.wait_for(what, seconds)
 
 
 def left():

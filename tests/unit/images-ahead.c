@@ -2,11 +2,9 @@
 #include "images/ahead.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -17,8 +15,9 @@
 #include "isolate/jail.h"
 #include "isolate/own.h"
 #include "tests/unit/tap.h"
+#include "tests/unit/user.h"
 
-enum { TEST_UID = 12345, TIME_MAX_S = 60, PLAIN_BYTES = 5 << 20, WAIT_MS = 20000 };
+enum { TIME_MAX_S = 60, PLAIN_BYTES = 5 << 20, WAIT_MS = 20000 };
 
 static uint8_t plain[PLAIN_BYTES];
 static char top[64];
@@ -40,15 +39,6 @@ static void fill_plain(void)
 		x = x * 1103515245 + 12345;
 		plain[i] = (uint8_t) "0123456789abcdef"[x >> 16 & 15];
 	}
-}
-
-static void become_user(void)
-{
-	if (geteuid() == 0 &&
-		(setgroups(0, NULL) < 0 || setresgid(TEST_UID, TEST_UID, TEST_UID) < 0 ||
-			setresuid(TEST_UID, TEST_UID, TEST_UID) < 0))
-		_exit(98);
-	prctl(PR_SET_DUMPABLE, 1); /* else /proc/self/uid_map still belongs to root */
 }
 
 static void told(void *arg, const void *p, size_t n)

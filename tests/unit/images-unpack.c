@@ -3,10 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -15,8 +13,7 @@
 #include "isolate/buf.h"
 #include "isolate/jail.h"
 #include "tests/unit/tap.h"
-
-enum { TEST_UID = 12345 };
+#include "tests/unit/user.h"
 
 static char top[64];  /* fresh directory of the test user */
 static char tree[80]; /* the tree below it */
@@ -104,15 +101,6 @@ static struct unpack_policy policy(bool layer)
 		.ratio_max = 250,
 		.name_max_bytes = 4096,
 		.depth_max = 128};
-}
-
-static void become_user(void)
-{
-	if (geteuid() == 0 &&
-		(setgroups(0, NULL) < 0 || setresgid(TEST_UID, TEST_UID, TEST_UID) < 0 ||
-			setresuid(TEST_UID, TEST_UID, TEST_UID) < 0))
-		_exit(98);
-	prctl(PR_SET_DUMPABLE, 1); /* else /proc/self/uid_map still belongs to root */
 }
 
 static int child(int in, int raw, struct unpack_policy pol, struct answer *a)

@@ -149,6 +149,21 @@ class Dockerd:
                 pass
 
 
+class Running(Dockerd):
+    """One that runs already; top: the directory of its files. Whoever started it stops it."""
+
+    def __init__(self, top):
+        self.top, self.socket, self.process = top, os.path.join(top, "docker.sock"), None
+        self.group = os.stat(self.socket).st_gid
+
+    def pid(self):
+        with open(os.path.join(self.top, "pid")) as f:
+            return int(f.read())
+
+    def crash(self):
+        os.kill(self.pid(), signal.SIGKILL)
+
+
 def base():
     """(path of a tar with bash, git, python3; None) or (None, why not); made once, by mmdebstrap."""
     release, lines = debian.sources()
