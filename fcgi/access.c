@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "isolate/clock.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -76,14 +77,6 @@ void access_close(struct access *a)
 	own_close(&a->fd);
 }
 
-static uint64_t real_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
 void access_write(const struct access *a, struct trace *t, pid_t pid)
 {
 	OWN_BUF line = BUF_INIT(LINE_MAX_BYTES);
@@ -92,7 +85,7 @@ void access_write(const struct access *a, struct trace *t, pid_t pid)
 	trace_end(t, us);
 	if (a->fd < 0)
 		return;
-	trace_line(t, real_us(), us, pid, &line);
+	trace_line(t, (uint64_t)clock_real_us(), us, pid, &line);
 	if (!buf_ok(&line) || write(a->fd, line.p, line.len) != (ssize_t)line.len)
 		stats_add(t->stats, COUNT_LOG_LOST, 1);
 }

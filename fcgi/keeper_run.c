@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "fcgi/keeper_int.h"
+#include "isolate/clock.h"
 #include "isolate/fdmsg.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -33,12 +34,9 @@ static bool active(void *arg, const char *run)
 /* Time first, so that names sort as runs began; never twice the same time. */
 int run_make_id(struct keeper *k, char id[RUN_ID_LEN + 1], struct err *e)
 {
-	struct timespec t;
-	uint64_t us;
+	uint64_t us = (uint64_t)clock_real_us();
 	uint32_t r;
 
-	clock_gettime(CLOCK_REALTIME, &t);
-	us = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 	k->last_run_us = us > k->last_run_us ? us : k->last_run_us + 1;
 	if (getrandom(&r, sizeof r, 0) != (ssize_t)sizeof r)
 		return err_set(e, ERR_SETUP, errno, "get random bytes");

@@ -1,4 +1,5 @@
-/* The monotonic clock (clock_gettime(2)), which never runs back and which no administrator sets. */
+/* clock_gettime(2): the monotonic clock, which never runs back and which no administrator sets, unless a
+ * name says real. */
 #ifndef CGIBOX_CLOCK_H
 #define CGIBOX_CLOCK_H
 
@@ -18,6 +19,15 @@ static inline int64_t clock_us(void)
 static inline int64_t clock_ms(void)
 {
 	return clock_us() / 1000;
+}
+
+/* Microseconds since 1970, UTC, as this machine's clock has it: for what is shown or kept, not for waiting. */
+static inline int64_t clock_real_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
 #endif

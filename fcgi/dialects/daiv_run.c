@@ -13,6 +13,7 @@
 #include "fcgi/receipt_log.h"
 #include "fcgi/trace.h"
 #include "fcgi/utf8.h"
+#include "isolate/clock.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -132,12 +133,10 @@ static void note(struct run *run, struct json_object *command, const struct comm
 	const struct result *res)
 {
 	struct receipt r = {.result = *res};
-	struct timespec now;
 
 	if (!run->c->conf->receipts_kept_max || run->receipts.len / sizeof r >= RECEIPTS_MAX)
 		return;
-	clock_gettime(CLOCK_REALTIME, &now);
-	r.ended_us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+	r.ended_us = clock_real_us();
 	r.begun_us = r.ended_us - (int64_t)res->wall_us;
 	receipt_describe(&r, json_object_get_string(command),
 		(size_t)json_object_get_string_len(command), run->r.workdir, s->timeout_ms);

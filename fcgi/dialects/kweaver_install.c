@@ -23,19 +23,10 @@ static const char *const changed[] = {"python_package_index_url", "requested_dep
 static void copy_members(struct json_object *from, struct json_object *to)
 {
 	for (size_t i = 0; i < NELEM(changed); i++) {
-		struct json_object *v = NULL;
+		struct json_object *v = json_object_object_get(from, changed[i]);
 
-		json_object_object_get_ex(from, changed[i], &v);
 		json_object_object_add(to, changed[i], json_object_get(v));
 	}
-}
-
-static struct json_object *member(struct json_object *o, const char *name)
-{
-	struct json_object *v = NULL;
-
-	json_object_object_get_ex(o, name, &v);
-	return v;
 }
 
 void kw_deps_pending(struct json_object *record, int64_t timeout_s, bool lenient)
@@ -60,8 +51,9 @@ static struct kw_deps order_of(struct json_object *record)
 	return (struct kw_deps){.image = kw_text(record, "image"),
 		.language = kw_text(record, "language"),
 		.index_url = kw_text(o, "python_package_index_url"),
-		.list = member(o, "requested_dependencies"),
-		.timeout_s = json_object_get_int64(member(member(record, "install"), "timeout"))};
+		.list = json_object_object_get(o, "requested_dependencies"),
+		.timeout_s = json_object_get_int64(json_object_object_get(
+			json_object_object_get(record, "install"), "timeout"))};
 }
 
 static void settled(struct json_object *record)
@@ -82,7 +74,7 @@ static void succeeded(struct dialect_call *c, struct json_object *record)
 /* The old state; why (NULL: it was told) says what became of the new one. */
 static void roll_back(struct json_object *record, const char *why)
 {
-	copy_members(member(record, "before"), kw_public(record));
+	copy_members(json_object_object_get(record, "before"), kw_public(record));
 	if (why)
 		kw_deps_ended(kw_public(record), why);
 	settled(record);
@@ -91,9 +83,10 @@ static void roll_back(struct json_object *record, const char *why)
 /* 1: the session has come to its end with it. -1: the response is complete. */
 static int failed(struct dialect_call *c, struct json_object *record, const char *why)
 {
-	bool lenient = json_object_get_boolean(member(member(record, "install"), "lenient"));
+	bool lenient = json_object_get_boolean(
+		json_object_object_get(json_object_object_get(record, "install"), "lenient"));
 
-	if (member(record, "before")) {
+	if (json_object_object_get(record, "before")) {
 		roll_back(record, why);
 		return 0;
 	}
@@ -178,7 +171,8 @@ static bool has_name(struct json_object *list, const char *name)
 static struct json_object *merge(struct json_object *record, struct json_object *more)
 {
 	struct json_object *all = json_object_new_array();
-	struct json_object *old = member(kw_public(record), "requested_dependencies");
+	struct json_object *old = json_object_object_get(
+		kw_public(record), "requested_dependencies");
 
 	for (size_t i = 0; old && i < json_object_array_length(old); i++) {
 		struct json_object *o = json_object_array_get_idx(old, i);

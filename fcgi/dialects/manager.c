@@ -10,6 +10,7 @@
 #include "fcgi/dialects/kweaver.h"
 #include "fcgi/json_out.h"
 #include "images/own_json.h"
+#include "isolate/clock.h"
 #include "isolate/own.h"
 
 /* The version that the original tells, whatever its own is. */
@@ -34,14 +35,6 @@ void manager_time(int64_t us, char out[MANAGER_TIME_LEN])
 	gmtime_r(&s, &tm);
 	n = strftime(out, MANAGER_TIME_LEN, "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(out + n, MANAGER_TIME_LEN - n, ".%06dZ", (int)(us % 1000000));
-}
-
-int64_t manager_now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
 void manager_put(struct json_object *o, const char *name, const char *text)
@@ -158,7 +151,7 @@ static int note_end(struct dialect_call *c, struct manager_box *b)
 	b->gone = true;
 	if (*kw_text(b->shown, "terminated_at"))
 		return 0;
-	manager_time(manager_now_us(), now);
+	manager_time(clock_real_us(), now);
 	manager_put(b->shown, "terminated_at", now);
 	manager_put(b->record, "wanted", "stopped");
 	if (write_record(c, b, INDEX_CHANGE, b->version, &e) == 0 || e.errnum == ESTALE ||
@@ -209,7 +202,7 @@ void manager_sweep(struct dialect_call *c)
 				json_object_object_get_ex(o, "shown", &b.shown);
 				manager_look(c, &b);
 			}
-		q.offset = a.total ? (uint32_t)((uint64_t)manager_now_us() % a.total) : 0;
+		q.offset = a.total ? (uint32_t)((uint64_t)clock_real_us() % a.total) : 0;
 	}
 	c->rs->status = c->rs->retry_after_s = 0; /* the request is about something else */
 	buf_clear(&c->rs->body);

@@ -44,7 +44,6 @@ void manager_box_clear(struct manager_box *b);
 
 /* Time in UTC, with a Z; us since the epoch. */
 void manager_time(int64_t us, char out[MANAGER_TIME_LEN]);
-int64_t manager_now_us(void);
 
 /* The sandbox that the path names. -1: the response is complete. */
 int manager_find(struct dialect_call *c, struct manager_box *b);

@@ -9,6 +9,7 @@
 #include "fcgi/dialects/manager.h"
 #include "fcgi/env_merge.h"
 #include "images/own_json.h"
+#include "isolate/clock.h"
 #include "isolate/own.h"
 
 #define IMAGE_PATTERN "^[a-zA-Z0-9][a-zA-Z0-9_.-]+(/[a-zA-Z0-9_.-]+)*:[a-zA-Z0-9_.-]+$"
@@ -449,7 +450,7 @@ static struct json_object *shown_of(const struct making *m, const struct schema_
 	struct json_object *o = json_object_new_object();
 	char now[MANAGER_TIME_LEN];
 
-	manager_time(manager_now_us(), now);
+	manager_time(clock_real_us(), now);
 	json_object_object_add(o, "id", NULL);
 	manager_put(o, "container_id", NULL);
 	json_object_object_add(o, "name", given_or(&v[F_NAME], NULL));

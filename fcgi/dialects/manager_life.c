@@ -11,6 +11,7 @@
 #include "fcgi/json_out.h"
 #include "fcgi/query.h"
 #include "fcgi/utf8.h"
+#include "isolate/clock.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -141,7 +142,7 @@ static int begin(struct dialect_call *c, struct manager_box *b, struct err *e)
  */
 static int start(struct dialect_call *c, struct manager_box *b)
 {
-	int64_t now = manager_now_us();
+	int64_t now = clock_real_us();
 	char time[MANAGER_TIME_LEN], since[24];
 	struct err e = {0};
 

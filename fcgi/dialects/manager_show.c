@@ -12,6 +12,7 @@
 #include "fcgi/query.h"
 #include "fcgi/upload.h"
 #include "images/own_json.h"
+#include "isolate/clock.h"
 #include "isolate/own.h"
 
 enum { LIST_PART = 32 };
@@ -145,7 +146,7 @@ void manager_stats(struct dialect_call *c)
 		return;
 	}
 	limit = s.memory_limit ? s.memory_limit : (uint64_t)c->conf->memory_max_bytes;
-	manager_time(manager_now_us(), now);
+	manager_time(clock_real_us(), now);
 	buf_addf(out, "{\"timestamp\":\"%s\",\"cpu_percent\":null,\"mem_usage\":", now);
 	if (s.memory_bytes)
 		buf_addf(out, "%llu", (unsigned long long)s.memory_bytes);

@@ -16,6 +16,7 @@
 #include "fcgi/utf8.h"
 #include "fcgi/volume_name.h"
 #include "images/own_json.h"
+#include "isolate/clock.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -52,7 +53,7 @@ static void add(
 	struct json_object *list = volumes_of(b), *v = json_object_new_object();
 	char now[MANAGER_TIME_LEN];
 
-	manager_time(manager_now_us(), now);
+	manager_time(clock_real_us(), now);
 	json_object_object_add(
 		v, "id", json_object_new_int64((int64_t)json_object_array_length(list) + 1));
 	manager_put(v, "volume_id", id);
