@@ -93,8 +93,8 @@ int deps_store_add(struct keeper *k, const char *key, const struct deps_entry *i
 
 /* Calls fn for each record that can be read. */
 static int each(struct keeper *k,
-	void (*fn)(struct keeper *k, const char *key, const struct deps_entry *d, time_t used,
-		void *arg),
+	void (*fn)(struct keeper *k, const char *key, const struct deps_entry *d,
+		const struct timespec *used, void *arg),
 	void *arg, struct err *e)
 {
 	OWN_FD fd = openat(k->deps_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -113,7 +113,7 @@ static int each(struct keeper *k,
 			fstatat(k->deps_dir, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		if (load(k, de->d_name, &entry, &bad) == 0) {
-			fn(k, de->d_name, &entry, st.st_mtime, arg);
+			fn(k, de->d_name, &entry, &st.st_mtim, arg);
 		} else {
 			log_err(LOG_WARN, &bad, "deps/%.12s", de->d_name);
 			unlinkat(k->deps_dir, de->d_name, 0);
@@ -122,8 +122,8 @@ static int each(struct keeper *k,
 	return 0;
 }
 
-static void hold_entry(
-	struct keeper *k, const char *key, const struct deps_entry *d, time_t used, void *arg)
+static void hold_entry(struct keeper *k, const char *key, const struct deps_entry *d,
+	const struct timespec *used, void *arg)
 {
 	struct ws_layers l = only(d->layer);
 	char name[WS_LAYER_NAME];
@@ -156,37 +156,43 @@ int deps_store_start(struct keeper *k, struct err *e)
 struct oldest {
 	char key[DEPS_KEY_LEN + 1];
 	struct deps_entry entry;
-	time_t used;
+	struct timespec used;
 	uint64_t total;
 };
 
-static void look(
-	struct keeper *k, const char *key, const struct deps_entry *d, time_t used, void *arg)
+static bool before(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
+}
+
+static void look(struct keeper *k, const char *key, const struct deps_entry *d,
+	const struct timespec *used, void *arg)
 {
 	struct oldest *o = arg;
 
 	(void)k;
 	o->total += d->bytes;
-	if (*o->key && used >= o->used)
+	if (*o->key && !before(used, &o->used))
 		return;
 	memcpy(o->key, key, sizeof o->key);
 	o->entry = *d;
-	o->used = used;
+	o->used = *used;
 }
 
 void deps_store_expire(struct keeper *k)
 {
-	time_t before = time(NULL) - (time_t)k->conf->deps_keep_s;
+	struct timespec limit = {.tv_sec = time(NULL) - (time_t)k->conf->deps_keep_s};
 	struct err e = {0};
 
 	for (;;) {
-		struct oldest o = {.used = 0};
+		struct oldest o = {.total = 0};
 
 		if (each(k, look, &o, &e) < 0) {
 			log_err(LOG_WARN, &e, "dependencies");
 			return;
 		}
-		if (!*o.key || (o.used >= before && o.total <= (uint64_t)k->conf->deps_max_bytes))
+		if (!*o.key ||
+			(!before(&o.used, &limit) && o.total <= (uint64_t)k->conf->deps_max_bytes))
 			return;
 		log_line(LOG_INFO, "dependencies %.12s are forgotten", o.key);
 		forget(k, o.key, &o.entry);

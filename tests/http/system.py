@@ -131,7 +131,7 @@ eq([n for n in os.listdir(os.path.join(STATE, "tmp")) if n.startswith(".doctor")
 
 # --- the line of scripts/serve
 err = os.path.join(os.path.dirname(STATE), "err")
-line = client.wait_for(lambda: [x for x in open(err) if x.startswith("serve: this machine: ")], 20)
+line = client.wait_for(lambda: [x for x in open(err) if x.startswith("serve: this machine: ")], 100)
 if ok(line and len(line) == 1, "scripts/serve says in one line what is weaker", line):
     weaker = [f["name"] + " (%s)" % f["state"] for f in doc["facts"] if f["state"] != "ok"]
     unheld = [n for n, v in doc["limits"].items() if v["held_by"] == "none" and v["value"]]
