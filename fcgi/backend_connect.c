@@ -34,7 +34,7 @@ static int await_connected(int fd, int timeout_ms, struct err *e)
 int backend_connect(struct backend *b, const char *session, unsigned port, int timeout_ms, int conn,
 	struct live_connection *out, struct err *e)
 {
-	struct keeper_request rq = {.op = KEEPER_CONNECT, .stream = 1};
+	struct keeper_request rq = {.op = KEEPER_CONNECT, .follow = FOLLOW_WAIT};
 	struct proto_request to = {.op = PROTO_CONNECT, .port = port};
 	struct run_view v;
 	struct keeper_reply rp;

@@ -122,7 +122,7 @@ static int send_run(struct run_view *v, const struct run_spec *s, const struct b
 		.nenv = counts.nenv,
 		.blob_bytes = counts.blob_bytes,
 		.about_bytes = (uint32_t)s->about_bytes,
-		.stream = s->stream,
+		.follow = s->follow,
 		.retries = s->retries,
 		.rows = s->rows,
 		.cols = s->cols,
@@ -220,9 +220,9 @@ static int live_start(struct backend *b, const char *session, const struct run_s
 	return -1;
 }
 
-static int ask_open(struct run_view *v, bool stream, struct err *e)
+static int ask_open(struct run_view *v, enum run_follow how, struct err *e)
 {
-	struct keeper_request rq = {.op = KEEPER_RUN_OPEN, .stream = stream};
+	struct keeper_request rq = {.op = KEEPER_RUN_OPEN, .follow = how};
 	struct keeper_reply rp;
 	int out[3];
 
@@ -242,7 +242,7 @@ static int ask_open(struct run_view *v, bool stream, struct err *e)
 	return spool_open(&v->spool, v->spool_fd, false, e);
 }
 
-static int live_open(struct backend *b, const char *session, const char *run, bool stream,
+static int live_open(struct backend *b, const char *session, const char *run, enum run_follow how,
 	struct run_view *v, struct err *e)
 {
 	live_view_init(v, session);
@@ -250,7 +250,7 @@ static int live_open(struct backend *b, const char *session, const char *run, bo
 		return err_set(e, ERR_NOTFOUND, 0, "no such run");
 	memcpy(v->id, run, sizeof v->id);
 	v->keeper = keeper_connect(b->conf->state_dir, e);
-	if (v->keeper >= 0 && ask_open(v, stream, e) == 0)
+	if (v->keeper >= 0 && ask_open(v, how, e) == 0)
 		return 0;
 	live_view_close(v);
 	return -1;

@@ -5,6 +5,7 @@
 #define CGIBOX_BACKEND_LIVE_H
 
 #include "fcgi/backend.h"
+#include "fcgi/follow.h"
 #include "isolate/spool.h"
 
 enum { RUN_RETRIES_MAX = 1000 };
@@ -25,7 +26,7 @@ struct run_spec {
 	uint32_t rows, cols;
 	int64_t timeout_ms; /* > 0 */
 	unsigned retries;   /* begun anew so often when it fails, as a run of its own each time */
-	bool stream;        /* its output will be followed for long; ERR_BUSY when too much is */
+	enum run_follow follow;
 	int stdin_fd; /* borrowed: a file that is read from its start; -1 = /dev/null or as flags say */
 	const char *about; /* text that is kept beside the run, at most 64 KiB */
 	size_t about_bytes;
@@ -95,8 +96,8 @@ struct live_ops {
 	int (*start)(struct backend *b, const char *session, const struct run_spec *s,
 		struct run_view *v, struct err *e);
 
-	/* Opens a run. stream: it will be followed for long; ERR_BUSY when too many are. ERR_NOTFOUND. */
-	int (*open)(struct backend *b, const char *session, const char *run, bool stream,
+	/* Opens a run. ERR_NOTFOUND; ERR_BUSY: too many are followed. */
+	int (*open)(struct backend *b, const char *session, const char *run, enum run_follow how,
 		struct run_view *v, struct err *e);
 	void (*close)(struct run_view *v);
 

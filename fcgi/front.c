@@ -34,25 +34,52 @@ static void earlier(int64_t *a, int64_t b)
 		*a = b;
 }
 
+/* Who waits longest of those that may have a worker now. */
+static struct conn *next_in_turn(struct front *f)
+{
+	unsigned busy = f->held - f->streaming;
+	struct conn *best = NULL;
+
+	for (struct queue *q = f->queue; q < f->queue + ERRANDS; q++) {
+		struct conn *c = busy < q->limit ? TAILQ_FIRST(&q->list) : NULL;
+
+		if (c && (!best || c->queued_us < best->queued_us))
+			best = c;
+	}
+	return best;
+}
+
+/* How many could be given to workers now, were there enough of these. */
+static unsigned in_want(const struct front *f)
+{
+	unsigned busy = f->held - f->streaming, n = 0;
+
+	for (const struct queue *q = f->queue; q < f->queue + ERRANDS; q++) {
+		unsigned room = q->limit > busy + n ? q->limit - busy - n : 0;
+
+		n += q->n < room ? q->n : room;
+	}
+	return n;
+}
+
 static void give_out(struct front *f, int64_t now)
 {
 	struct member *m;
 	struct conn *c;
 
-	if (!TAILQ_EMPTY(&f->queue))
+	if (f->queued)
 		access_follow(&f->access, now);
-	while ((c = TAILQ_FIRST(&f->queue)) && (m = crew_idle(&f->crew))) {
+	while ((c = next_in_turn(f)) && (m = crew_idle(&f->crew))) {
 		if (crew_give(&f->crew, m, c->fd, c, now) < 0)
 			continue;
 		stats_time(&f->stats, HIST_QUEUE, stats_now_us() - c->queued_us);
 		epoll_ctl(f->epoll, EPOLL_CTL_DEL, c->fd, NULL);
-		TAILQ_REMOVE(&f->queue, c, link);
-		f->waiting--;
-		f->queued--;
+		conn_leave_queue(f, c);
 		c->phase = PHASE_PARAMS;
 		c->deadline = now + f->conf->params_timeout_ms;
 		c->worker = m;
 		TAILQ_INSERT_TAIL(&f->given, c, link);
+		f->held++;
 	}
 }
 
@@ -99,10 +126,11 @@ static void worker_event(struct front *f, struct member *m, int64_t now)
 				conn_end(f, c);
 			crew_ready(&f->crew, m, now);
 		} else if (c && c->phase != PHASE_CUT) {
-			c->phase = note == NOTE_PARAMS   ? PHASE_BODY
-				   : note == NOTE_BODY   ? PHASE_COMMAND
-				   : note == NOTE_STREAM ? PHASE_STREAM
-							 : PHASE_REPLY;
+			conn_proceed(f, c,
+				note == NOTE_PARAMS   ? PHASE_BODY
+				: note == NOTE_BODY   ? PHASE_COMMAND
+				: note == NOTE_STREAM ? PHASE_STREAM
+						      : PHASE_REPLY);
 			/* A client that does not read a stream is the worker's to cut. */
 			c->deadline = note == NOTE_BODY || note == NOTE_STREAM
 					      ? INT64_MAX
@@ -278,8 +306,7 @@ static bool done(const struct front *f, int64_t now)
 {
 	if (f->finished)
 		return true;
-	return f->stopping &&
-	       (now >= f->stop_by || (TAILQ_EMPTY(&f->queue) && TAILQ_EMPTY(&f->given)));
+	return f->stopping && (now >= f->stop_by || (f->queued == 0 && TAILQ_EMPTY(&f->given)));
 }
 
 static void serve(struct front *f)
@@ -288,7 +315,7 @@ static void serve(struct front *f)
 
 	while (!done(f, now)) {
 		next = expire(f, now);
-		earlier(&next, crew_adjust(&f->crew, f->queued, now));
+		earlier(&next, crew_adjust(&f->crew, in_want(f), now));
 		earlier(&next, adjust_keeper(f, now));
 		conn_adjust_listener(f, now);
 		if (f->accept_after > now)
@@ -328,6 +355,17 @@ static int watch_signals(struct front *f, struct err *e)
 	return watch(f, f->signals, &f->kind_signals, KIND_SIGNALS, e);
 }
 
+/* One copy of several has one worker, and the web server decides who waits. */
+static void set_limits(struct front *f, bool own)
+{
+	unsigned max = own ? (unsigned)f->conf->workers_max : 1;
+	unsigned reserved = own ? (unsigned)f->conf->workers_reserved : 0;
+
+	f->queue[ERRAND_ANY].limit = max;
+	f->queue[ERRAND_BRIEF].limit = max + (reserved ? reserved - 1 : 0);
+	f->queue[ERRAND_HEALTH].limit = max + reserved;
+}
+
 static int prepare(struct front *f, struct err *e)
 {
 	const struct conf *c = f->conf;
@@ -350,9 +388,10 @@ static int prepare(struct front *f, struct err *e)
 	if (flags < 0 || fcntl(f->args->listener, F_SETFL, flags | O_NONBLOCK) < 0 ||
 		fcntl(f->args->listener, F_SETFD, FD_CLOEXEC) < 0)
 		return err_set(e, ERR_SETUP, errno, "listening socket");
+	set_limits(f, own);
 	f->pending_max = own ? (unsigned)c->pending_max : OTHERS_PENDING;
 	if (crew_init(&f->crew, c, f->epoll, KIND_WORKER, own ? (unsigned)c->workers_min : 1,
-		    own ? (unsigned)c->workers_max : 1, e) < 0)
+		    own ? f->queue[ERRAND_HEALTH].limit + (unsigned)c->streams_max : 1, e) < 0)
 		return -1;
 	f->crew.access = &f->access;
 	return 0;
@@ -360,7 +399,8 @@ static int prepare(struct front *f, struct err *e)
 
 static void clear(struct front *f)
 {
-	struct conns *lists[] = {&f->silent, &f->queue, &f->given};
+	struct conns *lists[] = {&f->silent, &f->queue[ERRAND_ANY].list,
+		&f->queue[ERRAND_BRIEF].list, &f->queue[ERRAND_HEALTH].list, &f->given};
 	struct conn *c;
 
 	crew_clear(&f->crew);
@@ -389,7 +429,8 @@ int front_run(const struct front_args *a, struct err *e)
 	int rc;
 
 	TAILQ_INIT(&f.silent);
-	TAILQ_INIT(&f.queue);
+	for (struct queue *q = f.queue; q < f.queue + ERRANDS; q++)
+		TAILQ_INIT(&q->list);
 	TAILQ_INIT(&f.given);
 	TAILQ_INIT(&f.dead);
 	rc = prepare(&f, e);

@@ -13,10 +13,34 @@
 
 enum {
 	ACCEPTS = 64,         /* connections accepted at a time */
+	ERRAND_PEEK = 16384,  /* bytes in which method and address of a request must be */
 	LAST_WORD_MS = 5000,  /* from the end of a time limit to cutting the connection */
 	ACCEPT_PAUSE_MS = 50, /* when descriptors or memory ran out */
 	COMPLAIN_MS = 1000,   /* of silence before the same complaint again */
 };
+
+void conn_leave_queue(struct front *f, struct conn *c)
+{
+	TAILQ_REMOVE(&f->queue[c->errand].list, c, link);
+	f->queue[c->errand].n--;
+	f->queued--;
+	f->waiting--;
+}
+
+static void enter_queue(struct front *f, struct conn *c)
+{
+	TAILQ_INSERT_TAIL(&f->queue[c->errand].list, c, link);
+	f->queue[c->errand].n++;
+	f->queued++;
+	f->waiting++;
+}
+
+void conn_proceed(struct front *f, struct conn *c, enum phase phase)
+{
+	f->streaming -= c->phase == PHASE_STREAM;
+	f->streaming += phase == PHASE_STREAM;
+	c->phase = phase;
+}
 
 void conn_end(struct front *f, struct conn *c)
 {
@@ -28,12 +52,12 @@ void conn_end(struct front *f, struct conn *c)
 		f->waiting--;
 		break;
 	case PHASE_QUEUED:
-		TAILQ_REMOVE(&f->queue, c, link);
-		f->waiting--;
-		f->queued--;
+		conn_leave_queue(f, c);
 		break;
 	default:
+		conn_proceed(f, c, PHASE_CUT);
 		TAILQ_REMOVE(&f->given, c, link);
+		f->held--;
 		break;
 	}
 	c->phase = PHASE_DEAD;
@@ -67,6 +91,30 @@ void conn_orphan(struct front *f, struct conn *c)
 	conn_end(f, c);
 }
 
+/*
+ * What it is about has to be known only where not everybody who waits will have a worker at once. Its bytes
+ * stay where they are, for the worker.
+ */
+static void look(struct conn *c)
+{
+	uint8_t peek[ERRAND_PEEK];
+	ssize_t n;
+
+	if (c->looked)
+		return;
+	n = recv(c->fd, peek, sizeof peek, MSG_PEEK | MSG_DONTWAIT);
+	/* More than that is never looked at. */
+	c->looked = n > 0 && (errand_of(peek, (size_t)n, &c->errand) || n == sizeof peek);
+}
+
+/* More of it has come while it waits. */
+static void look_again(struct front *f, struct conn *c)
+{
+	conn_leave_queue(f, c);
+	look(c);
+	enter_queue(f, c);
+}
+
 /* Looks at what a silent connection has sent. */
 static void conn_listen(struct front *f, struct conn *c, uint32_t events)
 {
@@ -83,9 +131,11 @@ static void conn_listen(struct front *f, struct conn *c, uint32_t events)
 		conn_end(f, c);
 	} else if (verdict > 0) {
 		TAILQ_REMOVE(&f->silent, c, link);
+		f->waiting--;
 		c->phase = PHASE_QUEUED;
-		TAILQ_INSERT_TAIL(&f->queue, c, link);
-		f->queued++;
+		c->looked = f->held - f->streaming + f->queued < f->queue[ERRAND_ANY].limit;
+		look(c);
+		enter_queue(f, c);
 		c->queued_us = stats_now_us();
 	}
 }
@@ -96,6 +146,8 @@ void conn_event(struct front *f, struct conn *c, uint32_t events)
 		conn_listen(f, c, events);
 	else if (c->phase == PHASE_QUEUED && (events & (EPOLLHUP | EPOLLERR)))
 		conn_end(f, c); /* closed on both sides: nobody waits for an answer */
+	else if (c->phase == PHASE_QUEUED && !c->looked)
+		look_again(f, c);
 }
 
 static void conn_add(struct front *f, int fd, int64_t now)
@@ -154,7 +206,7 @@ void conn_expire(struct front *f, struct conn *c, int64_t now)
 		conn_end(f, c);
 	} else if (c->phase == PHASE_PARAMS || c->phase == PHASE_BODY) {
 		shutdown(c->fd, SHUT_RD);
-		c->phase = PHASE_CUT;
+		conn_proceed(f, c, PHASE_CUT);
 		c->deadline = now + LAST_WORD_MS;
 	} else {
 		shutdown(c->fd, SHUT_RDWR);

@@ -12,6 +12,7 @@
 
 #include "fcgi/access.h"
 #include "fcgi/crew.h"
+#include "fcgi/errand.h"
 #include "fcgi/front.h"
 #include "fcgi/stats.h"
 #include "isolate/conf.h"
@@ -20,7 +21,7 @@ enum kind { KIND_LISTENER, KIND_SIGNALS, KIND_LIFELINE, KIND_KEEPER, KIND_CONN, 
 
 enum phase {
 	PHASE_SILENT, /* in `silent`, until gate_peek() is content */
-	PHASE_QUEUED, /* in `queue`, for a worker; its time does not run */
+	PHASE_QUEUED, /* in `queue[errand]`, for a worker; its time does not run */
 	PHASE_PARAMS, /* from here on with a worker */
 	PHASE_BODY,
 	PHASE_COMMAND, /* as long as the commands need */
@@ -37,11 +38,20 @@ struct conn {
 	uint16_t id; /* of the request, 0 when unknown */
 	int64_t deadline;
 	struct member *worker;
+	enum errand errand; /* ERRAND_ANY unless it had to be known */
+	bool looked;        /* it is known, or did not have to be */
 	uint64_t queued_us; /* when it was PHASE_QUEUED */
 	TAILQ_ENTRY(conn) link;
 };
 
 TAILQ_HEAD(conns, conn);
+
+struct queue {
+	struct conns list; /* in the order of their coming */
+	unsigned n;
+	unsigned
+		limit; /* none of it is given to a worker while so many are busy and do not stream */
+};
 
 struct front {
 	const struct front_args *args;
@@ -50,8 +60,10 @@ struct front {
 	struct crew crew;
 	struct stats stats;
 	struct access access;
-	struct conns silent, queue, given, dead;
-	unsigned waiting, queued; /* silent + queue; queue */
+	struct conns silent, given, dead;
+	struct queue queue[ERRANDS]; /* the limits ascend */
+	unsigned waiting, queued;    /* silent and all queues; the queues */
+	unsigned held, streaming;    /* given; of these in PHASE_STREAM */
 	unsigned pending_max;
 	bool listening; /* the listener is in epoll */
 	int64_t accept_after, complain_after;
@@ -84,6 +96,12 @@ void conn_expire(struct front *f, struct conn *c, int64_t now);
  * its peer can be told the truth; after that only the cut itself is true.
  */
 void conn_orphan(struct front *f, struct conn *c);
+
+/* What a worker says of it. */
+void conn_proceed(struct front *f, struct conn *c, enum phase phase);
+
+/* Takes the first of a queue; it is given to a worker next. */
+void conn_leave_queue(struct front *f, struct conn *c);
 
 /* Takes a connection out of its list. It is freed by conn_bury(). */
 void conn_end(struct front *f, struct conn *c);

@@ -64,8 +64,7 @@ static void finish(struct keeper *k, struct call *c)
 	close_fds(c);
 	own_close(&c->pull_out);
 	session_record_clear(&c->record);
-	if (c->stream)
-		k->nstreams--;
+	k->nfollowed[c->follow] -= c->follow != FOLLOW_NOT;
 	workspace_clear(c);
 	deps_clear(k, c);
 	lock_release(k, c);

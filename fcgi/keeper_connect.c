@@ -16,7 +16,7 @@ void connect_begin(struct keeper *k, struct call *c)
 		err_set(&e, ERR_NOTFOUND, ENOENT, "no such session");
 	else if (!s || !box_usable(s->box))
 		err_set(&e, ERR_REQUEST, ENOENT, "nothing runs in the sandbox");
-	else if (!streams_full(k, c, &e))
+	else if (!follows_full(k, c, &e))
 		sock = box_attach(s->box, &e);
 	if (sock < 0) {
 		call_fail(k, c, &e);

@@ -20,6 +20,7 @@
 #include <sys/queue.h>
 
 #include "fcgi/examiner.h"
+#include "fcgi/follow.h"
 #include "fcgi/keeper_pool.h"
 #include "fcgi/keeper_proto.h"
 #include "fcgi/run_dir.h"
@@ -159,7 +160,7 @@ struct call {
 	struct ws_work *work;   /* of KEEPER_WORKSPACE, NULL: none */
 	struct deps_work *deps; /* of KEEPER_DEPS, NULL: none */
 	struct later *later;    /* of KEEPER_DEPS_LATER while CALL_LATER; NULL: none */
-	bool stream;            /* counted in keeper.nstreams */
+	enum run_follow follow; /* how it is counted in keeper.nfollowed */
 	int pull_out;           /* what the puller says */
 	int pull_pid;
 };
@@ -234,7 +235,7 @@ struct keeper {
 	struct volume_list volumes; /* that a sandbox has, or that are measured */
 	struct later_list laters;   /* keeper_deps_later.c */
 	unsigned nlaters;
-	unsigned ncalls, nboxes, nstreams;
+	unsigned ncalls, nboxes, nfollowed[FOLLOWS];
 	uint64_t last_run_us;    /* in the id of a run */
 	size_t nsessions;        /* on disk */
 	struct cgroup delegated; /* dir -1: none, and why is in the log */
@@ -511,7 +512,7 @@ int run_begin(struct keeper *k, const struct run_order *o, struct box *b, struct
 	int *sock, struct err *e);
 void run_add(struct box *b, struct box_run *r); /* it is in progress */
 /* Whether c, which will be followed for long, is one too many; else it counts from now on. */
-bool streams_full(struct keeper *k, struct call *c, struct err *e);
+bool follows_full(struct keeper *k, struct call *c, struct err *e);
 
 /* keeper_connect.c */
 void connect_begin(struct keeper *k, struct call *c);

@@ -82,7 +82,7 @@ struct keeper_request {
 	uint32_t flags, nargs, nenv, blob_bytes, rows, cols; /* of KEEPER_RUN, as in proto.h */
 	uint32_t about_bytes;                                /* of its description */
 	uint32_t retries; /* of KEEPER_RUN: begun anew so often when it fails */
-	uint32_t stream;  /* of KEEPER_RUN_OPEN: the answer is followed for long */
+	uint32_t follow;  /* of KEEPER_RUN, _OPEN and _CONNECT: enum run_follow */
 	uint32_t limit;   /* of KEEPER_LIST */
 	uint64_t timeout_ms;
 	int64_t memory_bytes;

@@ -110,7 +110,7 @@ void run_start(struct keeper *k, struct call *c)
 	else if (!r)
 		err_set(&e, ERR_SETUP, ENOMEM, "start a run");
 	else
-		streams_full(k, c, &e);
+		follows_full(k, c, &e);
 	if (e.kind == ERR_NONE && retry_keep(r, c, &e) == 0)
 		spool = run_begin(k, &o, b, r, &sock, &e);
 	if (e.kind != ERR_NONE) {
@@ -180,18 +180,23 @@ void run_box_gone(struct keeper *k, struct box *b)
 	}
 }
 
-bool streams_full(struct keeper *k, struct call *c, struct err *e)
+bool follows_full(struct keeper *k, struct call *c, struct err *e)
 {
-	unsigned max = (unsigned)k->conf->workers_max / 2;
+	uint32_t how = c->rq.follow;
+	/* Who waits has one of the workers that all requests share. */
+	unsigned half = ((unsigned)k->conf->workers_max + 1) / 2;
+	unsigned max = how == FOLLOW_STREAM ? (unsigned)k->conf->streams_max : half;
 
-	if (!c->rq.stream || c->stream)
+	if (how == FOLLOW_NOT || how >= FOLLOWS || c->follow != FOLLOW_NOT)
 		return false;
-	if (k->nstreams >= (max ? max : 1)) {
-		err_set(e, ERR_BUSY, EUSERS, "%u streams are open", k->nstreams);
+	if (k->nfollowed[how] >= max) {
+		err_set(e, ERR_BUSY, EUSERS, "%u %s", k->nfollowed[how],
+			how == FOLLOW_STREAM ? "streams are open"
+					     : "requests wait for runs or ports");
 		return true;
 	}
-	c->stream = true;
-	k->nstreams++;
+	c->follow = how;
+	k->nfollowed[how]++;
 	return false;
 }
 
@@ -236,7 +241,7 @@ void run_open(struct keeper *k, struct call *c)
 		box_await_end(b, c);
 		return;
 	}
-	if (e.kind != ERR_NONE || streams_full(k, c, &e) || answer_open(k, c, r, sock, &e) < 0)
+	if (e.kind != ERR_NONE || follows_full(k, c, &e) || answer_open(k, c, r, sock, &e) < 0)
 		call_fail(k, c, &e);
 }
 

@@ -137,6 +137,11 @@ static const struct key keys[] = {
 
 	INT(workers_min, 1, 1024, "4", "worker processes kept ready"),
 	INT(workers_max, 1, 1024, "128", "requests handled at the same time"),
+	INT(workers_reserved, 0, 64, "4",
+		"more of them, when all are busy, for GET, HEAD and DELETE; the last one for "
+		"/health"),
+	INT(streams_max, 1, 4096, "256",
+		"more of them that stream their answer; one beyond is a 503"),
 	INT(worker_idle_s, 1, 86400, "30", "seconds after which a worker over the minimum ends"),
 	INT(pending_max, 1, 65536, "1024",
 		"connections that wait for a worker; more stay in the backlog"),

@@ -70,7 +70,7 @@ struct conf {
 	int64_t volume_max_bytes, volumes_max;
 
 	/* the front */
-	int64_t workers_min, workers_max, worker_idle_s;
+	int64_t workers_min, workers_max, workers_reserved, streams_max, worker_idle_s;
 	int64_t pending_max;
 	int64_t params_timeout_ms, receive_timeout_ms, request_timeout_ms;
 	int64_t params_max_bytes, body_max_bytes, json_max_bytes;

@@ -290,23 +290,29 @@ static bool drain_signals(struct init_state *s)
 enum {
 	POLL_KEEPER,
 	POLL_SIGNALS,
-	POLL_PEERS,
-	POLL_RUNS = POLL_PEERS + PROTO_PEERS_MAX,
-	POLL_MAX = POLL_RUNS + 2 * PROTO_RUNS_MAX
+	POLL_RUNS,
+	POLL_PEERS = POLL_RUNS + 2 * PROTO_RUNS_MAX, /* last: mostly there are few */
+	POLL_MAX = POLL_PEERS + PROTO_PEERS_MAX
 };
 
-static void fill_poll(const struct init_state *s, struct pollfd *p)
+/* How many of p there are to look at. */
+static nfds_t fill_poll(const struct init_state *s, struct pollfd *p)
 {
+	int peers = PROTO_PEERS_MAX;
+
 	p[POLL_KEEPER] = (struct pollfd){.fd = s->keeper, .events = POLLIN};
 	p[POLL_SIGNALS] = (struct pollfd){.fd = s->signals, .events = POLLIN};
-	for (int i = 0; i < PROTO_PEERS_MAX; i++)
-		p[POLL_PEERS + i] = (struct pollfd){.fd = s->peer[i], .events = POLLIN};
 	for (int i = 0; i < 2 * PROTO_RUNS_MAX; i++) {
 		const struct init_run *r = &s->run[i / 2];
 
 		p[POLL_RUNS + i] = (struct pollfd){
 			.fd = r->used ? r->out[i % 2] : -1, .events = POLLIN};
 	}
+	while (peers > 0 && s->peer[peers - 1] < 0)
+		peers--;
+	for (int i = 0; i < peers; i++)
+		p[POLL_PEERS + i] = (struct pollfd){.fd = s->peer[i], .events = POLLIN};
+	return POLL_PEERS + (nfds_t)peers;
 }
 
 /* Serves until the keeper's end of the socket closes: then pid 1 ends, and with it everything. */
@@ -314,13 +320,14 @@ static void serve(struct init_state *s)
 {
 	struct pollfd p[POLL_MAX];
 	bool more = false;
+	nfds_t n;
 
 	for (;;) {
 		int wait = init_run_deadlines(s);
 
 		init_live_wake(s);
-		fill_poll(s, p);
-		if (poll(p, POLL_MAX, more ? 0 : wait) < 0 && errno != EINTR)
+		n = fill_poll(s, p);
+		if (poll(p, n, more ? 0 : wait) < 0 && errno != EINTR)
 			return;
 		if (p[POLL_KEEPER].revents && !serve_socket(s, s->keeper, -2)) {
 			if (MUTATED("ctl-end"))
@@ -333,7 +340,8 @@ static void serve(struct init_state *s)
 				init_run_pump(&s->run[i / 2], i % 2);
 		if (more || p[POLL_SIGNALS].revents)
 			more = drain_signals(s);
-		for (int i = 0; i < PROTO_PEERS_MAX; i++)
+		/* n is of before: who was attached meanwhile is looked at in the next round. */
+		for (int i = 0; POLL_PEERS + (nfds_t)i < n; i++)
 			if (p[POLL_PEERS + i].revents && s->peer[i] >= 0 &&
 				!serve_socket(s, s->peer[i], i))
 				drop_peer(s, i);

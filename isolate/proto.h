@@ -15,7 +15,7 @@ enum {
 	PROTO_ARGS_MAX = 4096,    /* arguments, and variables, each */
 	PROTO_FDS_MAX = 4,
 	PROTO_RUNS_MAX = 32,   /* commands of one sandbox at once */
-	PROTO_PEERS_MAX = 128, /* attached sockets at once */
+	PROTO_PEERS_MAX = 320, /* attached sockets at once: more than streams_max is by default */
 	PROTO_RUN_KEPT =
 		1U << 30, /* numbers of runs with a kept output begin here: the keeper gives them */
 };

@@ -61,7 +61,7 @@ struct starting {
 	struct run_view view;
 	char id[KW_ID_SIZE], now[KW_TIME_LEN], workdir[4096];
 	int64_t timeout_s;
-	bool stream;
+	enum run_follow follow;
 };
 
 static void starting_clear(struct starting *s)
@@ -162,7 +162,7 @@ static int start_run(struct starting *s, struct err *e)
 		.env = s->env.p,
 		.env_bytes = s->env.len,
 		.timeout_ms = s->timeout_s * 1000,
-		.stream = s->stream,
+		.follow = s->follow,
 		.stdin_fd = s->handler.stdin_fd,
 		.about = s->about.p,
 		.about_bytes = s->about.len};
@@ -345,7 +345,7 @@ void kw_executions_sync(struct dialect_call *c)
 		return;
 	}
 	begin(s, c);
-	s->stream = true;
+	s->follow = FOLLOW_WAIT;
 	if (check_poll(c) == 0 &&
 		kw_query_number(c, "sync_timeout", 300, 10, 3600, false, &timeout_s) == 0 &&
 		start(s) == 0) {

@@ -281,7 +281,7 @@ static int examine(struct settling *s, struct err *e)
 	struct err why;
 	int ret;
 
-	if (live->open(s->c->backend, s->x.native, s->x.run, false, &s->v, e) < 0) {
+	if (live->open(s->c->backend, s->x.native, s->x.run, FOLLOW_NOT, &s->v, e) < 0) {
 		if (e->kind != ERR_NOTFOUND)
 			return -1;
 		*e = (struct err){0};

@@ -34,14 +34,15 @@ static const char *take_command(struct dialect_call *c)
 	return NULL;
 }
 
-static int start(struct dialect_call *c, const char *command, bool stream, struct run_view *v)
+static int start(
+	struct dialect_call *c, const char *command, enum run_follow how, struct run_view *v)
 {
 	OWN_MANAGER_BOX b = {.record = NULL};
 	OWN_BUF env = BUF_INIT(0), about = BUF_INIT(ABOUT_MAX);
 	int64_t s = c->conf->command_timeout_s;
 	struct run_spec spec = {.shell = command,
 		.flags = RUN_MERGE,
-		.stream = stream,
+		.follow = how,
 		.stdin_fd = -1,
 		.timeout_ms = 1000 * (s ? s : c->conf->command_timeout_max_s)};
 	struct err e = {0};
@@ -110,7 +111,7 @@ void manager_exec(struct dialect_call *c)
 	struct run_view v;
 	struct result r;
 
-	if (!command || start(c, command, false, &v) < 0)
+	if (!command || start(c, command, FOLLOW_NOT, &v) < 0)
 		return;
 	while (!spool_result(&v.spool, &r, &why))
 		if (c->ops->live->wait(c->backend, &v, UINT64_MAX, 60000, c->rq->conn, &e) < 0) {
@@ -174,7 +175,7 @@ void manager_exec_stream(struct dialect_call *c)
 	struct stream *s;
 	struct run_view v;
 
-	if (!command || start(c, command, true, &v) < 0)
+	if (!command || start(c, command, FOLLOW_STREAM, &v) < 0)
 		return;
 	s = calloc(1, sizeof *s);
 	if (!s) {

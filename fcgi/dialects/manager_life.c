@@ -281,8 +281,8 @@ static void ask_to_end(struct dialect_call *c, const struct manager_box *b, int6
 	struct run_view v;
 	struct result r;
 
-	if (c->ops->live->open(
-		    c->backend, kw_text(b->shown, "container_id"), b->run, seconds > 0, &v, &e) < 0)
+	if (c->ops->live->open(c->backend, kw_text(b->shown, "container_id"), b->run,
+		    seconds > 0 ? FOLLOW_WAIT : FOLLOW_NOT, &v, &e) < 0)
 		return;
 	if (!spool_result(&v.spool, &r, &why) && c->ops->live->signal(&v, SIGTERM, &e) == 0 &&
 		seconds > 0)

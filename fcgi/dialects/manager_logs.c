@@ -104,7 +104,7 @@ static int put_try(struct dialect_call *c, struct lines *l, const char *run)
 	struct err e = {0};
 	int ret;
 
-	if (c->ops->live->open(c->backend, c->param, run, false, &v, &e) < 0) {
+	if (c->ops->live->open(c->backend, c->param, run, FOLLOW_NOT, &v, &e) < 0) {
 		if (e.kind == ERR_NOTFOUND) /* pruned meanwhile */
 			return 0;
 		manager_fail(c, &e, "open a run");

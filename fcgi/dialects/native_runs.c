@@ -33,15 +33,14 @@ void native_run_fail(struct dialect_call *c, const struct err *e, const char *do
 		dialect_fail(c, e, doing);
 }
 
-int native_open_run(struct dialect_call *c, bool stream, struct run_view *v)
+int native_open_run(struct dialect_call *c, enum run_follow how, struct run_view *v)
 {
 	struct run_path p = path_of(c);
 	struct err e = {0};
 
 	if (!daiv_id_valid(p.session))
 		err_set(&e, ERR_NOTFOUND, 0, "no session id");
-	if (e.kind == ERR_NONE &&
-		c->ops->live->open(c->backend, p.session, p.run, stream, v, &e) == 0)
+	if (e.kind == ERR_NONE && c->ops->live->open(c->backend, p.session, p.run, how, v, &e) == 0)
 		return 0;
 	native_run_fail(c, &e, "open a run");
 	return -1;
@@ -111,7 +110,7 @@ static void show(struct dialect_call *c)
 
 	if (!daiv_id_valid(p.session)) {
 		err_set(&e, ERR_NOTFOUND, 0, "no session id");
-	} else if (c->ops->live->open(c->backend, p.session, p.run, false, &v, &e) == 0) {
+	} else if (c->ops->live->open(c->backend, p.session, p.run, FOLLOW_NOT, &v, &e) == 0) {
 		native_put_view(&c->rs->body, &v);
 		c->ops->live->close(&v);
 	} else if (e.kind == ERR_NOTFOUND && put_receipt(c)) {
@@ -150,7 +149,7 @@ static void await(struct dialect_call *c)
 		dialect_detail(c, 422, "timeout: whole seconds, at most 3600");
 		return;
 	}
-	if (native_open_run(c, true, &v) < 0)
+	if (native_open_run(c, FOLLOW_WAIT, &v) < 0)
 		return;
 	if (!spool_result(&v.spool, &r, &why))
 		got = c->ops->live->wait(
@@ -209,7 +208,7 @@ static void send_signal(struct dialect_call *c)
 		dialect_detail(c, 422, "signal: a name such as TERM, or a number from 1 to 64");
 		return;
 	}
-	if (native_open_run(c, false, &v) < 0)
+	if (native_open_run(c, FOLLOW_NOT, &v) < 0)
 		return;
 	told(c, c->ops->live->signal(&v, sig, &e), &e, "signal a run");
 	c->ops->live->close(&v);
@@ -232,7 +231,7 @@ static void resize(struct dialect_call *c)
 		dialect_detail(c, 422, "rows and cols are numbers from 1 to 4096");
 		return;
 	}
-	if (native_open_run(c, false, &v) < 0)
+	if (native_open_run(c, FOLLOW_NOT, &v) < 0)
 		return;
 	told(c, c->ops->live->resize(&v, (uint32_t)s[0].i, (uint32_t)s[1].i, &e), &e, "resize");
 	c->ops->live->close(&v);

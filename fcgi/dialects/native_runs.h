@@ -16,7 +16,7 @@ extern const struct route native_run_routes[];
 extern const size_t native_nrun_routes;
 
 /* Opens the run of the path. -1: the response is complete. */
-int native_open_run(struct dialect_call *c, bool stream, struct run_view *v);
+int native_open_run(struct dialect_call *c, enum run_follow how, struct run_view *v);
 /* The response for an error of a verb of backend_live.h. */
 void native_run_fail(struct dialect_call *c, const struct err *e, const char *doing);
 

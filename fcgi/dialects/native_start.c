@@ -384,7 +384,7 @@ static void begin(struct start *s)
 		err_set(&e, ERR_REQUEST, 0, "the request cannot be described");
 	in = e.kind == ERR_NONE ? open_stdin(s, &e) : -1;
 	s->spec.stdin_fd = in;
-	s->spec.stream = s->stream;
+	s->spec.follow = s->stream ? FOLLOW_STREAM : FOLLOW_NOT;
 	if (e.kind != ERR_NONE || c->ops->live->start(c->backend, c->param, &s->spec, &v, &e) < 0) {
 		native_run_fail(c, &e, "start a run");
 	} else if (feed_first(s, &v, &e) < 0) {

@@ -145,7 +145,7 @@ void native_stdin(struct dialect_call *c)
 		dialect_detail(c, 422, "a JSON body is an object with data and eof");
 		return;
 	}
-	if (native_open_run(c, false, &v) < 0) {
+	if (native_open_run(c, FOLLOW_NOT, &v) < 0) {
 		if (!json)
 			body_drain(c->rq, NULL);
 		return;

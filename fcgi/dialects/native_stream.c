@@ -236,6 +236,6 @@ void native_output(struct dialect_call *c)
 		dialect_detail(c, 422, "Last-Event-ID is a whole number here");
 		return;
 	}
-	if (native_open_run(c, wait != 0, &v) == 0)
+	if (native_open_run(c, wait ? FOLLOW_STREAM : FOLLOW_NOT, &v) == 0)
 		native_stream(c, &v, from, wait != 0);
 }

@@ -28,7 +28,7 @@ KEY = "raw-" + os.urandom(12).hex()
 PARAMS_S, RECEIVE_S, REQUEST_S = 1.0, 1.0, 2.0
 LIMITS = {"PARAMS_TIMEOUT_MS": 1000, "RECEIVE_TIMEOUT_MS": 1000, "REQUEST_TIMEOUT_MS": 2000,
           "PARAMS_MAX_BYTES": 8192, "BODY_MAX_BYTES": 262144, "WORKERS_MIN": 2, "WORKERS_MAX": 6,
-          "WORKER_IDLE_S": 1}
+          "WORKER_IDLE_S": 1, "WORKERS_RESERVED": 2, "STREAMS_MAX": 2}
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT = 1, 2, 3, 4, 5, 6
 GET_VALUES, VALUES, UNKNOWN = 9, 10, 11
 SLACK = 1.5  # seconds that a loaded machine may be late
@@ -529,6 +529,52 @@ def test_many():
     healthy("after the rush")
 
 
+def ask(method, path):
+    return talk(begin() + params(REQUEST_METHOD=method, REQUEST_URI=path, HTTP_X_API_KEY=KEY) + body(), timeout=30)
+
+
+def test_reserve():
+    """All workers are taken by commands; of the reserve one serves what is brief, and the last one health."""
+    sids = [session() for _ in range(LIMITS["WORKERS_MAX"])]
+    other = session()
+    slow = [background(1, run, sid, "sleep 60", 70) for sid in sids]
+
+    def commands():
+        mine = service.all()
+        return [p for p, v in client.processes().items() if p in mine and v[2] == "sleep"]
+    ok(wait_for(lambda: len(commands()) == LIMITS["WORKERS_MAX"], 30), "all workers are taken by commands", commands())
+    late = connect(60)
+    put(late, post("/session/", b"{}") + body(b"{}"))
+    since = time.monotonic()
+    r = talk(HEALTH)
+    ok(r.status == 200 and r.seconds < 5, "health is answered all the same", r)
+    eq(ask("GET", "/session/%s/" % other).status, 204, "a session can be looked at")
+    # In pieces, while it waits: what it is about is known with the last one.
+    s = connect(10)
+    put(s, begin())
+    time.sleep(0.1)
+    raw = params()
+    for i in range(0, len(raw), 40):
+        put(s, raw[i:i + 40])
+        time.sleep(0.02)
+    put(s, body())
+    eq(collect(s, until_end=True).status, 200, "and health that comes in pieces")
+    late.setblocking(False)
+    try:
+        got = late.recv(1)
+    except BlockingIOError:
+        got = None
+    eq(got, None, "a POST waits for its turn meanwhile (%.1f s)" % (time.monotonic() - since))
+    late.settimeout(60)
+    eq(ask("DELETE", "/session/%s/" % other).status, 204, "and deleted")
+    os.kill(commands()[0], signal.SIGTERM)
+    eq(collect(late, until_end=True).status, 422, "it has it when a command ends")
+    for p in commands():
+        os.kill(p, signal.SIGTERM)
+    eq([w()[0].status for w in slow], [200] * len(slow), "every command was answered")
+    ok(service.settled(LIMITS["WORKERS_MIN"]), "workers shrink to workers_min", service.workers())
+
+
 def test_slow_reader():
     sid = [session() for _ in range(LIMITS["WORKERS_MAX"])]
     data = json.dumps({"commands": ["head -c 3000000 /dev/zero | tr '\\0' a"]}).encode()
@@ -693,7 +739,7 @@ service = Service("s").start()
 if not ok(service.ready(), "the service starts"):
     finish()
 for t in (test_start, test_cut, test_body, test_management, test_protocol, test_params, test_flood,
-          test_many, test_slow_reader, test_sandbox_descriptors):
+          test_many, test_reserve, test_slow_reader, test_sandbox_descriptors):
     t()
 test_readable_control(test_locks())
 for t in (test_worker_death, test_main_death, test_supervisor_death, test_end, test_descriptors_end):

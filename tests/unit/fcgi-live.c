@@ -169,7 +169,7 @@ static void input(struct service *s, const char *id)
 	own_close(&fd);
 	LIVE->close(&v);
 	memcpy(run_id, v.id, sizeof run_id);
-	ok(LIVE->open(s->b, id, run_id, false, &v, &e) == 0, "another request opens it");
+	ok(LIVE->open(s->b, id, run_id, FOLLOW_NOT, &v, &e) == 0, "another request opens it");
 	ok(LIVE->input_end(&v, &e) == 0, "and ends its input");
 	finish(s, &v, SPOOL_OUTPUT, out, sizeof out);
 	is_str(out, "hello\nend\n", "the command saw the end");
@@ -246,7 +246,7 @@ static void failures(struct service *s, const char *id)
 	ok(LIVE->start(s->b, "00000000-0000-4000-8000-000000000000", &spec, &v, &e) < 0 &&
 			e.kind == ERR_NOTFOUND,
 		"no such session");
-	ok(LIVE->open(s->b, id, "000000000000000000000000", false, &v, &e) < 0 &&
+	ok(LIVE->open(s->b, id, "000000000000000000000000", FOLLOW_NOT, &v, &e) < 0 &&
 			e.kind == ERR_NOTFOUND,
 		"no such run");
 }
@@ -364,7 +364,7 @@ static void stops(struct service *s)
 	ok(LIVE->forget(s->b, m.id, dead.id, &e) == 0, "a run in progress is forgotten");
 	finish(s, &dead, -1, out, sizeof out);
 	LIVE->close(&dead);
-	ok(LIVE->open(s->b, m.id, dead.id, false, &v, &e) < 0 && e.kind == ERR_NOTFOUND,
+	ok(LIVE->open(s->b, m.id, dead.id, FOLLOW_NOT, &v, &e) < 0 && e.kind == ERR_NOTFOUND,
 		"and is not there any more");
 	for (int i = 0; i < 50 && states(s, m.id, &st) != 0; i++)
 		poll(NULL, 0, 50);
@@ -460,14 +460,16 @@ static void pruned(struct service *s)
 	}
 	LIVE->runs(s->b, m.id, count, &n, &e);
 	ok(n == 4, "as many runs as may be are kept (%u)", n);
-	ok(LIVE->open(s->b, m.id, first, false, &v, &e) < 0 && e.kind == ERR_NOTFOUND,
+	ok(LIVE->open(s->b, m.id, first, FOLLOW_NOT, &v, &e) < 0 && e.kind == ERR_NOTFOUND,
 		"the oldest has gone");
 	ops->destroy(s->b, m.id, &e);
 }
 
-/* workers_max is 6: three may stream. */
-static void streamers(struct service *s, const char *id)
+/* streams_max is 3; workers_max is 6: three may wait. */
+static void followers(struct service *s, const char *id, enum run_follow how)
 {
+	enum run_follow other = how == FOLLOW_WAIT ? FOLLOW_STREAM : FOLLOW_WAIT;
+	const char *name = how == FOLLOW_WAIT ? "waiting" : "streaming";
 	struct run_view run, v[4];
 	struct err e = {0};
 	char out[8];
@@ -475,13 +477,15 @@ static void streamers(struct service *s, const char *id)
 	start_run(s, id, "echo x", &run);
 	finish(s, &run, -1, out, sizeof out);
 	for (int i = 0; i < 3; i++)
-		ok(LIVE->open(s->b, id, run.id, true, &v[i], &e) == 0, "stream %d", i + 1);
-	ok(LIVE->open(s->b, id, run.id, true, &v[3], &e) < 0 && e.kind == ERR_BUSY,
-		"one more than half of the workers is refused");
-	ok(LIVE->open(s->b, id, run.id, false, &v[3], &e) == 0, "a look at it is not");
+		ok(LIVE->open(s->b, id, run.id, how, &v[i], &e) == 0, "%s %d", name, i + 1);
+	ok(LIVE->open(s->b, id, run.id, how, &v[3], &e) < 0 && e.kind == ERR_BUSY,
+		"%s: one more is refused", name);
+	ok(LIVE->open(s->b, id, run.id, other, &v[3], &e) == 0, "the other is not");
+	LIVE->close(&v[3]);
+	ok(LIVE->open(s->b, id, run.id, FOLLOW_NOT, &v[3], &e) == 0, "a look at it is not");
 	LIVE->close(&v[3]);
 	LIVE->close(&v[0]);
-	for (int i = 0; i < 50 && LIVE->open(s->b, id, run.id, true, &v[0], &e) < 0; i++)
+	for (int i = 0; i < 50 && LIVE->open(s->b, id, run.id, how, &v[0], &e) < 0; i++)
 		poll(NULL, 0, 20);
 	ok(v[0].keeper >= 0, "one that ends makes room");
 	for (int i = 0; i < 3; i++)
@@ -513,8 +517,8 @@ static void spools(struct service *s, const char *id)
 int main(void)
 {
 	static const char *const keys[][2] = {{"sandbox_idle_s", "1"},
-		{"run_spool_max_bytes", "65536"}, {"workers_max", "6"}, {"runs_kept_max", "4"},
-		{NULL, NULL}};
+		{"run_spool_max_bytes", "65536"}, {"workers_max", "6"}, {"streams_max", "3"},
+		{"runs_kept_max", "4"}, {NULL, NULL}};
 	struct session_made m;
 	struct service s;
 	struct err e;
@@ -532,7 +536,8 @@ int main(void)
 	failures(&s, m.id);
 	guests(&s, m.id);
 	spools(&s, m.id);
-	streamers(&s, m.id);
+	followers(&s, m.id, FOLLOW_STREAM);
+	followers(&s, m.id, FOLLOW_WAIT);
 	ops->destroy(s.b, m.id, &e);
 	stops(&s);
 	by_runs(&s);

@@ -107,10 +107,10 @@ static void test_paths(void)
 }
 
 /* Keys that bound something and are no limit on a tenant: the service's own shape. */
-static const char *const not_tenants[] = {"workers_max", "pending_max", "params_max_bytes",
-	"plain_entries_max", "plain_max_bytes", "prepared_max", "deps_max_bytes", "fork_max",
-	"engine_prepared_max", "snapshots_max", "export_time_max_s", "warm_python_max",
-	"warm_node_max", "warm_memory_max_bytes"};
+static const char *const not_tenants[] = {"workers_max", "workers_reserved", "streams_max",
+	"pending_max", "params_max_bytes", "plain_entries_max", "plain_max_bytes", "prepared_max",
+	"deps_max_bytes", "fork_max", "engine_prepared_max", "snapshots_max", "export_time_max_s",
+	"warm_python_max", "warm_node_max", "warm_memory_max_bytes"};
 
 static bool listed(const char *name)
 {
