@@ -62,11 +62,11 @@ live = runs.session()
 took = min(runs.first_byte(live) for _ in range(2))
 ok(took < 0.05, "the first output of a command arrives within 50 ms (median of 7: %.1f ms)" % (1000 * took))
 request("DELETE", live + "/")
-idle = [socket.create_connection((HOST, PORT), timeout=30) for _ in range(200)]
+idle = [socket.create_connection((HOST, PORT), timeout=60) for _ in range(200)]
 eq(len(idle), 200, "200 idle connections")
 health("200 idle connections")
 
-half = [socket.create_connection((HOST, PORT), timeout=30) for _ in range(20)]
+half = [socket.create_connection((HOST, PORT), timeout=60) for _ in range(20)]
 for s in half:
     s.sendall(b"POST /session/ HTTP/1.1\r\nHost: x\r\nX-API-K")
 health("and 20 that stopped within their headers")

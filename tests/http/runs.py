@@ -26,7 +26,7 @@ def run(at, body, **kw):
 class Stream:
     """Events of a response as they come: (seconds since the request, event)."""
 
-    def __init__(self, method, path, body=None, headers=None, timeout=60):
+    def __init__(self, method, path, body=None, headers=None, timeout=300):
         self.begin = time.monotonic()
         self.c = client.connect(timeout)
         h = {"X-API-Key": client.KEY, "Accept": "application/x-ndjson", **(headers or {})}
