@@ -252,6 +252,11 @@ def cmdline(pid):
         return []
 
 
+def sleepers(seconds):
+    """Pids of `sleep SECONDS`, by which a test on the service's machine knows its command; killed, it has slept enough."""
+    return [p for p in processes() if cmdline(p) == ["sleep", seconds]]
+
+
 def wait_for(what, seconds, step=0.05):
     """Polls what() until it is true; its last value."""
     end = time.monotonic() + seconds

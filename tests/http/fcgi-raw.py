@@ -606,18 +606,25 @@ def test_readable_control(read):
     p.wait()
 
 
+def enough(seconds):
+    """Ends what sleeps inside, for its command to go on."""
+    for p in client.sleepers(seconds):
+        try:
+            os.kill(p, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+
+
 def test_worker_death():
     sids = [session(), session()]
     ok(service.settled(2), "two workers")
     main, victims = service.main(), service.workers()
-    slow = [background(1, run, s, "sleep 12; echo done") for s in sids]
-
-    def started():
-        """Both commands run: then both workers are taken."""
-        return sum(client.cmdline(p)[:2] == ["sleep", "12"] for p in service.all()) == 2
-    ok(wait_for(started, 60), "two commands run")
+    slow = [background(1, run, s, "sleep 300.0071; echo done") for s in sids]
+    # Then both workers are taken.
+    ok(wait_for(lambda: len(client.sleepers("300.0071")) == 2, 120), "two commands run")
     os.kill(victims[0], signal.SIGKILL)
-    healthy("while a worker is missing", within=8)  # the other one has a command
+    healthy("while a worker is missing")
+    enough("300.0071")
     got = sorted((w()[0] for w in slow), key=lambda r: r.status or 0)
     eq([r.status for r in got], [200, 503], "one worker is killed: one request fails")
     ok(got[1].ended == 1, "and is told so", got[1])
@@ -656,10 +663,10 @@ def test_supervisor_death():
 
 def test_end():
     sid = session()
-    slow = background(1, run, sid, "sleep 3; echo done")
-    ok(wait_for(lambda: any(client.cmdline(p)[:2] == ["sleep", "3"] for p in service.all()), 60),
-       "a command runs")
+    slow = background(1, run, sid, "sleep 300.0072; echo done")
+    ok(wait_for(lambda: client.sleepers("300.0072"), 120), "a command runs")
     service.proc.terminate()
+    enough("300.0072")
     r = slow()[0]
     ok(r.status == 200 and b"done" in r.body, "SIGTERM: it still gets its answer", r)
     try:

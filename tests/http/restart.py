@@ -30,7 +30,9 @@ env = dict(os.environ, CGIBOX_API_KEY=client.KEY)
 def start():
     err = open(os.path.join(top, "err"), "ab")
     p = subprocess.Popen([SERVE, "--port", str(port), "--state", state, "--server", SERVER, "--conf",
-                          os.path.join(client.HERE, "http.conf")], env=env, stdout=subprocess.PIPE, stderr=err, stdin=subprocess.DEVNULL)
+                          os.path.join(client.HERE, "http.conf")], env=env, stdout=subprocess.PIPE, stderr=err, stdin=subprocess.DEVNULL,
+                         # A shell ignores ^C for what it starts in the background, and one that begins so cannot catch it.
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     line = p.stdout.readline().decode()
     if not eq(line, "ready http://127.0.0.1:%d\n" % port, "the ready line"):
         p.kill()
