@@ -297,10 +297,12 @@ def expiry(at):
 
 def together(at):
     got = []
+    # Each waits for all the others: one after the other they would not end. What a web server starts itself has one request at a
+    # time, and it may put two behind each other.
+    others = 1 if client.SELF_STARTING else 12
 
     def one(i):
-        # Each waits for all the others: one after the other they would not end.
-        a = run(at, "touch /tmp/in%d; until [ $(ls /tmp/in* | wc -l) = 12 ]; do sleep 0.1; done; echo %d" % (i, i))
+        a = run(at, "touch /tmp/in%d; until [ $(ls /tmp/in* | wc -l) -ge %d ]; do sleep 0.1; done; echo %d" % (i, others, i))
         got.append(a.status == 200 and a.json["stdout"] == "%d\n" % i)
     request("POST", at + "/stop") # the first starts the sandbox, the others wait for it
     threads = [threading.Thread(target=one, args=(i,)) for i in range(12)]
