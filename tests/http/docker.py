@@ -156,8 +156,8 @@ ok({x[0] for x in seen} <= {200, 503}, "nothing but 200 and 503", sorted({x[:2] 
 ok(any("engine does not answer" in x[1] for x in refused), "which names the reason", refused[:3])
 ok(all(x[3] for x in refused), "and says when to come again", refused[:3])
 ok(max([x[2] for x in during] or [0]) < 60, "at once", max([x[2] for x in during] or [0]))
-why = dockerd.Dockerd.start(engine)
-eq(why, "", "dockerd is started again")
+why = []  # on a busy machine it gives up when its containerd is not there in 15 s
+ok(until(lambda: not (why.append(dockerd.Dockerd.start(engine)) or why[-1]), 150), "dockerd is started again", why)
 eq(until(lambda: request("GET", "/-/health/").status == 200), True, "the service serves again")
 until(lambda: seen[-1][0] == 200)
 stop.set()

@@ -146,7 +146,7 @@ def times(ids):
         with open(LOG) as f:
             found = {x["id"]: x["ms"] for x in map(json.loads, f)}
         return [found.get(i) for i in ids]
-    return client.wait_for(lambda: (lambda got: got if None not in got else None)(read()), 10) or read()
+    return client.wait_for(lambda: (lambda got: got if None not in got else None)(read()), 60) or read()
 
 
 def figures(what, paths):

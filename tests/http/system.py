@@ -153,7 +153,7 @@ eq(doctors(), [], "nothing of doctor's is left")
 
 # --- the line of scripts/serve
 err = os.path.join(os.path.dirname(STATE), "err")
-line = client.wait_for(lambda: [x for x in open(err) if x.startswith("serve: this machine: ")], 100)
+line = client.wait_for(lambda: [x for x in open(err) if x.startswith("serve: this machine: ")], 300)
 if ok(line and len(line) == 1, "scripts/serve says in one line what is weaker", line):
     weaker = [f["name"] + " (%s)" % f["state"] for f in doc["facts"] if f["state"] != "ok"]
     unheld = [n for n, v in doc["limits"].items() if v["held_by"] == "none" and v["value"]]
