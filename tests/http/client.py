@@ -10,6 +10,8 @@ import http.client
 import io
 import json
 import os
+import random
+import socket
 import sys
 import tarfile
 import time
@@ -83,6 +85,21 @@ def conf(key):
             if eq_ and name.strip() == key:
                 return int(value)
     raise KeyError(key)
+
+
+def free_port():
+    """A port of loopback for a service that is to begin in a moment. Not one that the kernel picks: it gives those to
+    outgoing connections, too, of which other tests make hundreds until the service has bound it."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        first, last = map(int, f.read().split())
+    while True:
+        port = random.choice([p for p in range(10000, 65536) if not first <= p <= last] or range(10000, 65536))
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class Answer:
@@ -233,6 +250,11 @@ def cmdline(pid):
             return f.read().rstrip(b"\0").decode("utf-8", "replace").split("\0")
     except OSError:
         return []
+
+
+def sleepers(seconds):
+    """Pids of `sleep SECONDS`, by which a test on the service's machine knows its command; killed, it has slept enough."""
+    return [p for p in processes() if cmdline(p) == ["sleep", seconds]]
 
 
 def wait_for(what, seconds, step=0.05):

@@ -21,7 +21,7 @@ def archive(name, files, size):
 
 
 def send(sid, data):
-    a = request("POST", "/session/%s/" % sid, {"commands": ["ls | tr '\\n' ' '"], "archive": data}, timeout=120)
+    a = request("POST", "/session/%s/" % sid, {"commands": ["ls | tr '\\n' ' '"], "archive": data}, timeout=600)
     return (a.status, a.json["results"][0]["output"]) if a.status == 200 else (a.status, a.detail)
 
 

@@ -57,10 +57,12 @@ WHEELS = dict([wheel("demo", "1.0", {"demo.py": "WHAT = 'one'\n"}), wheel("demo"
                wheel("big2", "1.0", {"big2.py": "WHAT = 2\n", "big2.dat": "x" * 400000})])
 NPM = {"left-demo": package("left-demo", "1.2.3", "module.exports = s => '<' + s;\n")}
 counts = {}
+go = threading.Event()
 
 
 class Index(http.server.BaseHTTPRequestHandler):
-    """PEP 503 at /simple/, npm's registry at /npm/, how often a file was fetched at /count/NAME."""
+    """PEP 503 at /simple/, npm's registry at /npm/, how often a file was fetched at /count/NAME. The package "slower" comes when
+    somebody has asked for /go."""
 
     def log_message(self, *a):
         pass
@@ -75,7 +77,10 @@ class Index(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         part = self.path.strip("/").split("/")
         here = "http://127.0.0.1:%d" % self.server.server_port
-        if part[0] == "count":
+        if part[0] == "go":
+            go.set()
+            self.send(b"")
+        elif part[0] == "count":
             self.send(str(counts.get(part[1], 0)).encode())
         elif part[0] == "simple" and len(part) == 2:
             names = [n for n in WHEELS if n.split("-")[0] == part[1]]
@@ -88,8 +93,10 @@ class Index(http.server.BaseHTTPRequestHandler):
                                   "versions": {"1.2.3": {"name": part[1], "version": "1.2.3", "dist": dist}}}).encode(), "application/json")
         elif part[0] == "file" and part[1] in WHEELS:
             counts[part[1].split("-")[0]] = counts.get(part[1].split("-")[0], 0) + 1
-            if part[1].startswith("slow"):
-                time.sleep(2 if part[1].startswith("slow-") else 20)
+            if part[1].startswith("slow-"):
+                time.sleep(2)
+            elif part[1].startswith("slower-"):
+                go.wait(600)
             try:
                 self.send(WHEELS[part[1]], "application/zip")
             except ConnectionError:
@@ -108,8 +115,9 @@ def outside():
     at = "http://127.0.0.1:%d" % server.server_port
     env = {k: v for k, v in os.environ.items() if not k.startswith("CGIBOX_TEST_") and k not in ("CGIBOX_URL", "CGIBOX_ACCESS_LOG")}
     env.update(CGIBOX_DEPS_INDEX=at, CGIBOX_NETWORK="host", CGIBOX_DEPS_MAX_BYTES="600000", CGIBOX_PROVE="-v",
+               CGIBOX_KWEAVER_INSTALL_WAIT_S="16",
                CGIBOX_LANGUAGE_PYTHON_INSTALL="python3 -m pip install -q --no-input --disable-pip-version-check --no-cache-dir "
-               "--retries 0 --timeout 60 --index-url %s/simple/ --target $DEPS_DIR --" % at,
+               "--retries 0 --timeout 600 --index-url %s/simple/ --target $DEPS_DIR --" % at,
                CGIBOX_LANGUAGE_JAVASCRIPT_INSTALL="npm install --registry %s/npm/ --prefix $DEPS_DIR --no-audit --no-fund --no-save --" % at)
     done = subprocess.run([os.path.join(HERE, "run"), os.environ.get("CGIBOX_TEST_SERVER") or "lighttpd",
                            os.environ.get("CGIBOX_DEPS_TEST") or os.path.abspath(__file__)],
@@ -126,7 +134,7 @@ if not INDEX:
     outside()
 
 import client
-from client import eq, ok, request
+from client import eq, ok, request, wait_for
 
 STATE = client.STATE
 
@@ -145,10 +153,7 @@ def names(d):
 
 
 def settled(d, want):
-    for _ in range(100):
-        if names(d) == want:
-            break
-        time.sleep(0.05)
+    wait_for(lambda: names(d) == want, 60)
     return names(d)
 
 
@@ -185,7 +190,7 @@ before = names("deps"), names("layers")
 a = code(show, ["no-such-package-x"])
 ok(a.status == 400 and "could not be installed" in a.detail and "no-such-package-x" in a.detail, "a package that is not there: 400 with pip's words", a)
 ok(code(show, ["demo==9"]).status == 400, "nor that version")
-eq((names("deps"), settled("layers", before[1])), before, "nothing is kept of it")
+eq((settled("deps", before[0]), settled("layers", before[1])), before, "nothing is kept of it")
 for bad in ("--index-url=http://x", "-r/etc/passwd", "demo @ file:///etc/passwd", "git+ssh://x/y", "./demo", "demo;x", "demo\nother"):
     a = code(show, [bad])
     ok(a.status == 422 and a.detail[0]["loc"] == ["body", "dependencies", 0], "refused: %r" % bad, a)
@@ -204,30 +209,25 @@ eq(answers, [{"output": "slow\n"}] * 4, "four that want the same at once have it
 eq(fetched("slow"), 1, "fetched once")
 
 # --- who asked dies ---
+settled("sessions", [])
 before = names("deps"), names("layers")
 c = client.connect()
 c.request("POST", client.PREFIX + "/run/code/", json.dumps({"run_id": str(uuid.uuid4()), "language": "python", "code": "",
           "dependencies": ["slower"]}), {"X-API-Key": client.KEY, "Content-Type": "application/json"})
-for _ in range(200):
-    if fetched("slower"):
-        break
-    time.sleep(0.05)
+wait_for(lambda: fetched("slower"), 120)
 eq(len(names("sessions")), 1, "an installer is at work")
 for pid, (_, _, name, _) in client.processes().items():
     if name == "cgibox-worker" and STATE in client.cmdline(pid):
         os.kill(pid, 9)
 c.close()
 eq(settled("sessions", []), [], "its session is gone with the worker")
-eq((names("deps"), settled("layers", before[1])), before, "and what it had made")
+eq((settled("deps", before[0]), settled("layers", before[1])), before, "and what it had made")
 n = fetched("demo")
 for pid, (_, _, name, _) in client.processes().items():
     if name == "cgibox-keeper" and STATE in client.cmdline(pid):
         os.kill(pid, 9)
-for _ in range(50):
-    a = code(show, ["demo"])
-    if a.status == 200:
-        break
-    time.sleep(0.1)
+wait_for(lambda: request("GET", "/-/health/").status == 200 and code(show, ["demo"]).status == 200, 60, 0.1)
+a = code(show, ["demo"])
 eq((a.json, fetched("demo")), ({"output": "two\n"}, n), "what is installed outlives the keeper")
 
 # --- javascript ---
@@ -246,10 +246,7 @@ had = set(names("deps"))
 eq(code("import big2; print(big2.WHAT)", ["big2"]).json, {"output": "2\n"}, "400 KB more, 600 KB are kept")
 left = set(names("deps"))
 ok(len(left - had) == 1 and not (left & had), "all but the newest is forgotten", had, left)
-for _ in range(100):
-    if len(names("layers")) == len(left):
-        break
-    time.sleep(0.05)
+wait_for(lambda: len(names("layers")) == len(left), 60)
 eq(len(names("layers")), len(left), "and so are the layers")
 n = fetched("big1")
 eq(code("import big1; print(big1.WHAT)", ["big1"]).json, {"output": "1\n"}, "what was forgotten is installed again")

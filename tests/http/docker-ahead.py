@@ -113,6 +113,6 @@ ok(a.status in (200, 204), "and keeps nobody from removing the image", a)
 eq(engine.api("GET", "/images/%s/json" % name)[0], 404, "it is gone")
 
 # --- nobody comes ---
-ok(wait_for(lambda: pool()[0] == 0, 60), "none waits when nobody has come for prepared_idle_s", pool())
-ok(wait_for(lambda: there() == 0, 30), "and none is left at the Engine", there())
+ok(wait_for(lambda: pool()[0] == 0, 150), "none waits when nobody has come for prepared_idle_s", pool())
+ok(wait_for(lambda: there() == 0, 60), "and none is left at the Engine", there())
 client.done()

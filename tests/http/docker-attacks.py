@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 import client
-from client import b64, create, delete, eq, ok, request, run, skip, tar
+from client import b64, create, delete, eq, ok, request, run, skip, tar, wait_for
 
 ATK = os.path.join(os.path.dirname(os.path.dirname(client.HERE)), "build", "atk")
 if not os.environ.get("CGIBOX_TEST_ENGINE"):
@@ -93,7 +93,7 @@ eq([run(x, ["true"], archive=b64(tar({"atk": (open(ATK, "rb").read(), 0o755)})))
 token = "token-%d" % os.getpid()
 a = request("POST", "/api/v1/session/%s/runs" % sids[0], {"command": "cd /repo; exec ./atk arm %s stay" % token})
 ok(a.status in (200, 201, 202), "one leaves its token everywhere", a)
-eq(outcome(run(sids[0], ["sleep 1; ./atk find-own " + token]).json["results"][0])[:6], "BREACH", "control: it finds it there")
+ok(wait_for(lambda: outcome(run(sids[0], ["./atk find-own " + token]).json["results"][0]).startswith("BREACH"), 60, 1), "control: it finds it there")
 ok(outcome(run(sids[1], ["./atk check " + token]).json["results"][0]).startswith("HELD"), "the other finds nothing of it")
 eq(run(sid, ["true"]).status, 200, "pid 1 of the first serves still")
 for x in [sid, *sids]:

@@ -61,7 +61,7 @@ eq(output(sid, "echo a > /tmp/f; echo b > ~/f; echo c > f"), ["", ], "files")
 eq(output(sid, "cat /tmp/f ~/f f"), ["a\nb\nc\n"], "of workspace, home and /tmp stay between requests")
 a = output(sid, "grep -o 'containers/[0-9a-f]*' /proc/self/mountinfo | head -n 1")
 container = a[0].strip().rpartition("/")[2] if isinstance(a, list) else ""
-eq(len(container), 64, "a container says which it is", a)
+ok(len(container) == 64, "a container says which it is", a)
 ok(until(lambda: not there(container)), "a request's container is not there after it", container)
 
 # --- what cannot be done is named ---
@@ -114,7 +114,7 @@ answers = []
 makers = [threading.Thread(target=lambda x=create(): answers.append(run(x, ["echo ok"]).status)) for _ in range(12)]
 for t in makers:
     t.start()
-time.sleep(0.4)
+until(lambda: answers)  # then the others are on their way
 first = brokers()
 eq(len(first), 1, "control: the broker is found")
 for p in first:
@@ -144,22 +144,22 @@ def load(mine):
 threads = [threading.Thread(target=load, args=(x,)) for x in (sid, create(), create())]
 for t in threads:
     t.start()
-time.sleep(2)
+until(lambda: len(seen) > 3)
 before = len(seen)
 engine.crash()
 eq(until(lambda: request("GET", "/-/health/").status == 503), True, "health says that it does not serve")
-time.sleep(3)
+until(lambda: sum(x[0] == 503 for x in seen[before:]) > 3)
 during = seen[before:]
 refused = [x for x in during if x[0] == 503]
 ok(len(refused) > 3, "control: there was load meanwhile", len(during))
 ok({x[0] for x in seen} <= {200, 503}, "nothing but 200 and 503", sorted({x[:2] for x in seen if x[0] not in (200, 503)}))
 ok(any("engine does not answer" in x[1] for x in refused), "which names the reason", refused[:3])
 ok(all(x[3] for x in refused), "and says when to come again", refused[:3])
-ok(max([x[2] for x in during] or [0]) < 35, "at once", max([x[2] for x in during] or [0]))
-why = dockerd.Dockerd.start(engine)
-eq(why, "", "dockerd is started again")
+ok(max([x[2] for x in during] or [0]) < 60, "at once", max([x[2] for x in during] or [0]))
+why = []  # on a busy machine it gives up when its containerd is not there in 15 s
+ok(until(lambda: not (why.append(dockerd.Dockerd.start(engine)) or why[-1]), 150), "dockerd is started again", why)
 eq(until(lambda: request("GET", "/-/health/").status == 200), True, "the service serves again")
-time.sleep(2)
+until(lambda: seen[-1][0] == 200)
 stop.set()
 for t in threads:
     t.join()
@@ -198,16 +198,24 @@ eq(until(lambda: not left(), 30), True, "no container is left")
 # --- pid 1 is ended for want of memory ---
 live = create(live=True, memory_bytes=96 << 20)
 eq(output(live, "echo up"), ["up\n"], "a live session")
-hog = "sleep 4; exec python3 -c 'x = [b\"x\" * (1 << 20) for _ in range(200)]; print(len(x))'"
+hog = "until [ -e /tmp/go ]; do sleep 0.1; done; exec python3 -c 'x = [b\"x\" * (1 << 20) for _ in range(200)]; print(len(x))'"
 a = request("POST", "/api/v1/session/%s/runs" % live, {"command": hog, "detach": True})
 rid = (a.json or {}).get("id")
 ok(rid, "a run that will need more memory than there is", a)
-time.sleep(1)
-for c in engine.containers() or []:  # pid 1 is made the victim, as an Engine may that shields nobody
-    pids = [int(row[1]) for row in (engine.api("GET", "/containers/%s/top" % c["Id"])[1] or {}).get("Processes") or []]
+
+
+def processes():
+    """Those of each container."""
+    return [[int(row[1]) for row in (engine.api("GET", "/containers/%s/top" % c["Id"])[1] or {}).get("Processes") or []]
+            for c in engine.containers() or []]
+
+
+until(lambda: any(len(pids) > 1 for pids in processes()))
+for pids in processes():  # pid 1 is made the victim, as an Engine may that shields nobody
     for p in pids:
         with open("/proc/%d/oom_score_adj" % p, "w") as f:
             f.write("1000" if p == min(pids) else "0")
+output(live, "touch /tmp/go")
 state = lambda: (request("GET", "/api/v1/session/%s/runs/%s" % (live, rid)).json or {})  # noqa: E731
 ok(until(lambda: state().get("verdict"), 40), "it ends", state())
 eq(state().get("verdict"), "memory", "the verdict is the Engine's: no memory")
@@ -217,7 +225,7 @@ a = run(live, ["head -c 200M /dev/zero | tail -c 190M > /dev/null"])
 eq((a.json or {}).get("results", [{}])[0].get("verdict"), "memory", "control: there a command is the victim")
 time.sleep(2)
 rid = (request("POST", "/api/v1/session/%s/runs" % live, {"command": "sleep 60", "detach": True}).json or {}).get("id")
-time.sleep(1)
+until(lambda: state().get("state") == "running")
 for c in engine.containers() or []:
     engine.api("POST", "/containers/%s/kill?signal=KILL" % c["Id"])
 ok(until(lambda: state().get("verdict"), 40), "one whose container somebody kills ends", state())

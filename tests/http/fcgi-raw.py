@@ -2,8 +2,10 @@
 """Raw FastCGI against cgibox.fcgi itself: broken, slow, cut and flooding peers, and dead processes.
 
 Starts the program of CGIBOX_FCGI (default build/cgibox.fcgi) on a socket in a temporary state
-directory, with small limits. As root it becomes an unused user first.
+directory, with small limits, and on another one, with much time for those who are slow: there what is closed at once is told from
+what is closed in time, however busy the machine is. As root it becomes unused users first.
 """
+import contextlib
 import json
 import os
 import shutil
@@ -25,13 +27,16 @@ TOP = tempfile.mkdtemp(prefix="cgibox-raw.")
 os.chmod(TOP, 0o755)
 UID = 200000 + os.getpid() % 100000 if os.getuid() == 0 else os.getuid()
 KEY = "raw-" + os.urandom(12).hex()
-PARAMS_S, RECEIVE_S, REQUEST_S = 1.0, 1.0, 2.0
-LIMITS = {"PARAMS_TIMEOUT_MS": 1000, "RECEIVE_TIMEOUT_MS": 1000, "REQUEST_TIMEOUT_MS": 2000,
+PARAMS_S, RECEIVE_S, REQUEST_S = 1.0, 1.5, 3.0
+LIMITS = {"PARAMS_TIMEOUT_MS": 1000, "RECEIVE_TIMEOUT_MS": 1500, "REQUEST_TIMEOUT_MS": 3000,
           "PARAMS_MAX_BYTES": 8192, "BODY_MAX_BYTES": 262144, "WORKERS_MIN": 2, "WORKERS_MAX": 6,
           "WORKER_IDLE_S": 1, "WORKERS_RESERVED": 2, "STREAMS_MAX": 2}
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT = 1, 2, 3, 4, 5, 6
 GET_VALUES, VALUES, UNKNOWN = 9, 10, 11
-SLACK = 1.5  # seconds that a loaded machine may be late
+SLACK = 15.0  # seconds that a loaded machine may be late
+PATIENT_S = 50.0
+PATIENT = dict.fromkeys(("PARAMS_TIMEOUT_MS", "RECEIVE_TIMEOUT_MS", "REQUEST_TIMEOUT_MS"), int(1000 * PATIENT_S))
+AT_ONCE_S = 40.0  # less than that, more than a busy machine needs
 
 
 # --- records ---
@@ -101,7 +106,7 @@ class Reply:
         return "%s closed=%s %.2f s %r" % (self.kinds(), self.closed, self.seconds, self.raw[:600])
 
 
-def connect(timeout=8):
+def connect(timeout=60):
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(timeout)
     s.connect(service.sock)
@@ -137,7 +142,7 @@ def collect(s, since=None, until_end=False):
     return Reply(out, closed, time.monotonic() - since)
 
 
-def talk(data, half=False, timeout=8):
+def talk(data, half=False, timeout=60):
     since = time.monotonic()
     s = connect(timeout)
     put(s, data)
@@ -173,13 +178,13 @@ def drip(first, pieces, gap=0.05):
 HEALTH = begin() + params() + body()
 
 
-def healthy(what, within=2.0):
+def healthy(what, within=AT_ONCE_S):
     r = talk(HEALTH)
     return ok(r.status == 200 and r.ended == 1 and r.seconds < within,
               "a normal request is answered: " + what, r)
 
 
-def api(path, what, timeout=30):
+def api(path, what, timeout=120):
     data = json.dumps(what).encode()
     s = connect(timeout)
     since = time.monotonic()
@@ -196,7 +201,7 @@ def session():
         finish()
 
 
-def run(sid, command, timeout=30):
+def run(sid, command, timeout=120):
     return api("/session/%s/" % sid, {"commands": [command]}, timeout)
 
 
@@ -216,7 +221,7 @@ def background(count, what, *args):
 
     def wait():
         for t in threads:
-            t.join(60)
+            t.join(150)
         return results
     return wait
 
@@ -224,10 +229,13 @@ def background(count, what, *args):
 # --- the service ---
 
 class Service:
-    def __init__(self, name, **limits):
+    started = []
+
+    def __init__(self, name, uid=UID, **limits):
+        self.uid = uid
         self.state = os.path.join(TOP, name)
         os.mkdir(self.state, 0o755)
-        os.chown(self.state, UID, UID if os.getuid() == 0 else -1)
+        os.chown(self.state, uid, uid if os.getuid() == 0 else -1)
         self.sock = os.path.join(self.state, "cgibox.sock")
         self.log = os.path.join(TOP, name + ".log")
         self.env = {"PATH": "/usr/bin:/bin", "CGIBOX_API_KEY": KEY}
@@ -238,8 +246,9 @@ class Service:
     def start(self, before=()):
         drop = []
         if os.getuid() == 0:
-            drop = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups",
+            drop = ["setpriv", "--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups",
                     "--inh-caps=-all", "--"]
+        Service.started.append(self)
         with open(self.log, "ab") as log:
             self.proc = subprocess.Popen([*before, *drop, TOP + "/cgibox.fcgi", "--state", self.state],
                                          env=self.env, stdin=subprocess.DEVNULL, stdout=log,
@@ -254,7 +263,7 @@ class Service:
                 return talk(HEALTH).status == 200
             except OSError:
                 return False
-        wait_for(answers, 20)
+        wait_for(answers, 120)
         return self.proc.poll() is None
 
     def text(self):
@@ -265,7 +274,7 @@ class Service:
         """pids of everything that belongs to it, the sandboxes too."""
         found = client.processes()
         if os.getuid() == 0:
-            return {p for p, v in found.items() if v[1] == UID}
+            return {p for p, v in found.items() if v[1] == self.uid}
         # The uid is ours, too: by name, by descent, and whatever was seen before and is orphaned now.
         mine = {p for p in found if p in self.seen or self.state in client.cmdline(p)}
         more = mine
@@ -286,26 +295,37 @@ class Service:
                       if main and v[0] == main and v[2] != "cgibox-keeper")
 
     def settled(self, count):
-        return wait_for(lambda: len(self.workers()) == count, 15)
+        return wait_for(lambda: len(self.workers()) == count, 60)
 
     def stop(self):
         if self.proc.poll() is None:
             self.proc.terminate()
             try:
-                self.proc.wait(20)
+                self.proc.wait(60)
             except subprocess.TimeoutExpired:
                 self.proc.kill()
-        wait_for(lambda: not self.all(), 10)
+        wait_for(lambda: not self.all(), 60)
         for p in self.all():
             os.kill(p, signal.SIGKILL)
 
 
+@contextlib.contextmanager
+def at(other):
+    """What is connected to meanwhile."""
+    global service
+    whole, service = service, other
+    yield
+    service = whole
+
+
 def finish():
-    service.stop()
-    bad = [x for x in service.text().splitlines() if "Sanitizer" in x or "runtime error" in x]
+    for s in Service.started:
+        s.stop()
+    bad = [x for s in Service.started for x in s.text().splitlines() if "Sanitizer" in x or "runtime error" in x]
     ok(not bad, "no sanitizer complains", "\n".join(bad[:20]))
     if client._failed:
-        client.note("\n".join(service.text().splitlines()[-15:]))
+        for s in Service.started:
+            client.note("\n".join(s.text().splitlines()[-15:]))
     shutil.rmtree(TOP, ignore_errors=True)
     client.done()
 
@@ -322,7 +342,7 @@ def test_start():
         f.write("mine")
     other.start()
     try:
-        code = other.proc.wait(20)
+        code = other.proc.wait(120)
     except subprocess.TimeoutExpired:
         code = None
         other.proc.kill()
@@ -337,37 +357,42 @@ def test_cut():
                        ("BEGIN alone", begin()), ("half a PARAMS header", begin() + b"\1\4\0"),
                        ("half of PARAMS", begin() + rec(PARAMS, pairs())[:-9]),
                        ("PARAMS that never end", begin() + rec(PARAMS, pairs()))):
-        r = talk(data, half=True)
-        ok(r.closed and not r.records and r.seconds < PARAMS_S,
+        with at(patient):
+            r = talk(data, half=True)
+        ok(r.closed and not r.records and r.seconds < AT_ONCE_S,
            "%s, then the end of input: closed at once without a word" % name, r)
         r = talk(data)
         ok(r.closed and not r.records and PARAMS_S * 0.8 <= r.seconds < PARAMS_S * 2 + SLACK,
            "%s, then silence: closed in time without a word" % name, r)
     r = talk(HEALTH[:-8], half=True)
     eq(r.status, 400, "a request without the end of STDIN is cut short")
-    raw = pairs()
+    raw = pairs(HTTP_LONG="x" * 500)
     r = drip(begin() + rec(PARAMS, b"", length=len(raw))[:8], [raw[i:i + 1] for i in range(len(raw))])
     ok(r.closed and not r.records and PARAMS_S * 0.8 <= r.seconds < PARAMS_S + SLACK,
        "dripped parameters are cut at the deadline", r)
     r = drip(begin(), [rec(PARAMS, raw[i:i + 1]) for i in range(len(raw))])
     ok(r.closed and not r.records and PARAMS_S * 0.8 <= r.seconds < PARAMS_S + SLACK,
        "so are records of one byte", r)
-    r = drip(begin(), [rec(PARAMS, raw[i:i + 20]) for i in range(0, len(raw), 20)] +
-             [rec(PARAMS), rec(STDIN)] + [b""] * 20, gap=0.02)
+    with at(patient):
+        r = drip(begin(), [rec(PARAMS, raw[i:i + 20]) for i in range(0, len(raw), 20)] +
+                 [rec(PARAMS), rec(STDIN)] + [b""] * 2000, gap=0.02)
     eq(r.status, 200, "control: slow, but in time")
     healthy("after cut ones")
 
 
 def test_body():
-    data = json.dumps({"base_image": "host"}).encode()
-    r = talk(post("/session/", data) + body(data))
-    eq(r.status, 200, "control: a body of the announced size")
-    r = drip(post("/session/", b" " * 1000), [rec(STDIN, b" ")] * 200)
+    r = drip(post("/session/", b" " * 1000), [rec(STDIN, b" ")] * 600)
     ok(r.status == 400 and REQUEST_S * 0.8 <= r.seconds < REQUEST_S + SLACK,
        "a dripped body is cut at request_timeout and answered with 400", r)
     r = talk(post("/session/", b" " * 1000) + rec(STDIN, b" "))
     ok(r.status == 400 and RECEIVE_S * 0.8 <= r.seconds < RECEIVE_S + SLACK,
        "a body that stops is cut at receive_timeout and answered with 400", r)
+
+
+def test_whole_body():
+    data = json.dumps({"base_image": "host"}).encode()
+    r = talk(post("/session/", data) + body(data))
+    eq(r.status, 200, "control: a body of the announced size")
     r = talk(post("/session/", data, len(data) + 1) + body(data))
     eq(r.status, 400, "a body shorter than CONTENT_LENGTH")
     r = talk(post("/session/", data, len(data) - 1) + body(data))
@@ -444,7 +469,7 @@ def test_protocol():
                        ("STDOUT from the server", begin() + rec(STDOUT, b"Status: 200\r\n\r\n") +
                         params() + body())):
         r = talk(data)
-        ok(r.closed and r.status is None and not r.ended and r.seconds < PARAMS_S,
+        ok(r.closed and r.status is None and not r.ended and r.seconds < AT_ONCE_S,
            name + ": closed, no answer", r)
     for role in (0, 2, 3, 65535):
         r = talk(begin(role) + params() + body())
@@ -460,7 +485,7 @@ def test_protocol():
         r = talk(data + rec(ABORT))
         ok(r.closed and r.ended == 1 and r.status is None, "ABORT %s: ended, not run" % name, r)
     r = talk(post("/session/", b" " * 1000) + rec(STDIN, b" " * 10) + rec(ABORT))
-    ok(r.closed and r.status != 200 and r.seconds < RECEIVE_S, "ABORT amid the body: no 200", r)
+    ok(r.closed and r.status != 200 and r.seconds < AT_ONCE_S, "ABORT amid the body: no 200", r)
     r = talk(begin() + rec(ABORT, rid=9) + params() + body())
     eq(r.status, 200, "control: ABORT of another request")
     raw = pairs()
@@ -506,10 +531,10 @@ def test_flood():
     for _ in range(64):
         held.append(connect())
         put(held[-1], begin()[:10])
-    dripped = background(10, drip, begin() + rec(PARAMS, b"", length=500)[:8], [b"x"] * 60)
+    dripped = background(10, drip, begin() + rec(PARAMS, b"", length=1500)[:8], [b"x"] * 1200)
     wait_for(lambda: len(service.workers()) > LIMITS["WORKERS_MIN"], 3)
     r = talk(HEALTH)
-    ok(r.status == 200 and r.seconds < 2.5, "200 silent, 64 half and 10 dripped connections: a normal "
+    ok(r.status == 200 and r.seconds < SLACK, "200 silent, 64 half and 10 dripped connections: a normal "
        "request is answered in time", r)
     ok(all(r.closed and not r.records for r in dripped()), "the dripped ones are cut")
     got = [collect(s) for s in held]
@@ -519,12 +544,12 @@ def test_flood():
 def test_many():
     sids = [session() for _ in range(12)]
     begun = time.monotonic()
-    slow = [background(1, run, sid, "sleep 1") for sid in sids]
-    ok(wait_for(lambda: len(service.workers()) == LIMITS["WORKERS_MAX"], 10),
+    slow = [background(1, run, sid, "sleep 2") for sid in sids]
+    ok(wait_for(lambda: len(service.workers()) == LIMITS["WORKERS_MAX"], 60),
        "workers grow to workers_max", service.workers())
     got = [w()[0] for w in slow]
     eq([r.status for r in got], [200] * 12, "more requests than workers: all are answered")
-    ok(time.monotonic() - begun >= 2, "some had to wait", time.monotonic() - begun)
+    ok(time.monotonic() - begun >= 4, "some had to wait", time.monotonic() - begun)
     ok(service.settled(LIMITS["WORKERS_MIN"]), "workers shrink to workers_min", service.workers())
     healthy("after the rush")
 
@@ -547,7 +572,7 @@ def test_reserve():
     put(late, post("/session/", b"{}") + body(b"{}"))
     since = time.monotonic()
     r = talk(HEALTH)
-    ok(r.status == 200 and r.seconds < 5, "health is answered all the same", r)
+    eq(r.status, 200, "health is answered all the same")
     eq(ask("GET", "/session/%s/" % other).status, 204, "a session can be looked at")
     # In pieces, while it waits: what it is about is known with the last one.
     s = connect(10)
@@ -582,7 +607,7 @@ def test_slow_reader():
     for s in sid:
         held.append(connect())
         put(held[-1], post("/session/%s/" % s, data) + body(data))
-    ok(wait_for(lambda: len(service.workers()) == LIMITS["WORKERS_MAX"], 10), "all workers are taken")
+    ok(wait_for(lambda: len(service.workers()) == LIMITS["WORKERS_MAX"], 60), "all workers are taken")
     ok(service.settled(LIMITS["WORKERS_MIN"]), "peers that never read do not keep them")
     healthy("after peers that never read")
     got = [collect(s) for s in held]
@@ -621,40 +646,47 @@ def test_locks():
 
 def test_readable_control(read):
     p = subprocess.Popen((["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--"]
-                          if os.getuid() == 0 else []) + ["sleep", "60"], env={"PATH": "/bin", "A": "b"})
-    ok(wait_for(lambda: read(p.pid).stdout.find(b"A=b") >= 0, 5), "control: another program's it can")
+                          if os.getuid() == 0 else []) + ["sleep", "600"], env={"PATH": "/bin", "A": "b"})
+    ok(wait_for(lambda: read(p.pid).stdout.find(b"A=b") >= 0, 60), "control: another program's it can")
     p.kill()
     p.wait()
+
+
+def enough(seconds):
+    """Ends what sleeps inside, for its command to go on."""
+    for p in client.sleepers(seconds):
+        try:
+            os.kill(p, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
 
 
 def test_worker_death():
     sids = [session(), session()]
     ok(service.settled(2), "two workers")
     main, victims = service.main(), service.workers()
-    slow = [background(1, run, s, "sleep 2; echo done") for s in sids]
-
-    def started():
-        """Both commands run: then both workers are taken."""
-        return sum(client.cmdline(p)[:2] == ["sleep", "2"] for p in service.all()) == 2
-    ok(wait_for(started, 10), "two commands run")
+    slow = [background(1, run, s, "sleep 300.0071; echo done") for s in sids]
+    # Then both workers are taken.
+    ok(wait_for(lambda: len(client.sleepers("300.0071")) == 2, 120), "two commands run")
     os.kill(victims[0], signal.SIGKILL)
     healthy("while a worker is missing")
+    enough("300.0071")
     got = sorted((w()[0] for w in slow), key=lambda r: r.status or 0)
     eq([r.status for r in got], [200, 503], "one worker is killed: one request fails")
     ok(got[1].ended == 1, "and is told so", got[1])
     eq(service.main(), main, "by the same main")
-    ok(wait_for(lambda: len(service.workers()) >= 2, 5), "the worker is replaced")
+    ok(wait_for(lambda: len(service.workers()) >= 2, 60), "the worker is replaced")
 
 
 def test_main_death():
     main = service.main()
     os.kill(main, signal.SIGKILL)
     r = talk(begin() + params(REQUEST_URI="/no-such-path/") + body())
-    ok(r.status == 404 and r.ended == 1 and r.seconds < 2,
+    ok(r.status == 404 and r.ended == 1 and r.seconds < SLACK,
        "a connection made right after main's death is served by the next main", r)
-    ok(wait_for(lambda: talk(HEALTH).status == 200, 2), "health is good once the keeper is back")
+    ok(wait_for(lambda: talk(HEALTH).status == 200, 60), "health is good once the keeper is back")
     ok(service.main() not in (0, main), "another main runs")
-    ok(wait_for(lambda: run_status() == 200, 10), "and commands run again")
+    ok(wait_for(lambda: run_status() == 200, 60), "and commands run again")
 
 
 def run_status():
@@ -669,7 +701,7 @@ def test_supervisor_death():
     ok(len(before) >= 4, "supervisor, main, keeper and workers run", before)
     service.proc.kill()
     service.proc.wait()
-    ok(wait_for(lambda: not service.all(), 10), "kill -9 of the supervisor: nothing is left",
+    ok(wait_for(lambda: not service.all(), 60), "kill -9 of the supervisor: nothing is left",
        [(p, client.cmdline(p)) for p in service.all()])
     service.start()
     ok(service.ready(), "it starts again over the socket that was left")
@@ -677,25 +709,25 @@ def test_supervisor_death():
 
 def test_end():
     sid = session()
-    slow = background(1, run, sid, "sleep 1; echo done")
-    ok(wait_for(lambda: any(client.cmdline(p)[:2] == ["sleep", "1"] for p in service.all()), 10),
-       "a command runs")
+    slow = background(1, run, sid, "sleep 300.0072; echo done")
+    ok(wait_for(lambda: client.sleepers("300.0072"), 120), "a command runs")
     service.proc.terminate()
+    enough("300.0072")
     r = slow()[0]
     ok(r.status == 200 and b"done" in r.body, "SIGTERM: it still gets its answer", r)
     try:
-        code = service.proc.wait(15)
+        code = service.proc.wait(60)
     except subprocess.TimeoutExpired:
         code = None
     eq(code, 0, "then the service ends with 0")
-    ok(wait_for(lambda: not service.all(), 10), "nothing of it is left",
+    ok(wait_for(lambda: not service.all(), 60), "nothing of it is left",
        [(p, client.cmdline(p)) for p in service.all()])
     ok(not os.path.lexists(service.sock), "the socket is removed")
 
 
-def few_descriptors(name, limit):
+def few_descriptors(name, limit, **limits):
     global service
-    service = Service(name, PENDING_MAX=1000).start(["prlimit", "--nofile=" + limit, "--"])
+    service = Service(name, PENDING_MAX=1000, **limits).start(["prlimit", "--nofile=" + limit, "--"])
     ok(service.ready(), "a service with a limit of %s descriptors" % limit)
     return service.main()
 
@@ -704,23 +736,23 @@ def test_descriptors_end():
     """Few descriptors: connections wait, main neither spins nor fills the log."""
     global service
     whole = service
-    few_descriptors("soft", "64:4096")
+    few_descriptors("soft", "64:4096", **PATIENT)
     held = [connect() for _ in range(150)]
     r = talk(HEALTH)
-    ok(r.status == 200 and r.seconds < PARAMS_S * 0.8, "a soft limit is raised", r)
+    ok(r.status == 200 and r.seconds < AT_ONCE_S, "a soft limit is raised", r)
     for s in held:
         s.close()
     service.stop()
     main = few_descriptors("hard", "64:64")
     before, lines, since = ticks(main), len(service.text().splitlines()), time.monotonic()
     held = [connect() for _ in range(150)]
-    r = talk(HEALTH, timeout=20)
+    r = talk(HEALTH)
     ok(r.status == 200 and r.seconds < 150 / 40 * PARAMS_S + 2 * SLACK,
        "a hard one is survived: a request is answered once the silent ones before it are closed", r)
     spent = ticks(main) - before
     ok(spent < 0.3 * (time.monotonic() - since), "main does not spin meanwhile", spent)
     words = [x for x in service.text().splitlines()[lines:] if "accept:" in x]
-    ok(1 <= len(words) <= 6, "and says it a few times", words[:10])
+    ok(1 <= len(words) <= 12, "and says it a few times", words[:10])
     for s in held:
         s.close()
     service.stop()
@@ -738,8 +770,16 @@ os.chmod(TOP + "/cgibox.fcgi", 0o755)
 service = Service("s").start()
 if not ok(service.ready(), "the service starts"):
     finish()
-for t in (test_start, test_cut, test_body, test_management, test_protocol, test_params, test_flood,
-          test_many, test_reserve, test_slow_reader, test_sandbox_descriptors):
+patient = Service("patient", UID + (100000 if os.getuid() == 0 else 0), **PATIENT).start()
+with at(patient):
+    if not ok(service.ready(), "one that waits for long, too"):
+        finish()
+    for t in (test_management, test_protocol, test_params, test_whole_body):
+        t()
+test_start()
+test_cut()
+patient.stop()
+for t in (test_body, test_flood, test_many, test_reserve, test_slow_reader, test_sandbox_descriptors):
     t()
 test_readable_control(test_locks())
 for t in (test_worker_death, test_main_death, test_supervisor_death, test_end, test_descriptors_end):

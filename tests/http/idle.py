@@ -7,6 +7,7 @@ import threading
 import time
 
 import client
+import runs
 from client import KEY, create, delete, eq, ok, request, run
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -51,17 +52,21 @@ def pss_kib():
 IDLE_MAX_KIB = 24 << 10
 health("control", 5)
 if client.STATE and os.geteuid() == 0:
-    client.wait_for(lambda: len([1 for v in client.processes().values() if v[2] == "cgibox-worker"]) <= 4, 10)
+    client.wait_for(lambda: len([1 for p, v in client.processes().items() if v[2] == "cgibox-worker" and client.STATE in client.cmdline(p)]) <= 4, 10)
     kib = pss_kib()
     ok(kib and kib < IDLE_MAX_KIB, "the idle service takes less than 24 MiB", kib)
     client.note("idle: %s KiB of memory" % kib)
 else:
     client.skip("not root: the memory of undumpable processes cannot be read")
-idle = [socket.create_connection((HOST, PORT), timeout=30) for _ in range(200)]
+live = runs.session()
+took = min(runs.first_byte(live) for _ in range(2))
+ok(took < 0.05, "the first output of a command arrives within 50 ms (median of 7: %.1f ms)" % (1000 * took))
+request("DELETE", live + "/")
+idle = [socket.create_connection((HOST, PORT), timeout=60) for _ in range(200)]
 eq(len(idle), 200, "200 idle connections")
 health("200 idle connections")
 
-half = [socket.create_connection((HOST, PORT), timeout=30) for _ in range(20)]
+half = [socket.create_connection((HOST, PORT), timeout=60) for _ in range(20)]
 for s in half:
     s.sendall(b"POST /session/ HTTP/1.1\r\nHost: x\r\nX-API-K")
 health("and 20 that stopped within their headers")

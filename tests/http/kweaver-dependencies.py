@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import urllib.request
 
 import client
 from client import done, eq, ok, request
@@ -63,7 +63,7 @@ def same(a, b):
 
 
 ok(same(get("/sessions/kwdeps").json, before), "the session is as it was", get("/sessions/kwdeps"))
-def settled(sid, seconds=30):
+def settled(sid, seconds=300):
     """The session when nothing is being installed for it."""
     def look():
         try:
@@ -108,8 +108,10 @@ else:
     I = "/sessions/kwdep2/dependencies/install"
     a = post(I, {"dependencies": [{"name": "other"}]})
     eq((a.status, [d["name"] for d in a.json["requested_dependencies"]]), (200, ["demo", "other"]), "one more: the merged set")
+    settled("kwdep2")
     eq(what("kwdep2", "import demo, other\ndef handler(e): return demo.WHAT + other.WHAT"), "oneother", "both are seen")
     a = post(I, {"dependencies": [{"name": "Demo", "version": ">=2"}]})
+    settled("kwdep2")
     eq((a.status, what("kwdep2", DEMO)), (200, "two"), "another version takes the place of the first")
     before = get("/sessions/kwdep2").json
     a = post(I, {"dependencies": [{"name": "nosuchthing"}]})
@@ -128,13 +130,10 @@ else:
     eq((a.json["status"], a.json["dependency_install_status"]), ("running", "failed"), "unless it may run without")
     # --- what takes long is not awaited
     before = get("/sessions/kwdep2").json
-    t0 = time.monotonic()
     a = post("/sessions", {"template_id": "kwd", "dependencies": [{"name": "slow"}, {"name": "slower"}], "id": "kwdep5",
                            "python_package_index_url": INDEX + "/simple/"})
-    t = time.monotonic() - t0
     eq((a.status, a.json["status"], a.json["dependency_install_status"], bool(a.json["dependency_install_started_at"]), a.json["dependency_install_completed_at"]),
-       (201, "creating", "installing", True, None), "a session whose dependencies take 22 s is being made")
-    ok(t < 8, "which is said at once", t)
+       (201, "creating", "installing", True, None), "a session whose dependencies the index holds back is being made")
     eq(post("/executions/sessions/kwdep5/execute", {"code": "true", "language": "shell"}).status, 409, "nothing runs in it")
     eq(post("/sessions/kwdep5/dependencies/install", {"dependencies": [{"name": "demo"}]}).status, 409, "nor is more installed")
     eq([x["status"] for x in get("/sessions?status=creating").json["items"]], ["creating"], "it is in the list of those that are being made")
@@ -145,8 +144,9 @@ else:
     eq(post(I, {"dependencies": [{"name": "demo"}]}).status, 409, "one installation at a time")
     p = worker_deaths()
     ok(p, "control: workers are killed", p)
+    urllib.request.urlopen(INDEX + "/go").close()
     for sid in ("kwdep5", "kwdep2"):
-        a = settled(sid, 60)
+        a = settled(sid)
         eq((a.json["status"], a.json["dependency_install_status"]), ("running", "completed"), "it gets them all the same")
         eq(what(sid, "import slower\ndef handler(e): return slower.WHAT"), "slower", "and its code sees them")
     eq(what("kwdep2", DEMO), "two", "beside those from before")

@@ -55,7 +55,7 @@ if STATE:
     def back():
         after, _ = left.settle(4)
         return after if after[0] <= before[0] and after[1] <= before[1] + left.SPARE and after[2] <= before[2] and after[3] == before[3] else None
-    after = client.wait_for(back, 45, 1) or left.settle(4)[0]
+    after = client.wait_for(back, 120, 1) or left.settle(4)[0]
     ok(before[0] >= 2 and before[1] > 0, "control: the service's processes and descriptors are seen", before[:3])
     ok(after[0] <= before[0], "no process is left over", before[0], after[0], sorted(left.service().values()))
     ok(after[1] <= before[1] + left.SPARE, "no descriptor is left over", before[1], after[1])

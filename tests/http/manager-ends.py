@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -24,9 +23,7 @@ state = os.path.join(top, "s")
 
 
 def start(key_from="CGIBOX_API_KEY", **conf):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = client.free_port()
     with open(os.path.join(client.HERE, "http.conf")) as f, open(os.path.join(top, "conf"), "w") as t:
         t.write("".join(x for x in f if x.split(" ")[0] not in conf))
         t.write("".join("%s = %s\n" % kv for kv in conf.items()))
@@ -61,7 +58,7 @@ def state_of(sid, key=client.KEY):
     return a.json["status"]["status"] if a.status == 200 else a.status
 
 
-def until(what, fn, want, seconds=20):
+def until(what, fn, want, seconds=60):
     limit = time.monotonic() + seconds
     got = fn()
     while got != want and time.monotonic() < limit:
@@ -71,11 +68,11 @@ def until(what, fn, want, seconds=20):
 
 
 # --- unused: every request that works in it counts as use
-service = start(manager_idle_s=3, session_idle_s=3600)
+service = start(manager_idle_s=6, session_idle_s=3600)
 idle, used, unseen = [make(command="sleep 300") for i in range(3)]
 other = client.create(live=True)
 t0 = time.monotonic()
-while time.monotonic() - t0 < 8:
+while time.monotonic() - t0 < 15:
     request("POST", API + "/%s/exec" % used, {"command": "true"})
     time.sleep(0.3)
 eq((state_of(idle), state_of(used)), ("terminated", "running"), "one that nobody uses ends, though its command runs")
@@ -101,14 +98,14 @@ end(service)
 # --- old
 service = start(manager_age_max_s=3, manager_idle_s=0)
 eq(state_of(used) in ("exited", "terminated"), True, "after a restart nothing is said to run that does not")
-old = make(command="sleep 300")
 t0 = time.monotonic()
-while state_of(old) == "running" and time.monotonic() - t0 < 20:
+old = make(command="sleep 300")
+while state_of(old) == "running" and time.monotonic() - t0 < 60:
     request("POST", API + "/%s/exec" % old, {"command": "true"})
     time.sleep(0.2)
 t = time.monotonic() - t0
-ok(2 < t < 15, "an old one ends at its time", t)
-end_by = time.monotonic() + 10
+ok(2 < t < 60, "an old one ends at its time", t)
+end_by = time.monotonic() + 60
 while state_of(old) != "terminated" and time.monotonic() < end_by:
     request("POST", API + "/%s/exec" % old, {"command": "true"})
 eq(state_of(old), "terminated", "however it is used")

@@ -9,6 +9,7 @@ import client
 from client import KEY, connect, done, eq, ok, request
 
 API = "/api/v1/sandboxes"
+SILENCE_S = client.conf("manager_port_silence_s")
 http.client._MAXHEADERS = 1000
 # Answers /echo with the request as it came, and other paths with the bytes that they name in base64.
 SERVER = r'''
@@ -73,7 +74,7 @@ def post(path, body=None, **kw):
     return request("POST", API + path, body, **kw)
 
 
-def until(what, fn, want, seconds=20):
+def until(what, fn, want, seconds=60):
     end = time.monotonic() + seconds
     got = fn()
     while got != want and time.monotonic() < end:
@@ -156,11 +157,11 @@ for what, data, want in (
     a = raw(data)
     eq((a.status, a.body), (200, want), "a body: " + what)
 c = connect()
-c.request("GET", P + "/raw?wait=1&b=" + ".".join(base64.urlsafe_b64encode(x).decode().rstrip("=") for x in (O + b"\r\nfirst", b"last")), headers={"X-API-Key": KEY})
+c.request("GET", P + "/raw?wait=3&b=" + ".".join(base64.urlsafe_b64encode(x).decode().rstrip("=") for x in (O + b"\r\nfirst", b"last")), headers={"X-API-Key": KEY})
 r = c.getresponse()
 first, t0 = r.read1(100), time.monotonic()
 eq((first, r.read()), (b"first", b"last"), "a stream")
-ok(time.monotonic() - t0 > 0.5, "as it comes")
+ok(time.monotonic() - t0 > 0.2, "as it comes")
 a = raw(b"HTTP/1.1 204 No\r\n\r\n")
 eq((a.status, a.body), (204, b""), "204")
 for status in (404, 500, 418, 599):
@@ -210,8 +211,9 @@ for what, data in (("a body shorter than it says", [O + b"Content-Length: 5\r\n\
     # nginx takes the end of a FastCGI connection for that of an answer without a length
     ok(cut(data) or (client.SERVER == "nginx" and b"Content-Length" not in data[0]), "breaks off: " + what)
 t0 = time.monotonic()
-a = raw(O, hold=30)
-eq((a.status, round(time.monotonic() - t0) in (2, 3, 4)), (504, True), "504 after manager_port_silence_s of silence")
+a = raw(O, hold=300)
+t = time.monotonic() - t0
+ok(a.status == 504 and SILENCE_S - 0.2 < t < 200, "504 after manager_port_silence_s of silence", a, t)
 c = connect()
 c.request("GET", P + "/endless", headers={"X-API-Key": KEY})
 r = c.getresponse()

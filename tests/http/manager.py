@@ -40,7 +40,7 @@ def state(sid):
     return get("/" + sid).json["status"]
 
 
-def until(what, fn, want, seconds=20):
+def until(what, fn, want, seconds=60):
     """The last value of fn, which is asked again until it is `want`."""
     end = time.monotonic() + seconds
     got = fn()
@@ -143,14 +143,14 @@ eq(post("/%s/exec" % S, {"command": "pgrep -f 'sleep 300' >/dev/null && echo the
 eq(problems(post("/%s/exec" % S, {})), (422, [("missing", ["body", "command"])]), "exec of nothing")
 eq(post("/%s/exec" % S, {"command": "a\0b"}).status, 422, "exec of a NUL")
 c = connect()
-c.request("POST", PREFIX + API + "/%s/exec/stream" % S, b'{"command":"echo first; sleep 1; printf last"}',
+c.request("POST", PREFIX + API + "/%s/exec/stream" % S, b'{"command":"echo first; until [ -e go ]; do sleep 0.05; done; printf last"}',
           {"X-API-Key": KEY, "Content-Type": "application/json"})
 r = c.getresponse()
-first, t0 = r.read1(100), time.monotonic()
+first = r.read1(100)
+post("/%s/exec" % S, {"command": "touch go"})
 rest = r.read()
-eq((r.status, r.headers["Content-Type"], first, rest), (200, "text/plain; charset=utf-8", b"first\n", b"last"), "exec as a stream")
-ok(time.monotonic() - t0 > 0.5, "as it comes")
-eq(get("/%s/stats" % S).json["runs"], 1, "what exec began is over")
+eq((r.status, r.headers["Content-Type"], first, rest), (200, "text/plain; charset=utf-8", b"first\n", b"last"), "exec as a stream, as it comes")
+until("what exec began is over", lambda: get("/%s/stats" % S).json["runs"], 1)
 
 # --- variables and command
 eq(get("/%s/env" % S).json, {"environment": {"A_B": "1 2"}}, "variables")
@@ -171,14 +171,13 @@ eq(post("/%s/exec" % S, {"command": "echo still"}).json["output"], "still\n", "e
 eq(problems(post("/%s/entrypoint" % S, {"command": 1}))[0], 422, "a bad command")
 
 # --- stopped and started
-t0 = time.monotonic()
 eq(post("/%s/entrypoint" % S, {"entrypoint": [], "command": "trap 'echo bye; exit 7' TERM; echo up; sleep 300 & wait"}).status, 200,
    "another command")
 eq(logs(S), ["it's|$D|$X"], "for one that has ended waits for its start")
 post("/%s/start" % S)
 until("once it is started", lambda: logs(S), ["up"])
 eq(post("/%s/start" % S).json, {"status": "started"}, "a second start")
-eq(post("/%s/stop?timeout=20" % S).json, {"status": "stopped"}, "stop")
+eq(post("/%s/stop?timeout=60" % S).json, {"status": "stopped"}, "stop")
 eq([state(S)[k] for k in ("status", "running", "exit_code")], ["exited", False, 7], "let it end in order")
 eq(logs(S), ["up", "bye"], "and its last words are kept")
 eq((post("/%s/exec" % S, {"command": "true"}).status, get("/%s/stats" % S).status), (409, 409), "exec in a stopped one")
@@ -192,7 +191,7 @@ until("runs", lambda: logs(S), ["deaf"])
 t0 = time.monotonic()
 eq(post("/%s/stop?timeout=1" % S).json, {"status": "stopped"}, "is stopped")
 t = time.monotonic() - t0
-ok(0.9 < t < 8, "after its time", t)
+ok(0.9 < t < 60, "after its time", t)
 eq([state(S)[k] for k in ("status", "verdict")], ["exited", "killed"], "by force")
 
 # --- time limit, tries

@@ -25,7 +25,7 @@ if not LOG.startswith("/"):
 def lines(path=LOG):
     try:
         with open(path, "rb") as f:
-            return f.read().splitlines()
+            return f.read().rpartition(b"\n")[0].splitlines()  # the last one may be on its way
     except FileNotFoundError:
         return []
 
@@ -36,7 +36,7 @@ def entries(id_, path=LOG):
 
 def entry(id_):
     """The line of a request: it is there before the connection ends, mod_fcgid and proxies apart."""
-    got = wait_for(lambda: entries(id_), 5)
+    got = wait_for(lambda: entries(id_), 60)
     ok(len(got) == 1, "one line for request %s" % id_[:70], got)
     return got[0] if got else {}
 
@@ -138,12 +138,12 @@ def in_threads(fn, n=8):
 
 before = metrics()
 in_threads(lambda i: burst(names[i::8]))
-wait_for(lambda: sum(x.count(b'"burst-') for x in lines()) >= len(names), 5)
+wait_for(lambda: sum(x.count(b'"burst-') for x in lines()) >= len(names), 60)
 seen = [json.loads(x)["id"] for x in lines() if b'"burst-' in x]
 eq(sorted(seen), sorted(names), "200 requests of 8 threads: a line each")
 after = wait_for(lambda: [m for m in [metrics()] if value(m, "http_requests_total", method="GET", route="/-/version/",
                                                          status="200") -
-                 value(before, "http_requests_total", method="GET", route="/-/version/", status="200") >= 200], 5)
+                 value(before, "http_requests_total", method="GET", route="/-/version/", status="200") >= 200], 60)
 after = after[0] if after else metrics()
 version = dict(method="GET", route="/-/version/")
 eq(value(after, "http_requests_total", status="200", **version) -
@@ -154,10 +154,6 @@ eq(value(after, "http_request_duration_seconds_count", **version) -
 # --- the file is renamed, as logrotate does it ---------------------------------------------------
 os.rename(LOG, LOG + ".1")
 old = len(lines(LOG + ".1"))
-if SELF_STARTING:
-    deadline = 10
-else:
-    deadline = 4
 
 
 def rotated():
@@ -167,10 +163,10 @@ def rotated():
 
 
 rot = []
-ok(wait_for(rotated, deadline, 0.1), "a renamed file is followed by a new one")
+ok(wait_for(rotated, 60, 0.1), "a renamed file is followed by a new one")
 in_threads(lambda i: request("GET", "/-/version/", headers={"X-Request-Id": "rot-t%d" % i}))
 rot_names = ["rot-%d" % i for i in range(len(rot))] + ["rot-t%d" % i for i in range(8)]
-wait_for(lambda: len([x for p in (LOG, LOG + ".1") for x in lines(p) if b'"rot-' in x]) >= len(rot_names), 5)
+wait_for(lambda: len([x for p in (LOG, LOG + ".1") for x in lines(p) if b'"rot-' in x]) >= len(rot_names), 60)
 eq(sorted(json.loads(x)["id"] for p in (LOG, LOG + ".1") for x in lines(p) if b'"rot-' in x), sorted(rot_names),
    "no line is lost between them")
 
@@ -245,7 +241,7 @@ def counted():
         value(before, "http_requests_total", status="200", **RUN_ROUTE) >= 4 * RUNS and now
 
 
-after = wait_for(counted, 5) or metrics()
+after = wait_for(counted, 60) or metrics()
 for v in ("ok", "exit", "signal"):
     eq(value(after, "runs_total", verdict=v) - value(before, "runs_total", verdict=v), 4 * RUNS, "runs: " + v)
 eq(value(after, "run_duration_seconds_count") - value(before, "run_duration_seconds_count"), 12 * RUNS, "runs in the histogram")
@@ -254,22 +250,25 @@ eq(value(after, "http_requests_total", status="200", **RUN_ROUTE) -
    value(before, "http_requests_total", status="200", **RUN_ROUTE), 4 * RUNS, "requests")
 ok(value(after, "queue_wait_seconds_count") > value(before, "queue_wait_seconds_count"), "waits for a worker")
 one = create()
-before = metrics()
-t = threading.Thread(target=run, args=(one, ["sleep 0.7"]))
-t.start()
-time.sleep(0.2)
-run(one, ["true"])
-t.join()
-after = metrics()
+for _ in range(8):  # who comes second waits; on a busy machine the first may be over by then
+    before = metrics()
+    t = threading.Thread(target=run, args=(one, ["sleep 1.5"]))
+    t.start()
+    time.sleep(0.3)
+    run(one, ["true"])
+    t.join()
+    after = metrics()
+    if value(after, "session_lock_wait_seconds_count") > value(before, "session_lock_wait_seconds_count"):
+        break
 eq(value(after, "session_lock_wait_seconds_count") - value(before, "session_lock_wait_seconds_count"), 1, "a wait for a session")
-ok(0.2 < value(after, "session_lock_wait_seconds_sum") - value(before, "session_lock_wait_seconds_sum") < 5, "and its length")
+ok(0 < value(after, "session_lock_wait_seconds_sum") - value(before, "session_lock_wait_seconds_sum") < 5, "and its length")
 
 # --- a worker dies -------------------------------------------------------------------------------
 lost = []
 
 
 def doomed():
-    lost.append(request("POST", "/session/%s/" % one, {"commands": ["sleep 20"]}, headers={"X-Request-Id": "doomed-1"}))
+    lost.append(request("POST", "/session/%s/" % one, {"commands": ["sleep 500.0017"], "timeout": 600}, headers={"X-Request-Id": "doomed-1"}))
 
 
 def workers():
@@ -279,16 +278,16 @@ def workers():
 before = metrics()
 t = threading.Thread(target=doomed)
 t.start()
-ok(wait_for(lambda: value(metrics(), "workers", state="busy") >= 2, 5), "two workers are busy")
-time.sleep(0.3)
+ok(wait_for(lambda: client.sleepers("500.0017") and value(metrics(), "workers", state="busy") >= 2, 100), "two workers are busy")
 for p in workers():
     os.kill(p, signal.SIGKILL)
 t.join()
 ok(lost[0].status in (500, 502, 503), "its client hears of it", lost[0])
-wait_for(lambda: request("GET", "/-/health/").status == 200, 15)
+wait_for(lambda: request("GET", "/-/health/").status == 200, 60)
 last = entry("doomed-1")
 eq((last.get("route"), last.get("session"), last.get("verdicts"), last.get("status")),
    ("/session/{id}/", one, {"interrupted": 1}, 503), "a line for what the dead worker was at")
+wait_for(lambda: value(metrics(), "runs_total", verdict="interrupted") > value(before, "runs_total", verdict="interrupted"), 60)
 after = metrics()
 if not SELF_STARTING:
     ok(value(after, "process_deaths_total", process="worker") > value(before, "process_deaths_total", process="worker"), "deaths are counted")
@@ -302,8 +301,7 @@ if os.path.exists(service_log):
     a = request("POST", "/session/%s/" % one, b'{"commands": ["' + b"x" * 2000000 + b'"]}',
                 headers={"X-Request-Id": "too-large-1", "Content-Type": "application/json"})
     eq(a.status, 413, "too large a body")
-    with open(service_log, "rb") as f:
-        ok(any(b"request too-large-1:" in x for x in f), "the error's line has its id")
+    ok(wait_for(lambda: b"request too-large-1:" in open(service_log, "rb").read(), 60), "the error's line has its id")
 for s in (one, sid):
     delete(s)
 client.done()

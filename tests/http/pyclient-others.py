@@ -52,7 +52,7 @@ async def manager():
         eq((await c.get_entrypoint(i))["command"], "echo begun; exec sleep 300", "the command")
         eq((await c.update_entrypoint(i, command=["sh", "-c", "echo other; sleep 300"]))["command"][0], "sh", "another one")
         eq((await c.update_timeout(i, 60))["timeout"], 60, "a time")
-        for _ in range(100):
+        for _ in range(1200):
             lines = [x["message"] for x in await c.get_sandbox_logs(i)]
             if lines:
                 break

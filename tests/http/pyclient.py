@@ -120,7 +120,7 @@ with c.session(IMAGE, live=True) as s:
     eq(s.run(["sh", "-c", 'printf %s "$1$V"', "x", "a b"], env={"V": "c"}).stdout, b"a bc", "with arguments and variables")
     eq(s.run("cat", stdin="h\u00e9\n").stdout.decode(), "h\u00e9\n", "and input")
     pieces = []
-    r = s.run("printf '\\377\\000'; sleep 0.2; printf b", on_output=pieces.append)
+    r = s.run("printf '\\377\\000'; sleep 3; printf b", on_output=pieces.append)
     eq((r.stdout, b"".join(p.data for p in pieces), len(pieces) > 1), (b"\xff\0b", b"\xff\0b", True), "bytes, as they come")
     run = s.start("while read x; do echo got $x; done; echo end", stdin_open=True)
     eq(run.write(b"1\n") + run.write("2\n", eof=True), 4, "input in pieces")
@@ -128,7 +128,7 @@ with c.session(IMAGE, live=True) as s:
     run = s.start("sleep 60")
     raises(cgibox.SandboxTimeoutError, lambda: run.wait(0.3), "wait has a time", "has not ended in 0.3 s")
     run.signal("TERM")
-    eq((run.wait(10).verdict, run.info().signal), ("killed", 15), "a signal ends it")
+    eq((run.wait(60).verdict, run.info().signal), ("killed", 15), "a signal ends it")
     eq(s.get_run(run.id).info().id in [i.id for i in s.runs()], True, "runs are listed")
     run.delete()
     raises(cgibox.SandboxNotFoundError, run.info, "a deleted run")
@@ -231,9 +231,10 @@ async def main():
     async with cgibox.AsyncClient(URL, KEY) as a:
         ok(await a.health(), "async: health")
         async with await a.session(IMAGE, live=True) as s:
-            slow = asyncio.create_task(s.run("sleep 1; echo slow"))
+            slow = asyncio.create_task(s.run("until [ -e go ]; do sleep 0.05; done; rm go; echo slow"))
             quick = await s.run("echo quick")
             eq((quick.stdout, slow.done()), (b"quick\n", False), "async: two at once")
+            await s.run("touch go")
             eq((await slow).stdout, b"slow\n", "async: and the other")
             run = await s.start("echo a; sleep 0.2; echo b >&2; exit 4")
             got = [p async for p in run.output()]

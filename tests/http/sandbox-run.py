@@ -25,7 +25,7 @@ def put(name, text):
 def run(*args, stdin="", **env):
     env = dict(os.environ, **dict({"CGIBOX_URL": client.URL, "CGIBOX_API_KEY": client.KEY}, **env))
     p = subprocess.run(["/usr/bin/python3", PROGRAM] + list(args), input=stdin, capture_output=True, text=True, encoding="utf-8",
-                       env=env, timeout=120, check=False)
+                       env=env, timeout=300, check=False)
     return p.returncode, p.stdout, p.stderr
 
 

@@ -102,18 +102,32 @@ for name, holder in (("processes_max", "kernel"), ("tmpfs_max_bytes", "kernel"),
 eq([x for x in (KEY, STATE, "api_key", HERE) if x in a.body.decode()], [], "neither the key nor a path of the service")
 
 # --- live numbers
-sid = create()
+# What the tests before have left ends when it likes, so some tries.
+def differ(act, tries=5):
+    """The numbers of sessions before and after it."""
+    for _ in range(tries):
+        n = request("GET", PATHS[0]).json["sessions"]
+        act()
+        yield n, request("GET", PATHS[0]).json["sessions"]
+
+
+made = []
+ok(any(after == n + 1 for n, after in differ(lambda: made.append(create()))), "one session more")
+sid = made[-1]
+ok(client.wait_for(lambda: request("GET", PATHS[0]).json["sandboxes"] == 0, 60), "nothing runs")
 after = request("GET", PATHS[0]).json
-eq((after["sessions"], after["sandboxes"]), (doc["sessions"] + 1, 0), "one session more, nothing runs")
 ok(after["uptime_s"] >= doc["uptime_s"] or SELF_STARTING, "the time goes on")
 p = run(sid, "true")
 ok(p.status == 200, "a command runs", p)
-t = threading.Thread(target=run, args=(sid, "sleep 5"))
+t = threading.Thread(target=run, args=(sid, "sleep 8"))
 t.start()
-ok(client.wait_for(lambda: request("GET", PATHS[0]).json["sandboxes"] == 1, 4), "a sandbox while a command runs")
+ok(client.wait_for(lambda: request("GET", PATHS[0]).json["sandboxes"] == 1 or not t.is_alive(), 60) and t.is_alive(), "a sandbox while a command runs")
 t.join()
 eq(delete(sid).status, 204, "DELETE")
-eq(request("GET", PATHS[0]).json["sessions"], doc["sessions"], "one session less")
+made[-1:] = [create() for _ in range(5)]
+ok(any(after == n - 1 for n, after in differ(lambda: delete(made.pop()))), "one session less")
+for sid in made:
+    delete(sid)
 eq(request("GET", "/-/health/", key=None).body, b'{"status":"ok"}', "health is as it was")
 
 # --- many at once, and the service stays quick
@@ -125,13 +139,21 @@ for t in ts:
 for t in ts:
     t.join()
 eq(answers, [200] * 40, "40 at once")
-ok(time.monotonic() - begin < 20, "in %.1f s" % (time.monotonic() - begin))
-eq([n for n in os.listdir(os.path.join(STATE, "tmp")) if n.startswith(".doctor")] if os.access(os.path.join(STATE, "tmp"), os.R_OK)
-   else [], [], "nothing of doctor's is left")
+ok(time.monotonic() - begin < 100, "in %.1f s" % (time.monotonic() - begin))
+
+
+def doctors():
+    """What it has at this moment: it looks again from time to time."""
+    at = os.path.join(STATE, "tmp")
+    return [n for n in os.listdir(at) if n.startswith(".doctor")] if os.access(at, os.R_OK) else []
+
+
+client.wait_for(lambda: not doctors(), 60)
+eq(doctors(), [], "nothing of doctor's is left")
 
 # --- the line of scripts/serve
 err = os.path.join(os.path.dirname(STATE), "err")
-line = client.wait_for(lambda: [x for x in open(err) if x.startswith("serve: this machine: ")], 100)
+line = client.wait_for(lambda: [x for x in open(err) if x.startswith("serve: this machine: ")], 300)
 if ok(line and len(line) == 1, "scripts/serve says in one line what is weaker", line):
     weaker = [f["name"] + " (%s)" % f["state"] for f in doc["facts"] if f["state"] != "ok"]
     unheld = [n for n, v in doc["limits"].items() if v["held_by"] == "none" and v["value"]]

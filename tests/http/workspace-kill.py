@@ -40,7 +40,7 @@ def read(sid):
     def ask():
         a = run(sid, "cat v")
         return a if a.status not in (502, 503, 409) else None
-    a = client.wait_for(ask, 20, 0.02)
+    a = client.wait_for(ask, 60, 0.02)
     return a.json["results"][0]["output"].strip() if a and a.status == 200 else None
 
 
@@ -116,7 +116,7 @@ ok(not odd, "with the files of before or of after", odd[:5])
 for s in sessions():
     delete(s)
 kill_keeper()
-client.wait_for(lambda: request("GET", "/-/health/", key=None).status == 200, 20)
-ok(client.wait_for(lambda: not [x for d in ("layers", "sessions", "trash") for x in os.listdir(os.path.join(STATE, d))], 30),
+client.wait_for(lambda: request("GET", "/-/health/", key=None).status == 200, 60)
+ok(client.wait_for(lambda: not [x for d in ("layers", "sessions", "trash") for x in os.listdir(os.path.join(STATE, d))], 120),
    "when all sessions are gone nothing is left of them", [os.listdir(os.path.join(STATE, d)) for d in ("layers", "sessions", "trash")])
 client.done()
