@@ -127,7 +127,7 @@ static const struct attack *const groups[] = {attacks_escape, attacks_process, a
 int main(int argc, char **argv)
 {
 	/* No attack waits for anything longer than this. */
-	alarm(60);
+	alarm(110);
 	for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
 		for (const struct attack *a = groups[g]; a->name; a++) {
 			if (argc < 2)

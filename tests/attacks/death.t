@@ -74,9 +74,9 @@ def round_of_run(n):
         p.kill()
     elif how == "pid1":
         kill(init_of(p.pid) or p.pid)
-    p.wait(20)
+    p.wait(120)
     count("cgibox " + how)
-    left = lab.gone(mark, 5)
+    left = lab.gone(mark)
     if left:
         survivors.append((n, how, left))
         for pid in left:
@@ -100,7 +100,7 @@ def round_of_service(s, n, archive):
     t.start()
     if role == "tree":  # at work while the archive is unpacked
         time.sleep(random.uniform(0, 0.03))
-    elif wait_for_mark(mark, 10):
+    elif wait_for_mark(mark, 60):
         seen_alive += 1
     pids = s.roles().get(role)
     if role == "tree" and not pids:
@@ -110,16 +110,16 @@ def round_of_service(s, n, archive):
         kill(pid)
     count("service: " + role)
     if role == "supervisor":
-        s.proc.wait(10)
-        left = s.left(10) if lab.ROOT else lab.gone(mark, 10)
+        s.proc.wait(60)
+        left = s.left() if lab.ROOT else lab.gone(mark)
     elif role == "tree":
-        s.call("DELETE", "/session/%s/" % sid, timeout=10)
+        s.call("DELETE", "/session/%s/" % sid, timeout=60)
         s.proc.kill()
-        s.proc.wait(10)
-        left = s.left(10) if lab.ROOT else lab.gone(mark, 10)
+        s.proc.wait(60)
+        left = s.left() if lab.ROOT else lab.gone(mark)
     else:
-        left = lab.gone(mark, 10)
-    t.join(40)
+        left = lab.gone(mark)
+    t.join(400)
     if answer and answer[0][0] == 200:
         results = answer[0][1].get("results", [{}])
         if results and results[0].get("exit_code") == 0:
@@ -131,7 +131,7 @@ def round_of_service(s, n, archive):
     if s.proc.poll() is not None:
         s.start()
     else:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while s.call("GET", "/-/health/")[0] != 200 and time.monotonic() < end:
             time.sleep(0.02)
 

@@ -194,7 +194,7 @@ class Lab:
                                 stdout=stdout, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=child,
                                 pass_fds=(self.leak,) if leak else (), errors="replace")
 
-    def finish(self, p, timeout=25):
+    def finish(self, p, timeout=120):
         """Waits; ends the whole group then, so that a broken mechanism leaves nothing behind."""
         timed_out = False
         try:
@@ -203,7 +203,7 @@ class Lab:
             timed_out = True
             self.reap(p)
             try:
-                out, err = p.communicate(timeout=5)
+                out, err = p.communicate(timeout=30)
             except subprocess.TimeoutExpired:
                 out, err = "", ""
         self.reap(p)
@@ -215,11 +215,11 @@ class Lab:
         except OSError:
             pass
 
-    def attack(self, name, *argv, timeout=25, **kw):
+    def attack(self, name, *argv, timeout=120, **kw):
         """One attack in a fresh sandbox."""
         return self.finish(self.popen(["/atk/atk", name, *map(str, argv)], **kw), timeout)
 
-    def outside(self, name, *argv, timeout=25):
+    def outside(self, name, *argv, timeout=120):
         """The same attack without any sandbox, as the same user: what it says then is the control."""
         p = subprocess.Popen(self.become + [self.atk, name, *map(str, argv)], env=self.environment((), {}), text=True,
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -270,7 +270,7 @@ def processes(mark):
     return out
 
 
-def gone(mark, seconds=10):
+def gone(mark, seconds=60):
     """Waits until no process has the mark; returns those that are left."""
     end = time.monotonic() + seconds
     while True:

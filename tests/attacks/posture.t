@@ -4,6 +4,7 @@
 Everything is compared with what is expected, the mounts with posture.table: whatever is new fails.
 """
 import os
+import subprocess
 import sys
 import time
 
@@ -154,8 +155,8 @@ def check_init(pid):
 
 box = lab.Lab()
 mark = "posture-%d" % os.getpid()
-p = box.popen(["/usr/bin/sleep", "60"], args=["--uid", "1000", "--hostname", mark])
-end = time.monotonic() + 60  # an emulated machine that does other work beside it
+p = box.popen(["/usr/bin/sleep", "1000"], args=["--uid", "1000", "--hostname", mark])
+end = time.monotonic() + 300  # an emulated machine that does other work beside it
 pair = []
 while time.monotonic() < end and not pair and p.poll() is None:
     for x in lab.processes("/usr/bin/sleep"):
@@ -165,7 +166,8 @@ while time.monotonic() < end and not pair and p.poll() is None:
             continue
         if s["Name"].strip() == "sleep" and len(s["NSpid"].split()) > 1 and status(int(s["PPid"]))["PPid"].strip() == str(p.pid):
             pair = [x, int(s["PPid"])]
-lab.ok(pair, "control: the payload and its pid 1 are found", p.poll(), "" if p.poll() is None else p.stderr.read())
+if not lab.ok(pair, "control: the payload and its pid 1 are found", p.poll(), "" if p.poll() is None else p.stderr.read()):
+    lab.note(subprocess.run(["ps", "-eo", "pid,ppid,stat,etimes,wchan:24,args", "--forest"], capture_output=True, text=True).stdout)
 if pair:
     check_payload(*pair)
     check_init(pair[1])

@@ -6,6 +6,7 @@ import signal
 from lab import CANARY, KERNEL, ROOT, Outcome, host_namespaces, landlock_abi
 
 MIB = 1 << 20
+PATIENCE_S = 60  # for what is to come to an end, on a busy machine
 SMALL = {"processes_max": 64, "files_open_max": 256, "file_max_bytes": MIB, "tmpfs_max_bytes": 2 * MIB,
          "tmpfs_max_inodes": 256, "memory_process_max_bytes": 64 * MIB, "address_space_max_bytes": 256 * MIB}
 
@@ -80,11 +81,13 @@ def privileged(lab, *words, **kw):
 
 
 def ended_by(name, seconds, *words):
-    """Held means that the sandbox ends it in time, by a signal or with 124."""
+    """Held means that the sandbox ends it in time, by a signal or with 124. A busy machine gets ten times the seconds;
+    not where the one mechanism is off, which is to be seen in them."""
     def run(lab, **kw):
-        out = lab.attack(name, *words, timeout=seconds, **kw)
+        limit = seconds if kw.get("mutate") else 10 * seconds
+        out = lab.attack(name, *words, timeout=limit, **kw)
         if out.word == "TIMEOUT":
-            out.word, out.why = "BREACH", "still there after %s s" % seconds
+            out.word, out.why = "BREACH", "still there after %s s" % limit
         elif out.rc in (124, 128 + signal.SIGXCPU, 128 + signal.SIGKILL):
             out.word = "HELD"
         return out
@@ -145,7 +148,7 @@ def dead_supervisor(s):
         return "UNPROVEN", "no session"
     os.kill(s.proc.pid, sig.SIGKILL)
     s.proc.wait()
-    left = s.left(3)
+    left = s.left(PATIENCE_S if "," not in s.env.get("CGIBOX_MUTATE", "") else 3)
     return ("BREACH", "%d processes live on" % len(left)) if left else ("HELD", "")
 
 
@@ -154,22 +157,23 @@ def killed(how):
     def run(lab, **kw):
         from lab import gone
         mark = "mark-%d-%d" % (os.getpid(), id(kw))
+        holds = len(kw.get("mutate") or ()) < 2  # of two mechanisms
         p = lab.popen(["/atk/atk", "stay", mark] + (["once"] if how == "end" else []), **kw)
         line = p.stdout.readline()
         if how == "kill":
             p.kill()
         else:
             try:
-                p.wait(4)
+                p.wait(PATIENCE_S if holds else 4)
             except Exception:  # still there: its processes are counted below
                 pass
-        left = gone(mark, 3)
+        left = gone(mark, PATIENCE_S if holds else 3)
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass
-        out = lab.finish(p, 10)
+        out = lab.finish(p)
         if "ARMED" not in line:
             out.word = "REFUSES" if out.word == "REFUSES" else "UNPROVEN"
         else:

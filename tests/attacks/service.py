@@ -66,14 +66,14 @@ class Service:
         with open(self.log, "ab") as log:
             self.proc = subprocess.Popen([*drop, self.program, "--state", self.state], env=self.env, cwd="/",
                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while time.monotonic() < end:
             if self.call("GET", "/-/health/")[0] == 200:
                 return True
             time.sleep(0.02)
         return False
 
-    def call(self, method, path, what=None, timeout=30, sock=None):
+    def call(self, method, path, what=None, timeout=300, sock=None):
         """(status, JSON or bytes); status None when the service is not there or closes."""
         data = b"" if what is None else json.dumps(what).encode()
         names = {"REQUEST_METHOD": method, "REQUEST_URI": path, "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1",
@@ -109,7 +109,7 @@ class Service:
         status, got = self.call("POST", "/session/", {"base_image": "host", "extract_patch": True})
         return got.get("session_id") if status == 200 else None
 
-    def run(self, sid, commands, archive=None, timeout=30):
+    def run(self, sid, commands, archive=None, timeout=300):
         what = {"commands": commands}
         if archive:
             what["archive"] = base64.b64encode(archive).decode()
@@ -134,7 +134,7 @@ class Service:
             out.setdefault(role, []).append(p)
         return out
 
-    def left(self, seconds=10):
+    def left(self, seconds=60):
         """Waits until no process has the service's uid; those that are left."""
         end = time.monotonic() + seconds
         while True:
@@ -148,7 +148,7 @@ class Service:
         if self.proc and self.proc.poll() is None:
             self.proc.terminate()
             try:
-                self.proc.wait(20)
+                self.proc.wait(60)
             except subprocess.TimeoutExpired:
                 self.proc.kill()
                 self.proc.wait()

@@ -77,10 +77,10 @@ def session(*commands):
     assert ctl.stdout.readline() == "listening\n"
     name = container(d)
     try:
-        text = ctl.communicate(timeout=120)[0]
+        text = ctl.communicate(timeout=600)[0]
     finally:
         ctl.kill()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while engine.api("GET", "/containers/%s/json" % name)[1]["State"]["Running"] and time.monotonic() < until:
         time.sleep(0.02)
     state = engine.api("GET", "/containers/%s/json" % name)[1]["State"]
@@ -131,7 +131,7 @@ def tests():
 
     d = place()
     name = container(d)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while engine.api("GET", "/containers/%s/json" % name)[1]["State"]["Running"] and time.monotonic() < until:
         time.sleep(0.02)
     state = engine.api("GET", "/containers/%s/json" % name)[1]["State"]

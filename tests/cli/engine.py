@@ -135,7 +135,7 @@ def life(b, image):
     b.do("make pids=20 %s image=%s" % (b.box("c5", "for i in 1 2 3 4 5 6 7 8; do sleep 3 & done; exit 5"), image))
     ends = {}
     for _ in range(2):
-        end = b.wait("ENDED", seconds=20)
+        end = b.wait("ENDED", seconds=120)
         ends[end.get("box")] = end.get("exit")
     ok(ends.get("c4") not in (5, None) and ends.get("c5") == 5, "processes are limited, fewer are not", ends)
     # many at once
@@ -143,7 +143,7 @@ def life(b, image):
     eq([b.answer(n)["kind"] for n in numbers], [0] * 12, "a dozen at the same time")
     codes = {}
     while len(codes) < 12:
-        end = b.wait("ENDED", seconds=30)
+        end = b.wait("ENDED", seconds=120)
         if end["op"] == "NOTHING":
             break
         codes[end["box"]] = end["exit"]
@@ -210,7 +210,7 @@ def pulls(b, image):
 def events_of(b):
     """Of the last pull, to its last event."""
     with b.news:
-        b.news.wait_for(lambda: re.search('"event":"(done|error)".*\n', b.pipe), 10)
+        b.news.wait_for(lambda: re.search('"event":"(done|error)".*\n', b.pipe), 60)
         text, b.pipe = b.pipe, ""
     return [json.loads(x) for x in text.splitlines()] or [{"event": "none"}]
 
@@ -279,10 +279,10 @@ def deaths(b, image):
     eq(b.wait("STATE").get("kind"), E.BUSY, "told that it is gone")
     began = time.monotonic()
     refused(b.do("make %s image=%s" % (b.box("d3", "exit 0"), image)), E.BUSY, "systemctl start docker", "asked: busy, and the fix")
-    ok(time.monotonic() - began < 3, "at once")
+    ok(time.monotonic() - began < 20, "at once")  # not after engine_timeout_s, 30
     docker.start()
     eq(b.wait("STATE").get("kind"), 0, "told that it is there again")
-    end = b.wait("ENDED", seconds=20)
+    end = b.wait("ENDED", seconds=120)
     ok(end.get("box") in ("d1", "d2"), "and what has ended meanwhile", end)
     eq(b.do("make %s image=%s" % (b.box("d3", "exit 3"), image))["kind"], 0, "it works")
     eq(b.wait("ENDED", box="d3").get("exit"), 3, "to the end")
@@ -294,8 +294,8 @@ def deaths(b, image):
     ok(b.worker() != worker, "which is another one")
     with open(top + "/keep", "w"):
         pass
-    end = time.monotonic() + 20  # what the Engine was making for the one that died may come late
-    while b.do("sweep fd=%s/keep" % top)["kind"] == 0 and (docker.ours() or time.monotonic() < end - 18) and time.monotonic() < end:
+    begun = time.monotonic()  # what the Engine was making for the one that died may come late
+    while b.do("sweep fd=%s/keep" % top)["kind"] == 0 and (docker.ours() or time.monotonic() < begun + 2) and time.monotonic() < begun + 120:
         time.sleep(0.2)
     eq(docker.ours(), [], "nothing is left")
 

@@ -23,7 +23,7 @@ from tap import done, ok  # noqa: E402
 
 BUILD = os.environ.get("CGIBOX_BUILD") or os.path.join(HERE, "../../build")
 UID = 12345
-DEADLINE_S = 10
+DEADLINE_S = 100
 libc = ctypes.CDLL(None, use_errno=True)
 
 

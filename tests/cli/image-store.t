@@ -48,7 +48,7 @@ os.mkdir(f'{top}/tools')
 ENV = {'PATH': os.environ['PATH'], 'HOME': home}
 
 
-def image(*args, state='st', env=None, timeout=120):
+def image(*args, state='st', env=None, timeout=600):
     return subprocess.run(DROP + [program, '--state', f'{home}/{state}', *args], cwd=home,
                           env={**ENV, **(env or {})}, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=timeout)
@@ -385,7 +385,7 @@ def free_port():
 
 
 def wait_port(port):
-    for _ in range(300):
+    for _ in range(1200):
         try:
             socket.create_connection(('127.0.0.1', port), 1).close()
             return True
@@ -478,7 +478,7 @@ class Evil(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(data[:len(data) // 2])
                 self.wfile.flush()
                 self.reached.set()
-                self.hold.wait(60)
+                self.hold.wait(600)
                 return
             self.wfile.write(data)
             while self.mode == 'endless' and big:
@@ -512,7 +512,7 @@ def test_evil():
     Evil.mode = 'hold'
     p = subprocess.Popen(DROP + [program, '--state', f'{home}/kill', 'pull', f'{host}/x:v'], cwd=home, env={**ENV, **env},
                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    ok(Evil.reached.wait(30), 'half a layer was sent')
+    ok(Evil.reached.wait(120), 'half a layer was sent')
     p.send_signal(signal.SIGKILL)
     p.wait()
     Evil.hold.set()

@@ -54,7 +54,7 @@ def command(args, state):
     return DROP + [program, '--state', f'{home}/{state}', *args]
 
 
-def image(*args, state='st', env=None, timeout=120, data=None):
+def image(*args, state='st', env=None, timeout=600, data=None):
     kw = {'input': data} if data is not None else {'stdin': subprocess.DEVNULL}
     p = subprocess.run(command(args, state), cwd=home, env={**ENV, **(env or {})}, capture_output=True, timeout=timeout, **kw)
     p.stdout_bytes, p.stdout, p.stderr = p.stdout, p.stdout.decode('utf-8', 'replace'), p.stderr.decode('utf-8', 'replace')
@@ -269,12 +269,12 @@ def test_in_use():
        'gc --dry-run says what it would do, and does nothing', ev)
     image('gc', state='use')
     eq(parts('use')['layers'], [sha(LAYER1)], 'control: without the session the layer goes')
-    p = subprocess.Popen(DROP + [box, '--state', f'{home}/use', 'run', '--image', 'host', '--', '/bin/sh', '-c', 'echo up; exec sleep 60'],
+    p = subprocess.Popen(DROP + [box, '--state', f'{home}/use', 'run', '--image', 'host', '--', '/bin/sh', '-c', 'echo up; exec sleep 1000'],
                          cwd=home, env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     # Whoever makes the skeleton locks it, too: only then is it the sandbox that holds it.
     eq(p.stdout.readline(), b'up\n', 'a sandbox over the image host runs')
     host = parts('use')['host']
-    for _ in range(200):
+    for _ in range(1200):
         host = parts('use')['host']
         r = subprocess.run(['flock', '-n', '-x', f'{base("use")}/host/{host[0]}', 'true']) if host else None
         if r and r.returncode == 1:
@@ -359,7 +359,7 @@ def start_registry():
         f.write(f'version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {top}/reg}}}}\n'
                 f'http: {{addr: 127.0.0.1:{port}, debug: {{addr: 127.0.0.1:{free_port()}}}}}\n')
     reg = subprocess.Popen(['docker-registry', 'serve', f'{top}/reg.yml'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(300):
+    for _ in range(1200):
         try:
             socket.create_connection(('127.0.0.1', port), 1).close()
             break

@@ -47,7 +47,7 @@ TOOLS = dict(os.environ, HOME=f'{top}/tools')
 os.mkdir(f'{top}/tools')
 
 
-def cgibox(*args, timeout=300, env=None):
+def cgibox(*args, timeout=1000, env=None):
     return subprocess.run(DROP + [box, '--state', f'{home}/st', *args], cwd=home, env={'PATH': os.environ['PATH'], 'HOME': home, **(env or {})},
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
 

@@ -73,7 +73,7 @@ def sessions():
     server = subprocess.Popen(DROP + [top + "/cgibox.fcgi", "--conf", top + "/conf", "--state", state], stdin=subprocess.DEVNULL, stdout=log,
                               stderr=log, env={"PATH": "/usr/bin:/bin", "CGIBOX_API_KEY": "key"}, cwd="/")
     try:
-        for _ in range(400):
+        for _ in range(2400):
             if server.poll() is not None or (os.path.exists(sock) and request(sock, "GET", "/-/health/")[0] == 200):
                 break
             time.sleep(0.05)

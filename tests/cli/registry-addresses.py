@@ -102,7 +102,7 @@ bare = listen(PUBLIC, 80, tls=False)
 R.servers[:] = [reg, far, far2, reg6, *traps, meta, bare]
 names.table.update({'reg.a.example': [[PUBLIC]], 'cdn.a.example': [[OTHER]], 'six.a.example': [[PUBLIC6]]})
 write('.docker/config.json', {'auths': {f'reg.a.example:{PORT}': {'auth': basic()}}})
-R.ENV = {'PATH': os.environ['PATH'], 'HOME': home, 'CGIBOX_REGISTRY_CA_FILE': f'{top}/ca.pem', 'CGIBOX_PULL_STALL_S': '2', 'CGIBOX_PULL_TIMEOUT_S': '20'}
+R.ENV = {'PATH': os.environ['PATH'], 'HOME': home, 'CGIBOX_REGISTRY_CA_FILE': f'{top}/ca.pem', 'CGIBOX_PULL_STALL_S': '20', 'CGIBOX_PULL_TIMEOUT_S': '100'}
 URL = f'https://reg.a.example:{PORT}'
 CDN = f'https://cdn.a.example:{PORT}'
 
@@ -165,9 +165,9 @@ def reachable():
     for s in (*traps, meta, bare, far, reg6):
         host, _, port = s.host.rpartition(':')
         s.connections = 0
-        with socket.create_connection((host, int(port)), 3):
+        with socket.create_connection((host, int(port)), 30):
             pass
-        for _ in range(100):
+        for _ in range(1500):
             if s.connections:
                 break
             time.sleep(0.02)

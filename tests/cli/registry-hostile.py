@@ -147,15 +147,15 @@ def cases():
     yield Case('a redirect to another host that asks for the login', 65, 'asks for a login',
                any=lambda h: (h.answer(401, WWW_Authenticate='Basic realm="x"') or True) if h.server is cdn else False, blob=to(f'https://{cdn.host}/x'))
     # time
-    slow = {'CGIBOX_PULL_TIMEOUT_S': '4'}
-    yield Case('headers that drip', 69, 'too slow', manifest=slowly(b'X', 0.2, b'HTTP/1.1 200 OK\r\nX-A: '), env=slow, limit=12)
-    yield Case('a body of 1 byte a time', 69, 'too slow', blob=slowly(b'x', 0.2, b'HTTP/1.1 200 OK\r\n\r\n'), env=slow, limit=12)
-    yield Case('a manifest of 1 byte a time', 69, 'too slow', manifest=slowly(b' ', 0.2, b'HTTP/1.1 200 OK\r\n\r\n'), env=slow, limit=12)
-    yield Case('no answer at all', 69, 'too slow', manifest=slowly(b'', 0.2), env=slow, limit=12)
+    slow = {'CGIBOX_PULL_TIMEOUT_S': '4', 'CGIBOX_PULL_STALL_S': '1'}
+    yield Case('headers that drip', 69, 'too slow', manifest=slowly(b'X', 0.2, b'HTTP/1.1 200 OK\r\nX-A: '), env=slow, limit=60)
+    yield Case('a body of 1 byte a time', 69, 'too slow', blob=slowly(b'x', 0.2, b'HTTP/1.1 200 OK\r\n\r\n'), env=slow, limit=60)
+    yield Case('a manifest of 1 byte a time', 69, 'too slow', manifest=slowly(b' ', 0.2, b'HTTP/1.1 200 OK\r\n\r\n'), env=slow, limit=60)
+    yield Case('no answer at all', 69, 'too slow', manifest=slowly(b'', 0.2), env=slow, limit=60)
     yield Case('a header without an end', 69, 'bytes of headers|Too large', manifest=fast(b'X-A: ' + b'y' * 8000 + b'\r\n', b'HTTP/1.1 200 OK\r\n', 400))
     yield Case('a flood of 1xx', 69, 'bytes of headers', manifest=fast(b'HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n' * 20, b'', 400))
-    yield Case('503 for ever', 75, '503', manifest=status(503), limit=12)
-    yield Case('Retry-After of an hour', 75, '429', manifest=status(429, Retry_After='3600'), limit=5)
+    yield Case('503 for ever', 75, '503', manifest=status(503), limit=60)
+    yield Case('Retry-After of an hour', 75, '429', manifest=status(429, Retry_After='3600'), limit=60)
     yield Case('an error with an endless body', 65, '418', manifest=fast(bytes(65536), b'HTTP/1.1 418 x\r\n\r\n', 2000))
     yield Case('HTTP/0.9', 71, 'HTTP/0.9|Received|response', manifest=fast(b'hello\n', b'', 3))
     # ranges
@@ -480,7 +480,7 @@ def memory():
         print('# secrets in memory: registry-memory.t, because only root may look into another process')
         return
     proxy = 'proxy-password-of-somebody'
-    env = {'https_proxy': f'http://me:{proxy}@127.0.0.1:9', 'no_proxy': 'localhost', 'CGIBOX_PULL_STALL_S': '30'}
+    env = {'https_proxy': f'http://me:{proxy}@127.0.0.1:9', 'no_proxy': 'localhost', 'CGIBOX_PULL_STALL_S': '300', 'CGIBOX_PULL_TIMEOUT_S': '600'}
     path = write('secrets.json', {'auths': {main.host: {'auth': basic()}}})
     tokens = write('identity.json', {'auths': {main.host: {'identitytoken': IDENTITY}}})
     layers = Image(layers=[tar(('big', 'f', os.urandom(1 << 20)))])
@@ -502,7 +502,7 @@ def memory():
             h.wfile.write(data[:len(data) // 2])
             h.wfile.flush()
             half.set()
-            go_on.wait(30)
+            go_on.wait(300)
             h.wfile.write(data[len(data) // 2:])
             return True
         for s in servers:
@@ -511,14 +511,14 @@ def memory():
         state = f'mem-{len(what)}'
         p = subprocess.Popen(DROP + [program, '--state', f'{home}/{state}', 'pull', f'{main.host}/c/x:v'], cwd=home, stdin=subprocess.DEVNULL,
                              env={**ENV, **env, **more, 'CGIBOX_REGISTRY_AUTH_FILE': auth}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        reached = half.wait(20)
+        reached = half.wait(120)
         needles = {x.encode() for x in (*secrets, proxy)}
         found = {}
         for pid in below(p.pid) if reached else ():
             role = 'unpacks' if os.readlink(f'/proc/{pid}/root') != '/' else 'parent' if pid == p.pid else 'fetches'
             found.setdefault(role, set()).update(holds(pid, needles, role != 'parent'))
         go_on.set()
-        err = p.communicate(timeout=60)[1]
+        err = p.communicate(timeout=300)[1]
         ok(reached and p.returncode == 0 and needles - {basic().encode()} <= found.get('fetches', set()), f'control, {what}: secrets are found where they are needed',
            f'{found} {p.returncode} {err}')
         ok(found.get('unpacks') == set(), f'{what}: no secret in the memory of the unpacker', found)

@@ -33,15 +33,15 @@ class Registry:
                     f'http: {{addr: "127.0.0.1:{self.port}"{cert}}}\n{auth}')
         self.p = subprocess.Popen(['docker-registry', 'serve', f'{top}/{name}.yml'], stdout=subprocess.DEVNULL,
                                   stderr=open(f'{top}/{name}.log', 'w'))
-        for _ in range(400):
+        for _ in range(1200):
             with socket.socket() as s:
                 if s.connect_ex(('127.0.0.1', self.port)) == 0:
                     break
             time.sleep(0.05)
 
     def ask(self, method, path, body=None, **headers):
-        c = http.client.HTTPSConnection('localhost', self.port, timeout=20, context=ssl.create_default_context(cafile=f'{top}/ca.pem')) \
-            if self.tls else http.client.HTTPConnection('localhost', self.port, timeout=20)
+        c = http.client.HTTPSConnection('localhost', self.port, timeout=120, context=ssl.create_default_context(cafile=f'{top}/ca.pem')) \
+            if self.tls else http.client.HTTPConnection('localhost', self.port, timeout=120)
         c.request(method, path, body, headers)
         r = c.getresponse()
         r.read()

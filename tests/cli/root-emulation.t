@@ -260,8 +260,8 @@ def image(state):
 
 
 def in_debian(script, *args, env=NET, upper=True):
-    return run("--image", "deb", *HOST, *(("--upper", b.path("debian")) if upper else ()), "--timeout", "200", *args, "--", "sh", "-ec",
-               script, env=env, timeout=240)
+    return run("--image", "deb", *HOST, *(("--upper", b.path("debian")) if upper else ()), "--timeout", "1000", *args, "--", "sh", "-ec",
+               script, env=env, timeout=1100)
 
 
 def packages():
@@ -317,7 +317,7 @@ def service():
                               env={"PATH": "/usr/bin:/bin", "CGIBOX_API_KEY": "key"}, cwd="/")
     sock = state + "/cgibox.sock"
     try:
-        for _ in range(200):
+        for _ in range(2400):
             if os.path.exists(sock) and request(sock, "GET", "/-/health/")[0] == 200 or server.poll() is not None:
                 break
             time.sleep(0.05)
@@ -361,7 +361,7 @@ def npm():
     if subprocess.run(["npm", "view", "ms", "version"], capture_output=True, cwd="/").returncode:
         return skip("this machine's npm registry does not answer", 3)
     script = 'mkdir -p /tmp/p && cd /tmp/p && npm install "$@" ms >&2 && node -p "require(\'ms\')(\'2 days\')" && stat -c %u:%g node_modules/ms'
-    rc, text, err = run(*HOST, "--env", "HOME=/tmp", "--timeout", "100", "--", "sh", "-c", script, "sh", *given, env=NET, timeout=120)
+    rc, text, err = run(*HOST, "--env", "HOME=/tmp", "--timeout", "600", "--", "sh", "-c", script, "sh", *given, env=NET, timeout=700)
     eq((rc, text), (0, "172800000\n0:0\n"), "npm install as root")
     made = 'mkdir -p /tmp/q && cd /tmp/q && echo \'{"name":"q","version":"1.0.0","scripts":{"postinstall":"id -u >ran; chown 9:9 ran"}}\' >package.json'
     rc, text, err = run("--env", "HOME=/tmp", "--", "sh", "-c", made + " && npm install >&2 && cat ran")

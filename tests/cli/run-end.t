@@ -13,6 +13,7 @@ from box import Box  # noqa: E402
 b = Box("run-end")
 ok, eq, run = b.ok, b.eq, b.run
 MIB = 1 << 20
+LONG = 120  # s; the machine does other work, and its memory is not ours alone
 
 
 def marked(mark):
@@ -57,12 +58,12 @@ def within(seconds, good):
 PR_SET_CHILD_SUBREAPER = 36
 eq(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0, "orphans are ours")
 mark = b"run-end-%d" % os.getpid()
-p = subprocess.Popen(b.command + ["--", "sh", "-c", "sleep 60; : " + mark.decode()], stdin=subprocess.DEVNULL)
-ok(within(20, lambda: len(marked(mark)) > 1), "control: a command is found by its arguments", marked(mark))
+p = subprocess.Popen(b.command + ["--", "sh", "-c", "sleep 1000; : " + mark.decode()], stdin=subprocess.DEVNULL)
+ok(within(LONG, lambda: len(marked(mark)) > 1), "control: a command is found by its arguments", marked(mark))
 p.send_signal(signal.SIGKILL)
 p.wait()
-ok(within(20, lambda: not marked(mark)), "and ends with the program that was killed")
-within(20, lambda: [os.waitpid(c, os.WNOHANG) for c in children()] == [])
+ok(within(LONG, lambda: not marked(mark)), "and ends with the program that was killed")
+within(LONG, lambda: [os.waitpid(c, os.WNOHANG) for c in children()] == [])
 left, orphans = 0, 0
 for i in range(40):
     how = ("true", "setsid sleep 60 & true", "trap '' TERM HUP; (sleep 60; :) & exit 3", "setsid sh -c 'setsid sleep 60 & sleep 60' &")[i % 4]
@@ -80,11 +81,11 @@ for how in ("ended", "killed"):
     full = shmem()
     p.kill() if how == "killed" else p.stdin.close()
     p.wait()
-    ok(within(20, lambda: shmem() < full - 150 * MIB), "200 MiB of a run that %s are free again" % ("has " * (how == "ended") + "was " * (how == "killed") + how), before, full, shmem())
+    ok(within(LONG, lambda: shmem() < full - 150 * MIB), "200 MiB of a run that %s are free again" % ("has " * (how == "ended") + "was " * (how == "killed") + how), before, full, shmem())
 least = shmem()
 for i in range(20):
     run("--", "python3", "-c", "f=open('/fill','wb')\nfor i in range(40):f.write(bytes(1<<20))")
-ok(within(20, lambda: shmem() < least + 300 * MIB), "20 runs of 40 MiB each: they do not add up", least, shmem())
+ok(within(LONG, lambda: shmem() < least + 300 * MIB), "20 runs of 40 MiB each: they do not add up", least, shmem())
 
 # --- a layer on a disk can be used again at once
 upper = b.dir("upper")

@@ -90,7 +90,7 @@ eq(sorted(os.listdir(b.path("kept"))), ["upper", "work"], "in two directories")
 eq(run("ls", "/etc/mine")[0], 2, "of this directory alone")
 FILL = "i=0; while test $i -lt 64; do head -c 1000000 /dev/zero > /var/tmp/$i || exit; i=$((i+1)); done"
 for limit, text in (("disk=8M", "8388608 bytes in its writable layer"), ("disk-files=20", "20 files in its writable layer")):
-    rc, o, err = run("--upper", "filled", "--limit", limit, "sh", "-c", FILL + "; sleep 60")
+    rc, o, err = run("--upper", "filled", "--limit", limit, "sh", "-c", FILL + "; sleep 1000")
     ok(rc == 137 and "ended over " + text in err, "--limit %s holds for --upper" % limit, rc, o, err)
 eq(run("--upper", "roomy", "--limit", "disk=80M", "--limit", "disk-files=200", "sh", "-c", FILL)[0], 0, "control: under the limits")
 eq(run("--upper", "roomy", "--limit", "disk=8M", "sh", "-c", "sleep 1; echo x > /var/tmp/x")[0], 0, "what was there before does not count")
@@ -158,7 +158,7 @@ for bad in ("0", "0.0", "0.0001", "-1", "+1", "1e3", "inf", "nan", "1.", ".5", "
 for good in ("86400", "86400.000", "0.9", "00001"):
     eq(run("--timeout", good, "true")[0], 0, "--timeout %s" % good)
 eq(run("--timeout", "0.001", "sleep", "60")[0], 124, "--timeout 0.001")
-eq(run("--timeout=0.25", "sh", "-c", "trap '' TERM; sleep 60")[0], 124, "--timeout 0.25")
+eq(run("--timeout=0.25", "sh", "-c", "trap '' TERM; sleep 1000")[0], 124, "--timeout 0.25")
 
 # --- limits
 LIMITS = {"processes": "ulimit -u", "open-files": "ulimit -n", "cpu-time": "ulimit -t"}
@@ -183,9 +183,9 @@ for name in ("memory=1G", "socket-memory=1M", "cpu-percent=50", "io=1M"):
 
 # --- output
 eq(run("--limit", "output=10", "sh", "-c", "printf 0123456789")[0:2], (0, "0123456789"), "--limit output: 10 bytes of 10")
-rc, o, err = run("--limit", "output=10", "sh", "-c", "printf 0123456789a; sleep 60")
+rc, o, err = run("--limit", "output=10", "sh", "-c", "printf 0123456789a; sleep 1000")
 ok((rc, o) == (137, "0123456789") and "--limit output=10" in err, "the 11th ends the run", rc, o, err)
-rc, o, err = run("--limit", "output=10", "sh", "-c", "printf 0123; printf 4567 >&2; sleep 0.1; printf 89a; exec sleep 60")
+rc, o, err = run("--limit", "output=10", "sh", "-c", "printf 0123; printf 4567 >&2; sleep 0.1; printf 89a; exec sleep 1000")
 ok(rc == 137 and len(o) + len(err.split("cgibox")[0]) == 10, "both outputs are counted together", rc, o, err)
 rc, o, err = run("--limit", "output=3M", "sh", "-c", "head -c 3145728 /dev/zero; exit 9")
 ok(rc == 9 and len(o) == 3145728, "3 MiB pass unharmed", rc, len(o), err)

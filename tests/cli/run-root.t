@@ -92,7 +92,7 @@ def passwd_is(name, make, want=None):
     p = root + "/etc/passwd"
     os.unlink(p)
     make(p)
-    rc, o, err = run("--rootfs", root, "--user", "u", *WHO, timeout=10)
+    rc, o, err = run("--rootfs", root, "--user", "u", *WHO, timeout=100)
     if want:
         eq((rc, o), (0, want), "passwd: " + name)
     else:
@@ -132,7 +132,7 @@ def hostile(what, spoil, *options):
     """Runs in a spoiled root: it is refused with a message, or holds like any other."""
     root = tree("h%d" % b.count)
     spoil(root)
-    rc, o, err = run("--rootfs", root, *options, "sh", "-c", PROBE, timeout=20)
+    rc, o, err = run("--rootfs", root, *options, "sh", "-c", PROBE, timeout=100)
     if rc == 0:
         # it may hide its own /proc; then there is none
         good = "secret" not in o and "end" in o and ("cat\nnull\n" in o or (

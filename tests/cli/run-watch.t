@@ -41,7 +41,7 @@ def over(r, *words):
 
 for way in WAYS:
     ok((fill(way, 24, 1))[0] == 0, "%s: 24 MiB of 128 are fine" % way)
-    r = fill(way, 240, 30)
+    r = fill(way, 240, 200)
     ok(over(r, "memory_max_bytes"), "%s: 240 MiB, all there before the first look" % way, r)
 
 # File systems of the caller's: the command waits for the watchdog, which finds them by their paths.
@@ -50,12 +50,12 @@ WAYS["a tmpfs of the caller's"] = FILL + TMP
 WAYS["one below a directory without a mode"] = FILL + "p=os.open('/a/b',os.O_PATH);os.chmod('/a',0);os.chdir(p)\n" + TMP.replace("/a/b/", "")
 for way in ("a tmpfs of the caller's", "one below a directory without a mode"):
     ok(fill(way, 24, 1, "--tmpfs", "/a/b")[0] == 0, "%s: 24 MiB" % way)
-    r = fill(way, 240, 30, "--tmpfs", "/a/b")
+    r = fill(way, 240, 200, "--tmpfs", "/a/b")
     ok(over(r, "memory_max_bytes"), "%s: 240 MiB" % way, r)
 
 # What cannot be opened at the first look cannot be measured, and is over.
-for mode, want in (("0755", 0), ("0", 137)):
-    code = "import os,time\nos.chmod('/',0o%s)\ntime.sleep(2)\nos.chmod('/',0o755)" % mode
+for mode, seconds, want in (("0755", 2, 0), ("0", 200, 137)):
+    code = "import os,time\nos.chmod('/',0o%s)\ntime.sleep(%d)\nos.chmod('/',0o755)" % (mode, seconds)
     r = run("--limit", "memory=128M", "--", "/usr/bin/python3", "-c", code, conf=("--conf", conf))
     ok(r[0] == want and (want == 0 or "cannot be measured" in r[2]), "a root of mode %s" % mode, r)
 b.done()

@@ -42,7 +42,7 @@ def start(*args, **env):
     """(exit code, what it said) of one that should end by itself; -1: it did not."""
     p = subprocess.Popen([PROGRAM, *args], env=environment(env), stderr=subprocess.PIPE, text=True)
     try:
-        return (p.wait(20), p.stderr.read())
+        return (p.wait(120), p.stderr.read())
     except subprocess.TimeoutExpired:
         p.terminate()
         return (-1, p.communicate()[1])
@@ -59,7 +59,7 @@ class Service:
         with open(self.log, encoding="utf-8") as f:
             return f.read()
 
-    def wait_for(self, text, seconds=20):
+    def wait_for(self, text, seconds=120):
         """The log has no event to wait on; it is looked at until the deadline."""
         end = time.monotonic() + seconds
         while not re.search(text, self.said()):
@@ -70,7 +70,7 @@ class Service:
 
     def end(self):
         self.proc.terminate()
-        return self.proc.wait(30)
+        return self.proc.wait(120)
 
 
 def refused(code, text, what, *args, **env):

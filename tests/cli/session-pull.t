@@ -57,11 +57,11 @@ with open(top + "/registry.yml", "w") as f:
             "http: {addr: 127.0.0.1:%d}\n" % (top, registry_port))
 registry = subprocess.Popen(["docker-registry", "serve", top + "/registry.yml"], stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL)
-ok(wait_for(lambda: listening(registry_port), 20), "a registry listens")
+ok(wait_for(lambda: listening(registry_port), 120), "a registry listens")
 
 
 def ask(method, path, body=None, **headers):
-    c = http.client.HTTPConnection("127.0.0.1", registry_port, timeout=20)
+    c = http.client.HTTPConnection("127.0.0.1", registry_port, timeout=120)
     c.request(method, path, body, headers)
     r = c.getresponse()
     r.read()
@@ -117,14 +117,14 @@ class Service:
         self.ready = self.p.stdout.readline().startswith("ready ")
 
     def post(self, path, body):
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         c.request("POST", path, json.dumps(body), {"X-API-Key": "k", "Content-Type": "application/json"})
         r = c.getresponse()
         return r.status, json.loads(r.read())
 
     def stop(self):
         self.p.send_signal(signal.SIGTERM)
-        self.p.wait(30)
+        self.p.wait(120)
 
 
 s = Service("closed", CGIBOX_INSECURE_REGISTRIES="127.0.0.1:%d" % registry_port)

@@ -21,7 +21,7 @@ def config(of, file=None, **env):
     if of is not None:
         env["CGIBOX_SETTINGS_OF"] = of
     r = subprocess.run([PROGRAM] + (["--conf", file] if file else []) + ["config"], env=env, stdout=subprocess.PIPE,
-                       stderr=subprocess.PIPE, text=True, timeout=60)
+                       stderr=subprocess.PIPE, text=True, timeout=300)
     return r.returncode, dict(re.findall(r"^([a-z_]+) = ?(.*)$", r.stdout, re.M)), r.stderr
 
 

@@ -17,7 +17,7 @@ TOP = tempfile.mkdtemp(dir="/var/tmp", prefix="cgibox-usage-")
 def run(*args, **env):
     env.setdefault("CGIBOX_STATE_DIR", os.path.join(TOP, "state"))
     r = subprocess.run([PROGRAM, *args], env=dict(env, PATH=os.environ["PATH"]), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                       stderr=subprocess.PIPE, text=True, timeout=60)
+                       stderr=subprocess.PIPE, text=True, timeout=300)
     return r.returncode, r.stdout, r.stderr
 
 

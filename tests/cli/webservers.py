@@ -74,7 +74,7 @@ class Answer:
 
 
 def ask(port, method, path, body=None, key="k", chunked=False):
-    c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     headers = {"Content-Type": "application/json"}
     if key:
         headers["X-API-Key"] = key
@@ -83,7 +83,7 @@ def ask(port, method, path, body=None, key="k", chunked=False):
     return Answer(c.getresponse())
 
 
-def until(what, seconds=20):
+def until(what, seconds=120):
     """A web server has no event that says that it listens."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -97,7 +97,7 @@ def until(what, seconds=20):
 
 
 def listens(port):
-    socket.create_connection(("127.0.0.1", port), 5).close()
+    socket.create_connection(("127.0.0.1", port), 30).close()
     return True
 
 
@@ -112,8 +112,8 @@ def archive():
 
 def first_line_early(port, sid):
     """Seconds between the first output of a run and its end, as they reach the client."""
-    c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    c.request("POST", "/api/v1/session/%s/runs" % sid, json.dumps({"command": "echo first; sleep 2; echo last", "stream": True}),
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    c.request("POST", "/api/v1/session/%s/runs" % sid, json.dumps({"command": "echo first; sleep 4; echo last", "stream": True}),
               {"X-API-Key": "k", "Content-Type": "application/json"})
     r = c.getresponse()
     begin, all_of_it = None, b""
@@ -148,7 +148,7 @@ def good(name, port):
     ok(took > 1 and b"last" in said, "%s: output comes as it is made" % name, took, said)
     a = ask(port, "DELETE", "/session/%s/" % sid)
     ok(a.status == 204, "%s: removed" % name, a)
-    c = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     c.request("GET", "/elsewhere")
     a = Answer(c.getresponse())
     ok(a.status == 404 and a.json is None, "%s: other paths are the web server's" % name, a)
@@ -200,7 +200,7 @@ def walk(name, configure):
     finally:
         web.terminate()
         try:
-            web.wait(10)
+            web.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(web.pid, signal.SIGKILL)
 
@@ -215,7 +215,7 @@ try:
         walk(server, function)
 finally:
     service.terminate()
-    service.wait(30)
+    service.wait(120)
 subprocess.run(["chmod", "-R", "u+rwX", TOP], check=False)  # overlayfs leaves directories of mode 000
 shutil.rmtree(TOP, ignore_errors=True)
 done()

@@ -14,7 +14,7 @@
 
 /* A function, which gets the requirements; it writes them and its variables where the set is to be. */
 static const char installer[] =
-	"go() { case $1 in broken) echo no such thing; return 9;; late) sleep 60;; esac; "
+	"go() { case $1 in broken) echo no such thing; return 9;; late) sleep 1000;; esac; "
 	"mkdir $DEPS_DIR/bin; env >$DEPS_DIR/env; printf 'echo hi' >$DEPS_DIR/bin/hi; "
 	"chmod 755 $DEPS_DIR/bin/hi; for i; do echo $i; done >$DEPS_DIR/list; }; go";
 
@@ -47,7 +47,7 @@ static const char *told(struct service *s, const char *id, const char *command)
 
 	out[0] = '\0';
 	if (c)
-		run(c, command, 20000, &r, out, sizeof out);
+		run(c, command, PATIENCE_MS, &r, out, sizeof out);
 	ops->close(c);
 	return out;
 }
@@ -209,7 +209,7 @@ static void test_live(struct service *s, char key[2][DEPS_KEY_LEN + 1])
 	struct session_spec spec = {.live = true};
 	char id[SESSION_ID_LEN + 1];
 	struct run_spec rs = {
-		.shell = "sleep 30", .timeout_ms = 60000, .stdin_fd = -1, .about = ""};
+		.shell = "sleep 1000", .timeout_ms = 1000000, .stdin_fd = -1, .about = ""};
 	struct run_view v;
 	struct err e = {0};
 
@@ -317,7 +317,8 @@ static void test_restart(struct service *s, char key[2][DEPS_KEY_LEN + 1])
 	snprintf(path, sizeof path, "%s/deps/%s", s->dir, key[1]);
 	ok(utimensat(AT_FDCWD, path, old, 0) == 0, "a set that nobody has used for deps_keep_s");
 	start(s);
-	for (int i = 0; i < 200 && entries(s, "layers") != 1; i++)
+	for (int i = 0;
+		i < PATIENCE_MS / 10 && (entries(s, "layers") != 1 || entries(s, "deps") != 1); i++)
 		usleep(10000);
 	ok(entries(s, "deps") == 1 && entries(s, "layers") == 1,
 		"they are gone, the other set is not");
@@ -338,6 +339,7 @@ int main(void)
 	test_install(&s, key);
 	test_failures(&s);
 	test_attach(&s, key);
+	ok(restart_with(&s, "session_lock_wait_ms", SHORT_LOCK_WAIT_MS), "a short wait");
 	test_live(&s, key);
 	test_restart(&s, key);
 	test_messages(&s);

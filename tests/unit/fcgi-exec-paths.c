@@ -36,8 +36,10 @@ static bool plant_shell(const struct service *s, const char *id, const char *tar
 static int shell_code(struct session_call *c)
 {
 	OWN_FD fd = memfd_create("out", MFD_CLOEXEC);
-	struct command_spec spec = {
-		.command = "true", .timeout_ms = 5000, .output_max_bytes = 1000, .output_fd = fd};
+	struct command_spec spec = {.command = "true",
+		.timeout_ms = PATIENCE_MS,
+		.output_max_bytes = 1000,
+		.output_fd = fd};
 	struct err e = {0};
 	struct result r = {0};
 
@@ -111,7 +113,7 @@ static void test_program(struct service *s, const char *self)
 	ok(run(c,
 		   "/probe chmod > /dev/shm/said & until [ -s /dev/shm/said ]; do :; done; "
 		   "rm /bin; mkdir /bin; ln -s /proc/self/exe /bin/sh",
-		   5000, &r, out, sizeof out) == 0 &&
+		   PATIENCE_MS, &r, out, sizeof out) == 0 &&
 			r.exit_code == 0,
 		"a process that waits for the program of pid 1 (%s)", out);
 	for (int i = 0; i < TRIES; i++)
@@ -128,7 +130,7 @@ int main(int argc, char **argv)
 	struct service s;
 
 	(void)argc;
-	alarm(300); /* a hang is a failure */
+	alarm(800); /* a hang is a failure */
 	log_open("test", LOG_ERROR);
 	if (!realpath(argv[0], self) || !open_service(&s))
 		return ok(false, "set up: %s", strerror(errno)), done();

@@ -60,7 +60,7 @@ static int find_init(pid_t keeper)
 static int verb(struct files_order o, const char *path, const char *more, const char *data,
 	struct files_result *out)
 {
-	struct tree_job job = {.time_max_s = 30, .memory_max_bytes = 1 << 28, .order = o};
+	struct tree_job job = {.time_max_s = 120, .memory_max_bytes = 1 << 28, .order = o};
 	struct jail_view none = {.live = -1, .staging = "/none", .root = {.kind = PLAN_OVERLAY}};
 	OWN_BUF texts = BUF_INIT(4096), view = BUF_INIT(4096);
 	OWN_FD tfd = memfd_create("t", 0), vfd = memfd_create("v", 0), dfd = memfd_create("d", 0);
@@ -109,7 +109,7 @@ static void test_verbs(struct session_call *c)
 	char out[256];
 
 	ok(run(c, "echo live > a; echo t > /tmp/t; echo s > /dev/shm/s; ln -s /proc/1/environ env",
-		   20000, &res, out, sizeof out) == 0,
+		   PATIENCE_MS, &res, out, sizeof out) == 0,
 		"a command writes");
 	ok(fetch("/repo/a") == FILES_OK && !strcmp(back, "live\n"), "its file is read");
 	ok(fetch("/tmp/t") == FILES_OK && !strcmp(back, "t\n"), "and one in /tmp");
@@ -121,7 +121,7 @@ static void test_verbs(struct session_call *c)
 		"nor a device");
 	ok(verb((struct files_order){.verb = FILES_WRITE}, "/repo/b", NULL, "written", &r) ==
 				FILES_OK &&
-			run(c, "cat b; stat -c %u b", 20000, &res, out, sizeof out) == 0 &&
+			run(c, "cat b; stat -c %u b", PATIENCE_MS, &res, out, sizeof out) == 0 &&
 			!strcmp(out, "written1000\n"),
 		"what is written the command sees");
 	ok(verb((struct files_order){.verb = FILES_WRITE}, "/proc/self/oom_score_adj", NULL, "1",
@@ -156,7 +156,7 @@ static void test_race(struct session_call *c)
 		   "rmdir w; mkfifo w; "
 		   "rm -f w v; cd ..; mv d e; ln -s / d; rm d; mv e d; cd d; done) >/dev/null 2>&1 "
 		   "&",
-		   20000, &res, out, sizeof out) == 0,
+		   PATIENCE_MS, &res, out, sizeof out) == 0,
 		"somebody is at work inside");
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	do {

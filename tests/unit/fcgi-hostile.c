@@ -13,6 +13,9 @@
 #include "isolate/fdmsg.h"
 #include "tests/unit/keeper.h"
 
+/* What the commands here must stay below lasts for 100 s and more, or for ever. */
+enum { HANG_S = 90 };
+
 static double seconds(void)
 {
 	struct timespec t;
@@ -27,16 +30,18 @@ static bool alive(struct session_call *c)
 	char out[100];
 	struct result r;
 
-	return run(c, "echo alive", 20000, &r, out, sizeof out) == 0 && r.verdict == VERDICT_OK &&
-	       !strcmp(out, "alive\n");
+	return run(c, "echo alive", PATIENCE_MS, &r, out, sizeof out) == 0 &&
+	       r.verdict == VERDICT_OK && !strcmp(out, "alive\n");
 }
 
 /* Whether a command cannot be started, and whose fault that is. */
 static bool run_fails(struct session_call *c, int kind)
 {
 	OWN_FD fd = memfd_create("out", MFD_CLOEXEC);
-	struct command_spec spec = {
-		.command = "true", .timeout_ms = 5000, .output_max_bytes = 10, .output_fd = fd};
+	struct command_spec spec = {.command = "true",
+		.timeout_ms = PATIENCE_MS,
+		.output_max_bytes = 10,
+		.output_fd = fd};
 	struct result r;
 	struct err e = {0};
 
@@ -61,12 +66,12 @@ static void test_stopped_start(struct service *s)
 	struct result r;
 
 	ok(c && run(c, "for i in 1 2 3; do setsid sh -c 'while :; do kill -STOP -1; done' & done",
-			5000, &r, out, sizeof out) == 0,
+			PATIENCE_MS, &r, out, sizeof out) == 0,
 		"three loops stop every process they can reach");
 	for (int i = 0; c && i < 10; i++)
 		if (run(c, "echo", 1000, &r, out, sizeof out) < 0 || r.verdict == VERDICT_TIMEOUT)
 			break;
-	ok(seconds() - began < 30, "commands end by their timeout all the same");
+	ok(seconds() - began < HANG_S, "commands end by their timeout all the same");
 	ops->close(c);
 }
 
@@ -80,7 +85,7 @@ static void test_pid1_limits(struct service *s)
 	struct result r;
 
 	for (size_t i = 0; c && i < NELEM(attacks); i++)
-		ok(run(c, attacks[i], 5000, &r, out, sizeof out) == 0 && r.exit_code == 1 &&
+		ok(run(c, attacks[i], PATIENCE_MS, &r, out, sizeof out) == 0 && r.exit_code == 1 &&
 				strstr(out, "Operation not permitted"),
 			"refused: %s", attacks[i]);
 	ok(c &&
@@ -88,7 +93,7 @@ static void test_pid1_limits(struct service *s)
 				"sleep 9 & for t in 'prlimit --nofile=9 --pid' 'renice -n 5 -p' "
 				"'taskset -p 1'; "
 				"do $t $! || exit; done; prlimit --nofile=99 true && nice true",
-				5000, &r, out, sizeof out) == 0 &&
+				PATIENCE_MS, &r, out, sizeof out) == 0 &&
 			r.exit_code == 0,
 		"control: on others it is not");
 	ok(c && alive(c), "and pid 1 goes on");
@@ -111,7 +116,7 @@ static void test_busy_pid1(struct service *s)
 				500, &r, out, sizeof out) == 0 &&
 			r.verdict == VERDICT_TIMEOUT,
 		"a timeout while pid 1 is flooded with SIGCHLD and orphans");
-	ok(seconds() - began < 20, "is kept in time");
+	ok(seconds() - began < HANG_S, "is kept in time");
 	ok(c && alive(c), "and leaves nothing that harms the next command");
 	began = seconds();
 	ok(c &&
@@ -119,7 +124,7 @@ static void test_busy_pid1(struct service *s)
 				"(kill -STOP $BASHPID) & (trap '' TERM HUP; sleep 100) & kill "
 				"-STOP $$",
 				500, &r, out, sizeof out) == 0 &&
-			r.verdict == VERDICT_TIMEOUT && seconds() - began < 20,
+			r.verdict == VERDICT_TIMEOUT && seconds() - began < HANG_S,
 		"a timeout of processes that are stopped");
 	ops->close(c);
 }
@@ -216,16 +221,17 @@ static void test_planted_root(struct service *s)
 		ran = c ? run(c,
 				  "echo mark > /repo/f; echo mark > /tmp/f; echo mark > /home/f; "
 				  "cat /repo/f; cat /etc/shadow /dev/sda /f",
-				  5000, &r, out, sizeof out)
+				  PATIENCE_MS, &r, out, sizeof out)
 			: -1;
 		started += ran == 0;
 		ok(c || e.msg[0], "%s: starts, or says why not", ran == 0 ? "ran" : "refused");
 		ok(!strstr(out, "canary") && untouched(canary),
 			"nothing outside is read or changed");
 		ops->close(c);
-		ok(ops->destroy(s->b, id, &e) == 0 && seconds() - began < 10, "and it is deleted");
+		ok(ops->destroy(s->b, id, &e) == 0 && seconds() - began < HANG_S,
+			"and it is deleted");
 		snprintf(path, sizeof path, "%s/trash/%s", s->dir, id);
-		for (int n = 0; n < 500 && access(path, F_OK) == 0; n++)
+		for (int n = 0; n < PATIENCE_MS / 10 && access(path, F_OK) == 0; n++)
 			usleep(10000); /* the keeper does not tell when a removal is done */
 		ok(access(path, F_OK) < 0, "altogether");
 	}
@@ -247,21 +253,22 @@ static void test_own_root(struct service *s)
 			"echo gone; "
 			"done 2>/dev/null; rm -rf /tmp /home /etc /workdir; mkfifo /tmp /etc; "
 			"ln -s / /home; ln -s /proc/1 /workdir; ls -d /tmp",
-			5000, &r, out, sizeof out) == 0,
+			PATIENCE_MS, &r, out, sizeof out) == 0,
 		"a tenant takes its root apart");
 	is_str(out, "/tmp\n", "but mount points cannot be replaced");
 	ops->close(c);
 	c = open_session(s, id, -1, &info, &e);
 	ok(c && alive(c), "and its next call starts");
-	ok(c && run(c, "mv /bin /b", 5000, &r, out, sizeof out) == 0, "it takes its shell away");
-	ok(c && run(c, "true", 5000, &r, out, sizeof out) == 0 && r.verdict == VERDICT_EXIT &&
-			r.exit_code == 127,
+	ok(c && run(c, "mv /bin /b", PATIENCE_MS, &r, out, sizeof out) == 0,
+		"it takes its shell away");
+	ok(c && run(c, "true", PATIENCE_MS, &r, out, sizeof out) == 0 &&
+			r.verdict == VERDICT_EXIT && r.exit_code == 127,
 		"then no command is found, which is a verdict");
 	is_str(out, "execute /bin/sh: No such file or directory\n", "and it says what is missing");
 	ops->close(c);
 	ok(ops->destroy(s->b, id, &e) == 0, "a session without a shell is deleted");
 	c = fresh(s, id);
-	ok(c && run(c, "chmod 0 /repo /", 5000, &r, out, sizeof out) == 0,
+	ok(c && run(c, "chmod 0 /repo /", PATIENCE_MS, &r, out, sizeof out) == 0,
 		"it closes its own root");
 	ops->close(c);
 	c = open_session(s, id, -1, &info, &e);
@@ -410,8 +417,8 @@ static void test_held_messages(struct service *s)
 	ok(ops->create(s->b, &spec, &tied, &e) == 0, "another, which is tied: %s", e.msg);
 	ok(!says(tied.tie, KEEPER_KEEP, id, 0, -1), "keeps itself alone: else its connection ends");
 	own_close(&tied.tie);
-	for (int i = 0; i < 200 && ops->exists(s->b, tied.id, &e) == 0; i++)
-		usleep(50000);
+	for (int i = 0; i < PATIENCE_MS / 10 && ops->exists(s->b, tied.id, &e) == 0; i++)
+		usleep(10000);
 	ok(ops->exists(s->b, tied.id, &e) < 0, "and it goes with it");
 
 	own_close(&sock);
@@ -464,7 +471,7 @@ int main(void)
 {
 	struct service s;
 
-	alarm(300); /* a hang is a failure */
+	alarm(800); /* a hang is a failure */
 	log_open("test", LOG_WARN);
 	if (!open_service(&s))
 		return ok(false, "set up: %s", strerror(errno)), done();
@@ -475,6 +482,7 @@ int main(void)
 	test_own_root(&s);
 	test_keeper_messages(&s);
 	test_deps_message(&s);
+	ok(restart_with(&s, "session_lock_wait_ms", SHORT_LOCK_WAIT_MS), "a short wait");
 	test_destroy_while_open(&s);
 	test_held_messages(&s);
 	test_receipts(&s);

@@ -24,34 +24,35 @@ static void test_commands(struct service *s)
 	c = open_session(s, id, -1, &info, &e);
 	if (!ok(c != NULL, "it opens"))
 		return;
-	ok(run(c, "echo one; echo two >&2; echo $A $HOME; pwd; exit 3", 5000, &r, out,
+	ok(run(c, "echo one; echo two >&2; echo $A $HOME; pwd; exit 3", PATIENCE_MS, &r, out,
 		   sizeof out) == 0 &&
 			r.verdict == VERDICT_EXIT && r.exit_code == 3,
 		"a command's exit status");
 	is_str(out, "one\ntwo\n1 /elsewhere\n/repo\n", "merged output, variables, directory");
-	ok(run(c, "false | true", 5000, &r, out, sizeof out) == 0 && r.exit_code == 1, "pipefail");
-	ok(run(c, "kill -TERM $$", 5000, &r, out, sizeof out) == 0 && r.verdict == VERDICT_SIGNAL &&
-			r.exit_code == 143,
+	ok(run(c, "false | true", PATIENCE_MS, &r, out, sizeof out) == 0 && r.exit_code == 1,
+		"pipefail");
+	ok(run(c, "kill -TERM $$", PATIENCE_MS, &r, out, sizeof out) == 0 &&
+			r.verdict == VERDICT_SIGNAL && r.exit_code == 143,
 		"a signal is 128 + n");
-	ok(run(c, "head -c 5000 /dev/zero | tr '\\0' x", 5000, &r, out, sizeof out) == 0 &&
+	ok(run(c, "head -c 5000 /dev/zero | tr '\\0' x", PATIENCE_MS, &r, out, sizeof out) == 0 &&
 			r.truncated && r.output_bytes == 5000 && strlen(out) == 1000,
 		"output over the limit is counted and cut");
 	ok(run(c,
 		   "sleep 100 & until grep -q sleep /proc/$!/comm; do :; done; "
 		   "cat /proc/[0-9]*/comm | grep -c sleep",
-		   5000, &r, out, sizeof out) == 0 &&
+		   PATIENCE_MS, &r, out, sizeof out) == 0 &&
 			!strcmp(out, "1\n"),
 		"control: a process of the sandbox is counted");
-	ok(run(c, "echo kept > /repo/f; echo kept > /tmp/t", 5000, &r, out, sizeof out) == 0,
+	ok(run(c, "echo kept > /repo/f; echo kept > /tmp/t", PATIENCE_MS, &r, out, sizeof out) == 0,
 		"files");
-	ok(run(c, "echo early; sleep 100 & sleep 100", 300, &r, out, sizeof out) == 0 &&
+	ok(run(c, "echo early; sleep 100 & sleep 100", 3000, &r, out, sizeof out) == 0 &&
 			r.verdict == VERDICT_TIMEOUT && r.exit_code == 124,
 		"a timeout");
 	is_str(out, "early\n", "what was written before it is kept");
 	ops->close(c);
 	c = open_session(s, id, -1, &info, &e);
-	ok(c && run(c, "cat /repo/f /tmp/t; cat /proc/[0-9]*/comm | grep -c sleep", 5000, &r, out,
-			sizeof out) == 0,
+	ok(c && run(c, "cat /repo/f /tmp/t; cat /proc/[0-9]*/comm | grep -c sleep", PATIENCE_MS, &r,
+			out, sizeof out) == 0,
 		"the next call");
 	is_str(out, "kept\nkept\n0\n", "files stay, processes do not");
 	ops->close(c);
@@ -69,6 +70,7 @@ static void test_lock(struct service *s)
 	struct session_call *c, *d;
 	struct err e;
 
+	ok(restart_with(s, "session_lock_wait_ms", SHORT_LOCK_WAIT_MS), "a short wait");
 	ok(create(s, &spec, id), "a session to lock");
 	c = open_session(s, id, -1, &info, &e);
 	ok(c != NULL, "held");
@@ -78,6 +80,7 @@ static void test_lock(struct service *s)
 	d = open_session(s, id, -1, &info, &e);
 	ok(d != NULL, "free again");
 	ops->close(d);
+	ok(restart_with(s, "session_lock_wait_ms", TEST_LOCK_WAIT_MS), "the usual wait");
 }
 
 /* A worker that dies leaves nothing: its connection was its hold. */
@@ -95,12 +98,13 @@ static void test_worker_death(struct service *s)
 	pid = fork();
 	if (pid == 0) {
 		c = ops->open(s->b, id, -1, &info, &e);
-		run(c, "sleep 1000 & echo started", 5000, &r, out, sizeof out);
+		run(c, "sleep 1000 & echo started", PATIENCE_MS, &r, out, sizeof out);
 		kill(getpid(), SIGKILL);
 	}
 	waitpid(pid, NULL, 0);
 	c = open_session(s, id, -1, &info, &e);
-	ok(c && run(c, "cat /proc/[0-9]*/comm | grep -c sleep", 5000, &r, out, sizeof out) == 0,
+	ok(c && run(c, "cat /proc/[0-9]*/comm | grep -c sleep", PATIENCE_MS, &r, out, sizeof out) ==
+				0,
 		"its session is free at once");
 	is_str(out, "0\n", "and its processes are gone");
 	ops->close(c);
@@ -128,10 +132,10 @@ static void test_keeper_death(struct service *s)
 
 	ok(create(s, &spec, id), "a session that outlives its keeper");
 	c = open_session(s, id, -1, &info, &e);
-	ok(c && run(c, "echo x > y", 5000, &r, out, sizeof out) == 0, "with a file");
+	ok(c && run(c, "echo x > y", PATIENCE_MS, &r, out, sizeof out) == 0, "with a file");
 	kill(s->keeper, SIGKILL);
 	waitpid(s->keeper, NULL, 0);
-	ok(c && run(c, "echo", 5000, &r, out, sizeof out) < 0,
+	ok(c && run(c, "echo", PATIENCE_MS, &r, out, sizeof out) < 0,
 		"no answer from a dead keeper's sandbox");
 	ops->close(c);
 	ok(ops->health(s->b, &e) < 0 && e.kind == ERR_BUSY && e.errnum == ECONNREFUSED,
@@ -142,7 +146,8 @@ static void test_keeper_death(struct service *s)
 	ok(access(dead, F_OK) < 0 && errno == ENOENT, "what a dead doctor left is gone");
 	ok(access(alive, F_OK) == 0, "and not what belongs to a process that lives");
 	c = open_session(s, id, -1, &info, &e);
-	ok(c && run(c, "cat y", 5000, &r, out, sizeof out) == 0, "the next keeper serves it");
+	ok(c && run(c, "cat y", PATIENCE_MS, &r, out, sizeof out) == 0,
+		"the next keeper serves it");
 	is_str(out, "x\n", "with its file");
 	ops->close(c);
 }
@@ -154,10 +159,7 @@ static void test_refusals(struct service *s)
 	struct err e;
 
 	/* without control groups, whatever this machine has */
-	conf_set(&s->conf, "cgroup", "none", &e);
-	kill(s->keeper, SIGKILL);
-	waitpid(s->keeper, NULL, 0);
-	start(s);
+	ok(restart_with(s, "cgroup", "none"), "without control groups");
 	snprintf(spec.image, sizeof spec.image, "host");
 	ok(ops->create(s->b, &spec, &made, &e) < 0 && e.kind == ERR_LIMIT &&
 			!strncmp(e.msg, "memory_bytes: ", 14),
@@ -201,7 +203,7 @@ static void test_patch(struct service *s)
 	ok(c && info.extract_patch && info.has_baseline, "takes the archive");
 	if (!c)
 		return;
-	ok(run(c, "cat a; echo three >> a; (sleep 100; echo late >> a) &", 5000, &r, out,
+	ok(run(c, "cat a; echo three >> a; (sleep 100; echo late >> a) &", PATIENCE_MS, &r, out,
 		   sizeof out) == 0,
 		"edits it");
 	is_str(out, "one\ntwo\n", "finds the file");
@@ -233,7 +235,7 @@ static int count_in(const struct service *s, const char *name)
 /* Waits until the directory holds n names. */
 static bool wait_count(const struct service *s, const char *name, int n)
 {
-	for (int i = 0; i < 1500; i++) {
+	for (int i = 0; i < PATIENCE_MS / 10; i++) {
 		if (count_in(s, name) == n)
 			return true;
 		usleep(10000);
@@ -250,12 +252,12 @@ static void test_expiry(struct service *s)
 	struct session_call *c;
 	struct err e;
 
-	kill(s->keeper, SIGKILL);
-	waitpid(s->keeper, NULL, 0);
-	ok(conf_set(&s->conf, "session_idle_s", "1", &e) == 0, "sessions live for a second");
-	start(s);
-	ok(create(s, &spec, held), "one that is used");
-	c = open_session(s, held, -1, &info, &e);
+	ok(restart_with(s, "session_idle_s", "1"), "sessions live for a second");
+	/* it may be over before we come to open it */
+	do
+		if (!ok(create(s, &spec, held), "one that is used"))
+			return;
+	while (!(c = open_session(s, held, -1, &info, &e)) && e.kind == ERR_NOTFOUND);
 	ok(c != NULL, "and stays open");
 	ok(create(s, &spec, idle), "one that is not");
 	ok(wait_count(s, "sessions", 1), "all unused sessions expire");

@@ -28,7 +28,7 @@ static bool start_run(
 	struct service *s, const char *id, const char *command, int in, struct run_view *v)
 {
 	struct run_spec r = {.shell = command,
-		.timeout_ms = 20000,
+		.timeout_ms = PATIENCE_MS,
 		.stdin_fd = in,
 		.about = "{}",
 		.about_bytes = 2};
@@ -45,10 +45,10 @@ static struct result finish(struct service *s, struct run_view *v)
 {
 	struct result r = {.verdict = VERDICT_MAX};
 	struct err e = {0}, why;
-	int64_t until = clock_ms() + 10000;
+	int64_t until = clock_ms() + PATIENCE_MS;
 
 	while (!spool_result(&v->spool, &r, &why) && clock_ms() < until)
-		if (LIVE->wait(s->b, v, UINT64_MAX, 10000, -1, &e) < 0)
+		if (LIVE->wait(s->b, v, UINT64_MAX, PATIENCE_MS, -1, &e) < 0)
 			break;
 	return r;
 }
@@ -89,6 +89,25 @@ static pid_t child_named(pid_t parent, const char *name)
 	return 0;
 }
 
+/* Waits until the process is in the state (proc(5), stat); signals arrive when they arrive. */
+static bool wait_state(pid_t pid, char state)
+{
+	char path[64], text[512];
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	for (int i = 0; i < PATIENCE_MS; i++, usleep(1000)) {
+		OWN_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+		char *at;
+
+		text[n > 0 ? n : 0] = '\0';
+		at = strrchr(text, ')');
+		if (at && at[1] == ' ' && at[2] == state)
+			return true;
+	}
+	return false;
+}
+
 static pid_t pid1(struct service *s)
 {
 	pid_t p = child_named(s->keeper, "init");
@@ -105,7 +124,7 @@ static void guest_of_the_dead(struct service *s, const char *id)
 	struct run_view v;
 	struct err e = {0};
 
-	start_run(s, id, "sleep 60", -1, &v);
+	start_run(s, id, "sleep 1000", -1, &v);
 	c = ops->open(s->b, id, -1, &info, &e);
 	ok(c != NULL, "a call beside a run");
 	kill(pid1(s), SIGKILL);
@@ -154,7 +173,7 @@ static int answered(int sock)
 	int fds[3] = {-1, -1, -1}, got;
 	unsigned n;
 
-	if (poll(&p, 1, 20000) <= 0)
+	if (poll(&p, 1, PATIENCE_MS) <= 0)
 		return -2;
 	got = fdmsg_receive(sock, &rp, sizeof rp, fds, 3, &n, 0);
 	for (int i = 0; i < 3; i++)
@@ -174,14 +193,16 @@ static void start_fails(struct service *s, const char *id)
 	struct run_view v;
 	pid_t init;
 
-	start_run(s, id, "sleep 60", -1, &v);
+	start_run(s, id, "sleep 1000", -1, &v);
 	init = pid1(s);
 	ok(ops->health(s->b, &e) == 0, "the connection is accepted");
 	prlimit(s->keeper, RLIMIT_NPROC, NULL, &old);
 	none.rlim_max = old.rlim_max;
 	kill(s->keeper, SIGSTOP);
+	ok(wait_state(s->keeper, 'T'), "the keeper is stopped");
 	kill(init, SIGKILL);
-	usleep(200000); /* both are for the keeper's next round, in this order */
+	/* both are for the keeper's next round, in this order */
+	ok(wait_state(init, 'Z'), "pid 1 has ended");
 	ok(ask_run(sock, id, about) && prlimit(s->keeper, RLIMIT_NPROC, &none, NULL) == 0,
 		"a run is asked for, and no process can be made");
 	kill(s->keeper, SIGCONT);
@@ -201,10 +222,10 @@ static void stopped(struct service *s, const char *id)
 	int got = -1;
 	pid_t init;
 
-	start_run(s, id, "sleep 60", -1, &v);
+	start_run(s, id, "sleep 1000", -1, &v);
 	init = pid1(s);
 	kill(init, SIGSTOP);
-	alarm(60);
+	alarm(300);
 	for (int i = 0; i < 1000; i++)
 		if (LIVE->open(s->b, id, v.id, false, &again, &e) == 0)
 			LIVE->close(&again);
@@ -213,8 +234,8 @@ static void stopped(struct service *s, const char *id)
 	ok(refused > 0, "pid 1 answers nothing: %u of 1000 are refused", refused);
 	ok(ops->health(s->b, &e) == 0, "others are answered");
 	kill(init, SIGCONT);
-	alarm(0);
-	until = clock_ms() + 5000;
+	alarm(800);
+	until = clock_ms() + PATIENCE_MS;
 	while ((got = LIVE->open(s->b, id, v.id, false, &again, &e)) < 0 && clock_ms() < until)
 		usleep(10000); /* it reads what is in its socket */
 	ok(got == 0, "it goes on");
@@ -255,7 +276,7 @@ static void failures_beside(struct service *s, const char *id)
 			continue;
 		for (int i = 0; i < RUNS; i++) {
 			struct run_spec r = {.argv = none,
-				.timeout_ms = 20000,
+				.timeout_ms = PATIENCE_MS,
 				.stdin_fd = -1,
 				.about = "{}",
 				.about_bytes = 2};
@@ -290,7 +311,7 @@ int main(void)
 	if (!open_service_keys(&s, keys))
 		return 1;
 	made(&s, id);
-	alarm(120);
+	alarm(800);
 	directories(&s, id);
 	guest_of_the_dead(&s, id);
 	start_fails(&s, id);

@@ -4,8 +4,6 @@
 
 #include "tests/unit/keeper.h"
 
-enum { PATIENCE_MS = 20000 };
-
 static struct system_info look(struct service *s)
 {
 	struct system_info info = {0};
@@ -74,19 +72,19 @@ static void test_taken(struct service *s)
 			run(c,
 				"readlink /proc/self/ns/net /proc/self/ns/user; touch "
 				"/dev/shm/left /tmp/left",
-				5000, &r, first, sizeof first) == 0 &&
+				PATIENCE_MS, &r, first, sizeof first) == 0 &&
 			r.exit_code == 0,
 		"it runs commands");
 	ok(c && run(c, "hostname; id -u; ls /sys/class/net 2>/dev/null; grep -c : /proc/net/dev",
-			5000, &r, out, sizeof out) == 0,
+			PATIENCE_MS, &r, out, sizeof out) == 0,
 		"and again");
 	is_str(out, "sandbox\n1000\n1\n", "host name, user, one interface");
 	ops->close(c);
 	ok(wait_ready(s, 1), "another one is prepared");
 	c = open_session(s, id, -1, &info, &e);
 	ok(c &&
-			run(c, "ls /dev/shm; readlink /proc/self/ns/net /proc/self/ns/user", 5000,
-				&r, out, sizeof out) == 0 &&
+			run(c, "ls /dev/shm; readlink /proc/self/ns/net /proc/self/ns/user",
+				PATIENCE_MS, &r, out, sizeof out) == 0 &&
 			out[0] == 'n',
 		"which is not the one before: no file in /dev/shm");
 	ops->close(c);
@@ -109,7 +107,7 @@ static void test_missed(struct service *s)
 		char id[SESSION_ID_LEN + 1] = "";
 
 		c[i] = create(s, &spec, id) ? open_session(s, id, -1, &info, &e) : NULL;
-		ok(c[i] && run(c[i], "echo $((6 * 7))", 5000, &r, out, sizeof out) == 0 &&
+		ok(c[i] && run(c[i], "echo $((6 * 7))", PATIENCE_MS, &r, out, sizeof out) == 0 &&
 				!strcmp(out, "42\n"),
 			"start %d of 4 at once", i + 1);
 	}
@@ -126,7 +124,7 @@ static void test_idle(void)
 {
 	struct service s;
 
-	if (!ok(open_service_with(&s, "prepared_idle_s", "5"), "a service that soon gives up"))
+	if (!ok(open_service_with(&s, "prepared_idle_s", "10"), "a service that soon gives up"))
 		return;
 	ok(wait_ready(&s, 1), "it prepares one");
 	ok(inits(&s) == 1, "control: that is a process");
@@ -149,7 +147,8 @@ static void test_none(void)
 		return;
 	ok(create(&s, &spec, id), "a session of it");
 	c = open_session(&s, id, -1, &info, &e);
-	ok(c && run(c, "echo fine", 5000, &r, out, sizeof out) == 0 && !strcmp(out, "fine\n"),
+	ok(c && run(c, "echo fine", PATIENCE_MS, &r, out, sizeof out) == 0 &&
+			!strcmp(out, "fine\n"),
 		"runs commands");
 	ops->close(c);
 	usleep(50000);

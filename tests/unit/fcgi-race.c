@@ -87,7 +87,7 @@ static void one_call(struct service *s, const char *id, int round, struct tally 
 		"/swap swap %s > /dev/shm/out & "
 		"until [ -s /dev/shm/out ]; do :; done; cat /dev/shm/out",
 		canary);
-	if (run(c, command, 5000, &r, out, sizeof out) == 0)
+	if (run(c, command, PATIENCE_MS, &r, out, sizeof out) == 0)
 		t->swapped += strtoul(out, NULL, 10) >= 1;
 	if (round % 4 && info.has_baseline && ops->patch(c, patch, &bytes, &e) == 0)
 		t->patched++;
@@ -142,7 +142,7 @@ static int job(
 {
 	struct tree_job j = {.op = op,
 		.layout = *lay,
-		.time_max_s = 20,
+		.time_max_s = 120,
 		.limits = {.archive_unpacked_max_bytes = 1 << 20,
 			.archive_max_bytes = 1 << 20,
 			.archive_ratio_max = 1000,
@@ -229,7 +229,7 @@ static void test_without_openat2(void)
 		return;
 	ok(create(&s, &spec, id), "a session is made");
 	c = open_session(&s, id, archive, &info, &e);
-	ok(c && run(c, "cat a/f && echo z > a/f", 5000, &r, out, sizeof out) == 0 &&
+	ok(c && run(c, "cat a/f && echo z > a/f", PATIENCE_MS, &r, out, sizeof out) == 0 &&
 			!strcmp(out, "x\n"),
 		"a command runs beside the archive");
 	ok(c && ops->patch(c, patch, &bytes, &e) == 0 && bytes > 0, "its patch is made");
@@ -251,7 +251,7 @@ int main(int argc, char **argv)
 	struct service s;
 
 	(void)argc;
-	alarm(300); /* a hang is a failure */
+	alarm(800); /* a hang is a failure */
 	log_open("test", LOG_ERROR);
 	for (size_t i = 0; i < NELEM(plain_max); i++) {
 		if (!open_service_with(&s, "plain_entries_max", plain_max[i]) ||

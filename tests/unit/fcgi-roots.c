@@ -8,14 +8,12 @@
 #include <sys/inotify.h>
 #include <time.h>
 
-#define TEST_LOCK_WAIT_MS "10000" /* a sandbox that ends holds its session so long */
-
 #include "isolate/buf.h"
 #include "tests/unit/keeper.h"
 #include "tests/unit/roots.h"
 
 enum {
-	DEADLINE_S = 10,
+	DEADLINE_S = 100, /* none hangs; 2 calls of TIMEOUT_MS are the longest */
 	TIMEOUT_MS = 1500,
 	SNAPSHOT_MAX = 1 << 20,
 	WATCHED = IN_ALL_EVENTS & ~IN_CLOSE_NOWRITE
@@ -247,7 +245,7 @@ static bool removed(const struct bench *b, const char *id)
 		if (e.kind != ERR_BUSY) /* its sandbox has not ended yet */
 			return false;
 	snprintf(path, sizeof path, "%s/trash/%s", b->s->dir, id);
-	for (int n = 0; n < 20000 && access(path, F_OK) == 0; n++)
+	for (int n = 0; n < PATIENCE_MS && access(path, F_OK) == 0; n++)
 		usleep(1000); /* the keeper does not tell when a removal is done */
 	return access(path, F_OK) < 0;
 }
@@ -359,7 +357,7 @@ int main(int argc, char **argv)
 	struct err e;
 
 	(void)argc;
-	alarm(550); /* a hang is a failure */
+	alarm(850); /* a hang is a failure */
 	log_open("test", LOG_ERROR);
 	if (!realpath(argv[0], self) || !open_service(&s) || !open_bench(&b, &s, self))
 		return ok(false, "set up: %s", strerror(errno)), done();

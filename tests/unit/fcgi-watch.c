@@ -201,7 +201,7 @@ static void test_own_limits(struct service *s)
 		"memory and processors are held approximately");
 	for (int call = 1; call <= 2; call++) {
 		c = open_session(s, id, -1, &info, &e);
-		ok(c && run(c, "nproc; taskset -p 3 $$ >&- 2>&- || echo held", 5000, &r, out,
+		ok(c && run(c, "nproc; taskset -p 3 $$ >&- 2>&- || echo held", RUN_MS, &r, out,
 				sizeof out) == 0,
 			"call %d", call);
 		is_str(out, "1\nheld\n", "one processor, and no other can be chosen");
@@ -217,7 +217,7 @@ static void test_own_limits(struct service *s)
 	spec = (struct session_spec){0};
 	ok(approximate(s, &spec, id) == 0, "nothing asked, nothing said");
 	c = open_session(s, id, -1, &info, &e);
-	ok(c && run(c, "taskset -p 1 $$ >&- && echo free", 5000, &r, out, sizeof out) == 0,
+	ok(c && run(c, "taskset -p 1 $$ >&- && echo free", RUN_MS, &r, out, sizeof out) == 0,
 		"control: without a limit a processor can be chosen");
 	is_str(out, "free\n", "it is");
 	ops->close(c);
@@ -277,14 +277,14 @@ static void test_programs(struct service *s)
 
 	ok(create(s, &spec, id), "a session");
 	c = open_session(s, id, -1, &info, &e);
-	ok(c && run(c, "fallocate -l 1M f", 5000, &r, out, sizeof out) == 0 && r.exit_code == 1 &&
+	ok(c && run(c, "fallocate -l 1M f", RUN_MS, &r, out, sizeof out) == 0 && r.exit_code == 1 &&
 			strstr(out, "not supported"),
 		"fallocate(2) is refused");
-	ok(run(c, "fallocate -x -l 1M f && stat -c '%s %b' f", 5000, &r, out, sizeof out) == 0,
+	ok(run(c, "fallocate -x -l 1M f && stat -c '%s %b' f", RUN_MS, &r, out, sizeof out) == 0,
 		"posix");
 	is_str(out, "1048576 2048\n", "fallocate --posix writes");
-	ok(run(c, "fallocate -p -o 0 -l 65536 f && stat -c '%s %b' f", 5000, &r, out, sizeof out) ==
-			0,
+	ok(run(c, "fallocate -p -o 0 -l 65536 f && stat -c '%s %b' f", RUN_MS, &r, out,
+		   sizeof out) == 0,
 		"hole");
 	is_str(out, "1048576 1920\n", "holes can be punched");
 	ok(run(c,
@@ -298,7 +298,7 @@ static void test_programs(struct service *s)
 		   "q = m.Queue(); p = m.Process(target=q.put, args=(7,)); p.start(); "
 		   "print(q.get()); p.join();"
 		   "t = threading.Thread(target=print, args=('thread',)); t.start(); t.join()\"",
-		   20000, &r, out, sizeof out) == 0,
+		   RUN_MS, &r, out, sizeof out) == 0,
 		"python");
 	is_str(out, "1048576\n49985001\n7\nthread\n",
 		"posix_fallocate, sqlite, processes, threads");

@@ -33,7 +33,7 @@ static struct result shell(struct service *s, const char *id, const char *comman
 
 	*out = '\0';
 	if (c)
-		run(c, command, 20000, &r, out, 1000);
+		run(c, command, PATIENCE_MS, &r, out, 1000);
 	ops->close(c);
 	return r;
 }
@@ -115,7 +115,7 @@ static bool gone(struct service *s, const char *id)
 {
 	struct err e;
 
-	for (int i = 0; i < 1000; i++) {
+	for (int i = 0; i < PATIENCE_MS / 10; i++) {
 		if (ops->exists(s->b, id, &e) < 0)
 			return e.kind == ERR_NOTFOUND;
 		usleep(10000);
@@ -127,8 +127,8 @@ static void tied(struct service *s)
 {
 	struct session_made free_one = made(s, &(struct session_spec){.tied = false});
 	struct session_made m = made(s, &(struct session_spec){.tied = true});
-	struct run_spec sleep = {.shell = "sleep 100",
-		.timeout_ms = 100000,
+	struct run_spec sleep = {.shell = "sleep 1000",
+		.timeout_ms = 1000000,
 		.stdin_fd = -1,
 		.about = "{}",
 		.about_bytes = 2};

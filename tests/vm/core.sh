@@ -16,9 +16,9 @@ ok() {
 		echo "not ok $count - $2"
 	fi
 }
-# The handler runs on its own: a moment for it. $1 is what the crashed program is called.
+# The handler runs on its own: 4 s for it, or $2 tenths. $1 is what the crashed program is called.
 handled() {
-	for _ in $(seq 40); do
+	for _ in $(seq "${2:-40}"); do
 		[ ! -e "/var/tmp/handled-$1" ] || return 0
 		sleep 0.1
 	done
@@ -32,10 +32,10 @@ for name in plain zero one inside lowered; do cp /bin/bash "$crash/$name"; done
 grep -q '^|/usr/bin/touch' /proc/sys/kernel/core_pattern
 ok $? "core_pattern names a program"
 "$crash/plain" -c 'kill -SEGV $$'
-handled plain
+handled plain 600
 ok $? "control: a crash calls it"
 prlimit --core=0:0 "$crash/zero" -c 'kill -SEGV $$'
-handled zero
+handled zero 600
 ok $? "control: also with a limit of 0"
 prlimit --core=1:1 "$crash/one" -c 'kill -SEGV $$'
 ! handled one

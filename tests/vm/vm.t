@@ -93,7 +93,7 @@ mkdir "$work/probe"
 ${CC:-gcc} -std=gnu11 -O1 -static -o "$work/probe/probe" "$here/probe.c"
 ok $? "the probe compiles"
 begin=$SECONDS
-"$here/run" --tree "$work/probe" --timeout 180 -- sh -c 'id -u; mkdir d && ./probe d && exit 9' >"$work/facts"
+"$here/run" --tree "$work/probe" --timeout 600 -- sh -c 'id -u; mkdir d && ./probe d && exit 9' >"$work/facts"
 [ $? = 9 ]
 ok $? "the guest boots, runs a command and passes its status on"
 echo "# $((SECONDS - begin)) s from start to end"
@@ -119,7 +119,7 @@ for command; do
 	ok "${PIPESTATUS[0]}" "on kernel 6.1: $command"
 done
 if [ -n "$tree" ]; then
-	"$here/run" --tree "$tree" --timeout 240 \
+	"$here/run" --tree "$tree" --timeout 900 \
 		--append 'sysctl.kernel.core_pattern="|/usr/bin/touch /var/tmp/handled-%e"' \
 		-- tests/vm/core.sh | sed -u 's/^/    /'
 	ok "${PIPESTATUS[0]}" "on kernel 6.1: tests/vm/core.sh"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 UID = 12345
@@ -61,7 +62,7 @@ class Box:
         os.chmod(self.path(name), mode)
         return self.own(self.path(name))
 
-    def run(self, *args, env=None, timeout=60, stdin=subprocess.DEVNULL, pass_fds=(), conf=()):
+    def run(self, *args, env=None, timeout=300, stdin=subprocess.DEVNULL, pass_fds=(), conf=()):
         p = subprocess.run(self.become + [self.program, "--state", self.state, *conf, "run", *args], timeout=timeout,
                            stdin=stdin, capture_output=True, pass_fds=pass_fds, cwd=self.top,
                            env=dict({"PATH": "/usr/bin:/bin"}, **(env or {})))
@@ -73,6 +74,17 @@ class Box:
         if rc != 0:
             print("#", rc, err, flush=True)
         return out if rc == 0 else None
+
+    def taken(self, pid, sig, seconds=60):
+        """Waits until the process has taken the signal: two of a kind that are pending are one (signal(7))."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with open("/proc/%d/status" % pid) as f:
+                pending = [int(x.split()[1], 16) for x in f if x.startswith(("SigPnd", "ShdPnd"))]
+            if not any(p >> (sig - 1) & 1 for p in pending):
+                return True
+            time.sleep(0.01)
+        return False
 
     def done(self):
         shutil.rmtree(self.top, ignore_errors=True)

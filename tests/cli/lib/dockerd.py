@@ -13,7 +13,7 @@ import urllib.parse
 
 import debian
 
-READY_S = 60
+READY_S = 180
 
 
 class Connection(http.client.HTTPConnection):
@@ -118,7 +118,7 @@ class Dockerd:
                 if self.top not in f.read():
                     return
             os.kill(pid, signal.SIGTERM)
-            until = time.monotonic() + 30
+            until = time.monotonic() + 120
             while os.path.exists("/proc/%d/exe" % pid) and time.monotonic() < until:
                 time.sleep(0.05)
         except (OSError, ValueError):

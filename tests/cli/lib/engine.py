@@ -21,12 +21,12 @@ NONE, CONF, REQUEST, NOTFOUND, LIMIT, BUSY, SETUP, BUG = range(8)
 
 class UnixHTTP(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("engine", timeout=60)
+        super().__init__("engine", timeout=300)
         self.path = path
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(60)
+        self.sock.settimeout(300)
         self.sock.connect(self.path)
 
 
@@ -132,15 +132,15 @@ class Broker:
         self.p.stdin.write(line + "\n")
         return self.number
 
-    def answer(self, number, seconds=60):
+    def answer(self, number, seconds=180):
         with self.news:
             self.news.wait_for(lambda: number in self.answers, seconds)
             return self.answers.get(number, {"op": "NOTHING", "kind": -1, "msg": "no answer"})
 
-    def do(self, line, seconds=60):
+    def do(self, line, seconds=180):
         return self.answer(self.ask(line), seconds)
 
-    def wait(self, op, seconds=60, **want):
+    def wait(self, op, seconds=180, **want):
         """The next unasked message like this; others are dropped."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -101,7 +101,7 @@ class Case:
     """One class: what the registry holds and how it answers."""
 
     def __init__(self, what, code, text, image=None, manifest=None, blob=None, any=None, env=None, ref=':v', server=None, args=(),
-                 token=None, auth=False, limit=30):
+                 token=None, auth=False, limit=120):
         self.what, self.code, self.text, self.image = what, code, text, image or Image()
         self.manifest, self.blob, self.any, self.token = manifest, blob, any, token
         self.env, self.ref, self.server, self.args, self.auth, self.limit = env or {}, ref, server, args, auth, limit
@@ -217,11 +217,11 @@ def basic(user='me', secret=SECRET):
 write('.docker/config.json', {'auths': {f'https://{main.host}/v2/': {'auth': basic()},
                                         plain.host: {'username': 'me', 'password': SECRET}}})
 ENV = {'PATH': os.environ['PATH'], 'HOME': home, 'CGIBOX_PRIVATE_REGISTRIES': f'{main.host} {cdn.host} {untrusted.host}',
-       'CGIBOX_INSECURE_REGISTRIES': plain.host, 'CGIBOX_REGISTRY_CA_FILE': f'{top}/ca.pem', 'CGIBOX_PULL_STALL_S': '1',
-       'CGIBOX_PULL_TIMEOUT_S': '20'}
+       'CGIBOX_INSECURE_REGISTRIES': plain.host, 'CGIBOX_REGISTRY_CA_FILE': f'{top}/ca.pem', 'CGIBOX_PULL_STALL_S': '20',
+       'CGIBOX_PULL_TIMEOUT_S': '100'}
 
 
-def pull(*args, state='st', env=None, limit=60):
+def pull(*args, state='st', env=None, limit=240):
     start = time.monotonic()
     r = subprocess.run(DROP + [program, '--state', f'{home}/{state}', 'pull', *args], cwd=home, env={**ENV, **(env or {})},
                        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
