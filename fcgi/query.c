@@ -1,6 +1,7 @@
 #include "fcgi/query.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "fcgi/url.h"
 
@@ -83,4 +84,19 @@ int query_number(const char *uri, const char *name, uint64_t *out)
 	if (got <= 0)
 		return got;
 	return query_digits(text, out) < 0 ? -1 : 1;
+}
+
+int query_flag(const char *uri, const char *name, bool *out)
+{
+	static const char *const yes[] = {"1", "on", "t", "true", "y", "yes"};
+	static const char *const no[] = {"0", "off", "f", "false", "n", "no"};
+	char text[8];
+	int got = query_get(uri, name, text, sizeof text);
+
+	for (size_t i = 0; got > 0 && i < sizeof yes / sizeof *yes; i++)
+		if (!strcasecmp(text, yes[i]) || !strcasecmp(text, no[i])) {
+			*out = !strcasecmp(text, yes[i]);
+			return 1;
+		}
+	return got == 0 ? 0 : -1;
 }

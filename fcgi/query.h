@@ -2,6 +2,7 @@
 #ifndef CGIBOX_QUERY_H
 #define CGIBOX_QUERY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,10 @@ int query_get(const char *uri, const char *name, char *out, size_t size);
 
 /* The same for a whole number of digits, at most INT64_MAX. -1 also for anything else. */
 int query_number(const char *uri, const char *name, uint64_t *out);
+
+/* A word for yes or no, in letters of any case: true t yes y on 1, and their opposites, which is what pydantic
+ * reads as a bool. 1: *out is set; 0: it is not there; -1: anything else. */
+int query_flag(const char *uri, const char *name, bool *out);
 
 /* A number of digits alone. -1: it is none, or over INT64_MAX. */
 int query_digits(const char *text, uint64_t *out);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/netlink.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -157,7 +158,8 @@ static int deny_core_limit(scmp_filter_ctx ctx)
  */
 static int deny_unwatched(scmp_filter_ctx ctx)
 {
-	static const int protocols[] = {IPPROTO_MPTCP, IPPROTO_SCTP, IPPROTO_DCCP, IPPROTO_UDPLITE};
+	static const int protocols[] = {
+		IPPROTO_SCTP, IPPROTO_DCCP, IPPROTO_UDPLITE, 115 /* L2TP, a module */};
 	int ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ,
 		CLONE_THREAD | CLONE_FILES, CLONE_THREAD);
 
@@ -176,6 +178,8 @@ static int deny_unwatched(scmp_filter_ctx ctx)
 			CLOSE_RANGE_UNSHARE, CLOSE_RANGE_UNSHARE);
 	for (size_t i = 0; !ret && i < NELEM(protocols); i++)
 		ret = deny_low32(ctx, SCMP_SYS(socket), EPROTONOSUPPORT, 2, (uint32_t)protocols[i]);
+	if (!ret) /* no protocols of IP: multipath TCP, SMC, and what else will pass for TCP */
+		ret = deny_if(ctx, SCMP_SYS(socket), EPROTONOSUPPORT, 2, SCMP_CMP_GE, 256, 0);
 	/* Space without writing is gone faster than anybody can look; libc's posix_fallocate writes
 	 * then. Punching holes gives some back. */
 	if (!ret)
@@ -184,6 +188,20 @@ static int deny_unwatched(scmp_filter_ctx ctx)
 	if (!ret) /* 32000 sets of 32000 are 128 GB of the kernel's memory */
 		ret = deny_if(ctx, SCMP_SYS(semget), EINVAL, 1, SCMP_CMP_GT, SEMS_MAX, 0);
 	return ret;
+}
+
+/* A descriptor of a listener holds 700 KiB of filters when the thread that loaded them is gone. EINVAL is
+ * what a kernel before 5.0 says. The loading itself is counted, thread by thread. */
+static int deny_listeners(scmp_filter_ctx ctx)
+{
+	const struct scmp_arg_cmp load = {0, SCMP_CMP_MASKED_EQ, 0xffffffffU,
+					  SECCOMP_SET_MODE_FILTER},
+				  listen = {1, SCMP_CMP_MASKED_EQ, SECCOMP_FILTER_FLAG_NEW_LISTENER,
+					  SECCOMP_FILTER_FLAG_NEW_LISTENER};
+
+	return MUTATED("listeners") ? 0
+				    : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EINVAL),
+					      SCMP_SYS(seccomp), 2, load, listen);
 }
 
 /* A device 0:0, which overlayfs reads as "deleted", is one that everybody may make. */
@@ -223,6 +241,8 @@ int filter_arguments(scmp_filter_ctx ctx, bool core_handler)
 		ret = deny_core_limit(ctx);
 	if (!ret)
 		ret = deny_unwatched(ctx);
+	if (!ret)
+		ret = deny_listeners(ctx);
 	for (size_t i = 0; !ret && i < NELEM(ns_flags) && !MUTATED("clone-flags"); i++)
 		ret = deny_if(ctx, SCMP_SYS(clone), EPERM, 0, SCMP_CMP_MASKED_EQ, ns_flags[i],
 			ns_flags[i]);

@@ -12,6 +12,7 @@
 #include "isolate/beneath.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
+#include "isolate/watch_fds.h"
 #include "isolate/watch_proc.h"
 #include "isolate/watch_sock.h"
 #include "isolate/watch_text.h"
@@ -134,7 +135,7 @@ static int open_all(struct watch *w, int proc_dir, struct err *e)
 		return -1;
 	if (!w->p.text)
 		return err_set(e, ERR_SETUP, ENOMEM, "watch a sandbox");
-	return find_tmpfs(w, e) < 0 ? -1 : watch_devs_find(&w->p.devs, e);
+	return find_tmpfs(w, e) < 0 ? -1 : watch_devs_find(&w->p.devs, w->p.proc, e);
 }
 
 struct watch *watch_open(int proc_dir, int fds[WATCH_FDS], bool root_memory, struct err *e)
@@ -343,6 +344,11 @@ static void add_mapped(struct watch *w)
 	w->p.sum.hides |= w->p.sum.mapped > 0;
 }
 
+void watch_filters(struct watch *w, bool look)
+{
+	w->p.look_at_filters = look;
+}
+
 void watch_locks(struct watch *w, bool look)
 {
 	w->look_at_locks = look;
@@ -470,7 +476,8 @@ static void begin(struct watch *w)
 	w->p.seen = old;
 	watch_seen_reset(&w->p.seen);
 	memset(&w->p.sum, 0, sizeof w->p.sum);
-	w->p.pipes = 0;
+	w->p.pipes = w->p.polls = 0;
+	watch_proc_filters(&w->p);
 	w->n = w->at = 0;
 	w->round = w->nspaces = 0;
 }

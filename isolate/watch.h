@@ -8,7 +8,10 @@
  *	shared memory      memfds, by the blocks of each inode; tmpfs, by statfs; SysV, by its table
  *	shared mappings    without a descriptor their blocks are not told: see watch_set.h
  *	mappings           256 bytes each
- *	descriptors        1 KiB each; a pipe by what it may hold
+ *	descriptors        1 KiB each; a pipe or FIFO by what it may hold; a file of a procfs 8 KiB, since it
+ *	                   keeps what it was read into, and one of fdinfo 4 MiB
+ *	epoll              256 bytes for each thing that is waited for; too many are over any limit
+ *	seccomp            96 KiB for each filter of a process beside ours, the most that one may have
  *	in flight          while descriptors wait in a Unix socket, every memfd that has vanished since, and
  *	                   16 MiB for each that has waited for half a second
  *	sockets            watch_sock.h
@@ -40,8 +43,15 @@ enum {
 	WATCH_PIPE_SMALL = 8 << 10,   /* two pages */
 	WATCH_LOCK_COST = 256,        /* bytes of a lock on a part of a file */
 	WATCH_LOCKS_MAX = 32768,
-	WATCH_SEM_COST = 128,         /* bytes of one semaphore */
-	WATCH_MSG_COST = 128,         /* bytes of a message beside its text */
+	WATCH_PROC_COST = 8 << 10,   /* a procfs file's buffer */
+	WATCH_FDINFO_COST = 4 << 20, /* 32,768 locks, or 16,384 watches of inotify, in lines */
+	WATCH_UNSEEN_COST = 8 << 10, /* a descriptor of which only its number is known */
+	WATCH_POLL_COST = 256,       /* a file in an instance of epoll */
+	WATCH_POLLS_MAX = 65536,     /* fs.epoll.max_user_watches is one number for the uid */
+	WATCH_FILTER_COST =
+		96 << 10,     /* bytes of 4096 instructions: as loaded, as run, as compiled */
+	WATCH_SEM_COST = 128, /* bytes of one semaphore */
+	WATCH_MSG_COST = 128, /* bytes of a message beside its text */
 	WATCH_FLIGHT_COST = 16 << 20, /* a descriptor on its way, */
 	WATCH_FLIGHT_US = 500000,     /* for so long: nobody reads it */
 	WATCH_TMPFS_MAX = 16,         /* mounts looked at */
@@ -66,6 +76,9 @@ static inline uint64_t watch_total(const struct watch_sum *s)
 }
 
 struct watch;
+
+/* Whether the next measurements ask each thread for its seccomp filters. */
+void watch_filters(struct watch *w, bool look);
 
 /* Whether the next measurements count locks: reading them costs 10 ms, and a moment for all who lock. */
 void watch_locks(struct watch *w, bool look);

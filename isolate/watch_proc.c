@@ -3,42 +3,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "isolate/own.h"
-#include "isolate/sys.h"
+#include "isolate/watch_fds.h"
 #include "isolate/watch_text.h"
 
-enum { NAMES_BUF = 32768, PATH_BUF = 64 };
-
-static int dev_of(int fd, uint64_t *dev, struct err *e)
-{
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_set(e, ERR_SETUP, errno, "learn a device number");
-	*dev = st.st_dev;
-	return 0;
-}
-
-int watch_devs_find(struct watch_devs *d, struct err *e)
-{
-	OWN_FD mem = memfd_create("watch", MFD_CLOEXEC), r = -1, w = -1;
-	int p[2];
-
-	if (pipe2(p, O_CLOEXEC) < 0)
-		return err_set(e, ERR_SETUP, errno, "make a pipe");
-	r = p[0];
-	w = p[1];
-	return dev_of(mem, &d->shm, e) < 0 || dev_of(r, &d->pipe, e) < 0 ? -1 : 0;
-}
+enum { PATH_BUF = 64 };
 
 /* Reads DIR/NAME up to the room there is. -1: gone or forbidden. */
 static ssize_t read_text(struct watch_procs *p, const char *dir, const char *name)
@@ -107,113 +82,6 @@ static void add_maps(struct watch_procs *p, const char *dir)
 	}
 }
 
-static void add_in_flight(struct watch_procs *p, const char *dir, const char *name)
-{
-	char path[PATH_BUF], text[1024];
-	OWN_FD fd = -1;
-	uint64_t v;
-	ssize_t n;
-
-	snprintf(path, sizeof path, "%s/fdinfo/%.12s", dir, name);
-	fd = openat(p->proc, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	n = fd < 0 ? -1 : read(fd, text, sizeof text);
-	if (n > 0 && watch_text_key(text, (size_t)n, "scm_fds:", &v))
-		p->sum.in_flight += v > 1000000 ? 1000000 : (unsigned)v;
-}
-
-static void add_pipe(struct watch_procs *p)
-{
-	p->sum.kernel += p->pipes < WATCH_PIPE_SOFT / WATCH_PIPE_BYTES ? WATCH_PIPE_BYTES
-								       : WATCH_PIPE_SMALL;
-	p->pipes++;
-}
-
-static void add_file(
-	struct watch_procs *p, const char *dir, const char *name, const struct stat *st)
-{
-	bool memory = st->st_dev == p->devs.shm, fresh;
-	struct watch_object *o;
-	uint64_t bytes = (uint64_t)st->st_blocks * 512;
-
-	if (S_ISSOCK(st->st_mode) || (S_ISFIFO(st->st_mode) && st->st_dev == p->devs.pipe) ||
-		(S_ISREG(st->st_mode) && (memory || st->st_nlink == 0))) {
-		o = watch_seen_add(&p->seen, st->st_dev, st->st_ino, &fresh);
-		if (o && o->known)
-			return;
-		if (o)
-			o->known = true;
-		if (S_ISSOCK(st->st_mode))
-			add_in_flight(p, dir, name);
-		else if (S_ISFIFO(st->st_mode))
-			add_pipe(p);
-		else if (memory) {
-			p->sum.shm += bytes;
-			if (o)
-				o->bytes = bytes;
-		} else
-			p->sum.unlinked += bytes;
-	}
-}
-
-/* AT_STATX_DONT_SYNC: a network file system that is away must not hold us up. */
-static int stat_fd(int dir, const char *name, struct stat *st)
-{
-	struct statx x;
-
-	if (sys_statx(dir, name, AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &x) < 0)
-		return -1;
-	*st = (struct stat){.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor),
-		.st_ino = x.stx_ino,
-		.st_mode = x.stx_mode,
-		.st_nlink = x.stx_nlink,
-		.st_blocks = (blkcnt_t)x.stx_blocks};
-	return 0;
-}
-
-/* seen: the directory is fd, whose entries lead to the files; else fdinfo, which only counts. */
-static void add_names(struct watch_procs *p, const char *dir, int fd, bool seen)
-{
-	_Alignas(struct dirent64) char buf[NAMES_BUF];
-	struct stat st;
-	ssize_t n;
-
-	while ((n = getdents64(fd, (void *)buf, sizeof buf)) > 0)
-		for (ssize_t at = 0; at < n;) {
-			const struct dirent64 *d = (const void *)(buf + at);
-
-			at += d->d_reclen;
-			if (d->d_name[0] < '0' || d->d_name[0] > '9')
-				continue;
-			p->sum.kernel += WATCH_FD_COST;
-			if (!seen)
-				add_in_flight(p, dir, d->d_name);
-			else if (stat_fd(fd, d->d_name, &st) == 0)
-				add_file(p, dir, d->d_name, &st);
-		}
-}
-
-/*
- * The directory fd of a non-dumpable process belongs to the machine's root, whom our namespace does
- * not know: no capability of ours opens it. fdinfo asks for the right to trace, which we have.
- */
-static void add_descriptors(struct watch_procs *p, const char *dir)
-{
-	char path[PATH_BUF];
-	OWN_FD fd = -1;
-	bool seen;
-
-	snprintf(path, sizeof path, "%s/fd", dir);
-	fd = openat(p->proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	seen = fd >= 0;
-	if (!seen && errno == EACCES) {
-		p->sum.hides = p->sum.blind = true;
-		snprintf(path, sizeof path, "%s/fdinfo", dir);
-		fd = openat(p->proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	}
-	if (fd >= 0)
-		add_names(p, dir, fd, seen);
-}
-
 static DIR *open_tasks(struct watch_procs *p, const char *leader)
 {
 	char path[PATH_BUF];
@@ -275,6 +143,42 @@ static void find_thread(struct watch_procs *p, char *dir, struct watch_status *s
 	closedir(tasks);
 }
 
+/*
+ * The filters that a process or its threads loaded, beside those of every command. A thread has its own
+ * chain; whoever has no other thread cannot have loaded any in one.
+ */
+static void add_filters(struct watch_procs *p, const char *leader, const struct watch_status *st)
+{
+	uint64_t sum = st->filters > p->filters ? st->filters - p->filters : 0;
+	struct watch_status one;
+	char path[PATH_BUF];
+	struct dirent *d;
+	DIR *tasks = p->look_at_filters && st->threads > 1 ? open_tasks(p, leader) : NULL;
+
+	while (tasks && (d = readdir(tasks))) {
+		ssize_t n;
+
+		if (d->d_name[0] == '.' || !strcmp(d->d_name, leader))
+			continue;
+		snprintf(path, sizeof path, "%.20s/task/%.12s", leader, d->d_name);
+		n = read_text(p, path, "status");
+		if (n > 0 && watch_text_status(p->text, (size_t)n, &one) &&
+			one.filters > p->filters)
+			sum += one.filters - p->filters;
+	}
+	if (tasks)
+		closedir(tasks);
+	p->sum.kernel += sum * WATCH_FILTER_COST;
+}
+
+void watch_proc_filters(struct watch_procs *p)
+{
+	ssize_t n = read_text(p, "1", "status");
+	struct watch_status st;
+
+	p->filters = n > 0 && watch_text_status(p->text, (size_t)n, &st) ? st.filters + 1 : 4;
+}
+
 int watch_proc_add(struct watch_procs *p, pid_t pid, uint64_t *anon, char *dir, struct err *e)
 {
 	struct watch_status st;
@@ -289,6 +193,7 @@ int watch_proc_add(struct watch_procs *p, pid_t pid, uint64_t *anon, char *dir, 
 		return err_set(e, ERR_BUG, 0, "status of a process is out of shape");
 	p->sum.processes++;
 	p->sum.kernel += st.threads * WATCH_THREAD_COST;
+	add_filters(p, dir, &st);
 	if (st.state == 'Z' && st.threads > 1)
 		find_thread(p, dir, &st);
 	if (st.state == 'Z' || st.state == 'X')
@@ -299,7 +204,7 @@ int watch_proc_add(struct watch_procs *p, pid_t pid, uint64_t *anon, char *dir, 
 	p->sum.shm += st.huge;
 	p->sum.faults += watch_proc_faults(p, dir);
 	add_maps(p, dir);
-	add_descriptors(p, dir);
+	watch_fds_add(p, dir);
 	return 0;
 }
 

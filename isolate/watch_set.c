@@ -51,7 +51,9 @@ struct watch_set {
 	uint64_t slab, slab_base;  /* the kernel's own; as it was when no sandbox had many locks */
 	uint64_t slab_round;       /* when the round began */
 	bool locks;                /* this round counts them */
-	uint64_t mark;             /* highest available since the last round began */
+	uint64_t vmalloc,
+		vmalloc_base; /* where filters are, and stacks of threads; the least so far */
+	uint64_t mark;        /* highest available since the last round began */
 	uint64_t round_at_us, rest_until_us, next_tick_us;
 	uint64_t relief_until_us; /* memory of one that was ended comes back until then */
 	bool in_round, look;
@@ -123,11 +125,15 @@ static int read_machine(struct watch_set *s, struct err *e)
 
 	if (n <= 0 || !watch_text_key(text, (size_t)n, "MemAvailable:", &s->available) ||
 		!watch_text_key(text, (size_t)n, "Shmem:", &s->shmem) ||
-		!watch_text_key(text, (size_t)n, "SUnreclaim:", &s->slab))
+		!watch_text_key(text, (size_t)n, "SUnreclaim:", &s->slab) ||
+		!watch_text_key(text, (size_t)n, "VmallocUsed:", &s->vmalloc))
 		return err_set(e, ERR_SETUP, n < 0 ? errno : 0, "read /proc/meminfo");
 	s->available *= 1024;
 	s->shmem *= 1024;
 	s->slab *= 1024;
+	s->vmalloc *= 1024;
+	if (s->vmalloc < s->vmalloc_base || !s->vmalloc_base)
+		s->vmalloc_base = s->vmalloc;
 	if (s->slab < s->slab_base || !s->slab_base)
 		s->slab_base = s->slab;
 	if (s->available > s->mark)
@@ -406,6 +412,7 @@ static void round_begin(struct watch_set *s, uint64_t now)
 	s->locks = s->slab >= s->slab_base + SLAB_STEP;
 	for (struct entry *x = s->all; x; x = x->next) {
 		watch_locks(x->w, s->locks);
+		watch_filters(x->w, s->vmalloc >= s->vmalloc_base + SLAB_STEP);
 		x->pending = true;
 	}
 }

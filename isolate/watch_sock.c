@@ -19,12 +19,14 @@ static uint64_t meminfo_bytes(const uint32_t *m, size_t n)
 	/* TCP's queue for sending is counted in WMEM_QUEUED, the others' in WMEM_ALLOC; what TCP has
 	 * in flight is in both */
 	static const unsigned char used[] = {
-		SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_FWD_ALLOC, SK_MEMINFO_OPTMEM, SK_MEMINFO_BACKLOG};
+		SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_FWD_ALLOC, SK_MEMINFO_BACKLOG};
 	uint64_t sum = 0, sent = 0;
 
 	for (size_t i = 0; i < NELEM(used); i++)
 		if (used[i] < n)
 			sum += m[used[i]];
+	if (n > SK_MEMINFO_OPTMEM)
+		sum += (uint64_t)m[SK_MEMINFO_OPTMEM] * WATCH_OPTION_FACTOR;
 	if (n > SK_MEMINFO_WMEM_ALLOC)
 		sent = m[SK_MEMINFO_WMEM_ALLOC];
 	if (n > SK_MEMINFO_WMEM_QUEUED && m[SK_MEMINFO_WMEM_QUEUED] > sent)

@@ -11,7 +11,10 @@
 #include "isolate/err.h"
 
 enum {
-	WATCH_SOCK_COST = 1024,    /* bytes of the kernel for a socket that holds nothing */
+	WATCH_SOCK_COST = 1024, /* bytes of the kernel for a socket that holds nothing */
+	WATCH_OPTION_FACTOR =
+		10, /* what hangs on a byte of a socket's options: filters as they were given and
+				    * compiled, what an interface notes of a group that a socket has joined */
 	WATCH_SKB_COST = 1024,     /* bytes that a message of one byte takes */
 	WATCH_SNDBUF = 2 * 212992, /* most that one sender leaves behind, SO_SNDBUF(7) */
 	WATCH_DGRAM_QUEUE = 11,    /* messages that wait: net.unix.max_dgram_qlen is 10 */

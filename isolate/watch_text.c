@@ -87,6 +87,7 @@ bool watch_text_status(const char *text, size_t n, struct watch_status *out)
 	out->huge = kib(text, n, "HugetlbPages:");
 	out->size = kib(text, n, "VmSize:");
 	watch_text_key(text, n, "Threads:", &out->threads);
+	watch_text_key(text, n, "Seccomp_filters:", &out->filters);
 	return out->state != 0;
 }
 
@@ -258,4 +259,28 @@ bool watch_text_tmpfs(const char *line, size_t n, char *path, size_t size)
 	word = word ? next_word(&p, end, &len) : NULL;
 	return mount && word && len == 5 && !memcmp(word, "tmpfs", 5) &&
 	       mountinfo_unescape(mount, mlen, path, size);
+}
+
+bool watch_text_mount(const char *line, size_t n, unsigned major, unsigned minor, uint64_t *id)
+{
+	const char *p = line, *end = line + n, *word;
+	uint64_t parent, a, b;
+	size_t len;
+
+	if (!number(&p, end, 10, id) || !literal(&p, end, ' ') || !number(&p, end, 10, &parent) ||
+		!literal(&p, end, ' ') || !number(&p, end, 10, &a) || !literal(&p, end, ':') ||
+		!number(&p, end, 10, &b))
+		return false;
+	word = next_word(&p, end, &len);
+	return word && len == 1 && *word == '/' && a == major && b == minor;
+}
+
+size_t watch_text_lines(const char *text, size_t n, const char *word)
+{
+	const char *p = text, *line;
+	size_t len, wlen = strlen(word), rows = 0;
+
+	while ((line = next_line(&p, text + n, &len)))
+		rows += len >= wlen && !memcmp(line, word, wlen);
+	return rows;
 }

@@ -14,7 +14,8 @@
 struct watch_status {
 	uint64_t anon, swap, page_tables, huge, size;
 	uint64_t threads;
-	char state; /* 'R', 'Z', ... */
+	uint64_t filters; /* seccomp's, since Linux 5.10 */
+	char state;       /* 'R', 'Z', ... */
 };
 
 /* False: no State line, so this is no status file. */
@@ -51,5 +52,12 @@ size_t watch_text_columns(
 /* One line of /proc/PID/mountinfo: true when it is a tmpfs; the mount point, unescaped, goes to
  * path (size bytes; one that does not fit is not told). */
 bool watch_text_tmpfs(const char *line, size_t n, char *path, size_t size);
+
+/* One line of mountinfo: true when it is the whole of the file system of device major:minor; *id as
+ * fdinfo says it. */
+bool watch_text_mount(const char *line, size_t n, unsigned major, unsigned minor, uint64_t *id);
+
+/* The lines that begin with word. */
+size_t watch_text_lines(const char *text, size_t n, const char *word);
 
 #endif

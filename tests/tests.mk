@@ -29,6 +29,9 @@ $B/boxctl: $B/tests/cli/boxctl.o $(LI)
 $B/attack-%: tests/attacks/%.c
 	@mkdir -p $(@D)
 	$(CC) $(STD) $(WARN) -O2 -pthread -o $@ $<
+$B/attack-sum: tests/attacks/sum.c tests/attacks/sum_kernel.c tests/attacks/sum.h
+	@mkdir -p $(@D)
+	$(CC) $(STD) $(WARN) -O2 -pthread -o $@ $(filter %.c,$^)
 $B/unit/fcgi-watch: | $B/attack-sum
 $B/unit/fcgi-index: | $B/libexec/index
 
@@ -68,8 +71,8 @@ $B/enginectl: $B/tests/cli/enginectl.o $(LF) $(LM) $(LI)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
 
 # Attack programs: one static binary, which runs inside any root.
-# sum.c is a program of its own, which the tests of the watchdog start.
-atk_src = $(filter-out tests/attacks/sum.c,$(wildcard tests/attacks/*.c))
+# sum*.c are a program of their own, which the tests of the watchdog start.
+atk_src = $(filter-out tests/attacks/sum%,$(wildcard tests/attacks/*.c))
 $B/atk: $(atk_src) tests/attacks/atk.h GNUmakefile
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -D_GNU_SOURCE -Itests/attacks $(WARN) -O1 -static -o $@ $(atk_src)

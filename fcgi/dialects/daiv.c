@@ -116,17 +116,14 @@ static void look(struct dialect_call *c)
  * answer is complete. */
 static int take_force(struct dialect_call *c)
 {
-	static const char *const yes[] = {"1", "on", "t", "true", "y", "yes"};
-	static const char *const no[] = {"0", "off", "f", "false", "n", "no"};
 	char text[64] = "";
-	int n = query_get(c->rq->uri, "force", text, sizeof text);
 	struct buf *b = &c->rs->body;
+	bool force = true;
+	int n;
 
-	if (n == 0)
-		return 1;
-	for (size_t i = 0; n > 0 && i < NELEM(yes); i++)
-		if (!strcasecmp(text, yes[i]) || !strcasecmp(text, no[i]))
-			return !strcasecmp(text, yes[i]);
+	if (query_flag(c->rq->uri, "force", &force) >= 0)
+		return force;
+	n = query_get(c->rq->uri, "force", text, sizeof text);
 	buf_adds(b, "{\"detail\":[{\"type\":\"bool_parsing\",\"loc\":[\"query\",\"force\"],"
 		    "\"msg\":\"Input should be a valid boolean, unable to interpret input\","
 		    "\"input\":");

@@ -20,6 +20,12 @@ extern const size_t native_nmetrics_routes;
 extern const struct route native_workspace_routes[]; /* native_workspace.c */
 extern const size_t native_nworkspace_routes;
 
+/* A parameter that says yes or no: *out is left when it is not there. -1: the response, a 422, is complete. */
+int native_flag(struct dialect_call *c, const char *name, bool *out);
+
+/* A parameter that has one value or is not there: *out says which. -1 as above. */
+int native_word(struct dialect_call *c, const char *name, const char *value, bool *out);
+
 /*
  * Appends text as a JSON string, with the state directory's path shown as STATE: clients learn
  * what a machine allows, not where its files are. Pure; exported for its test.

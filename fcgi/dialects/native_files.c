@@ -83,13 +83,6 @@ static int take_path(
 	return 0;
 }
 
-static bool wants(const struct dialect_call *c, const char *name, const char *value)
-{
-	char text[32];
-
-	return query_get(c->rq->uri, name, text, sizeof text) > 0 && !strcmp(text, value);
-}
-
 static void put_type(struct buf *b, uint32_t mode)
 {
 	buf_addf(b, "\"type\":\"%s\",\"mode\":\"%04o\"",
@@ -242,7 +235,10 @@ static void get_at(struct dialect_call *c, const char *path)
 	OWN_FILES_CALL f = FILES_CALL(FILES_STAT);
 	struct native_range range = native_range(c->rq->range);
 	char tag[NATIVE_TAG_MAX];
+	bool tar;
 
+	if (native_word(c, "format", "tar", &tar) < 0)
+		return;
 	files_call_text(&f, path);
 	if (files_call(c, &f) < 0)
 		return;
@@ -250,7 +246,7 @@ static void get_at(struct dialect_call *c, const char *path)
 		refuse(c, &f.r);
 		return;
 	}
-	if (wants(c, "format", "tar") && S_ISDIR(f.r.mode))
+	if (tar && S_ISDIR(f.r.mode))
 		pack(c, path);
 	else if (S_ISDIR(f.r.mode))
 		list(c, path);
@@ -320,7 +316,7 @@ static void make_dir(struct dialect_call *c, const char *path, uint32_t mode)
 	answer_put(c, path, &f.r);
 }
 
-static void put_whole(struct dialect_call *c, const char *path, uint32_t mode)
+static void put_whole(struct dialect_call *c, const char *path, uint32_t mode, bool create)
 {
 	OWN_FILES_CALL f = FILES_CALL(FILES_WRITE);
 	OWN_UPLOAD u;
@@ -329,8 +325,7 @@ static void put_whole(struct dialect_call *c, const char *path, uint32_t mode)
 		return;
 	files_call_text(&f, path);
 	f.o.mode = mode;
-	if (wants(c, "create", "true") ||
-		(c->rq->if_none_match && !strcmp(c->rq->if_none_match, "*")))
+	if (create || (c->rq->if_none_match && !strcmp(c->rq->if_none_match, "*")))
 		f.o.flags = FILES_CREATE_ONLY;
 	f.data = take_fd(&u.fd);
 	if (files_call(c, &f) < 0)
@@ -398,13 +393,15 @@ static void put_at(struct dialect_call *c, const char *path)
 {
 	struct native_piece piece;
 	uint32_t mode;
+	bool directory, create = false;
 
-	if (take_mode(c, &mode) < 0)
+	if (take_mode(c, &mode) < 0 || native_word(c, "type", "directory", &directory) < 0 ||
+		native_flag(c, "create", &create) < 0)
 		return;
-	if (wants(c, "type", "directory"))
+	if (directory)
 		make_dir(c, path, mode);
 	else if (!c->rq->content_range)
-		put_whole(c, path, mode);
+		put_whole(c, path, mode, create);
 	else if (native_piece(c->rq->content_range, &piece))
 		put_piece(c, path, mode, &piece);
 	else
@@ -415,9 +412,12 @@ static void put_at(struct dialect_call *c, const char *path)
 static void delete_at(struct dialect_call *c, const char *path)
 {
 	OWN_FILES_CALL f = FILES_CALL(FILES_DELETE);
+	bool recursive = false;
 
+	if (native_flag(c, "recursive", &recursive) < 0)
+		return;
 	files_call_text(&f, path);
-	f.o.flags = wants(c, "recursive", "true") ? FILES_RECURSIVE : 0;
+	f.o.flags = recursive ? FILES_RECURSIVE : 0;
 	if (files_call(c, &f) < 0)
 		return;
 	if (f.r.code == FILES_OK && !(f.r.flags & FILES_MADE))

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fcgi/base64.h"
+#include "fcgi/dialects/native.h"
 #include "fcgi/dialects/native_runs.h"
 #include "fcgi/query.h"
 #include "fcgi/schema.h"
@@ -66,13 +67,14 @@ static void end_input(const struct dialect_call *c, struct run_view *v, int fd, 
 
 static void feed_raw(struct dialect_call *c, struct run_view *v, int fd)
 {
-	uint64_t eof = 0;
+	bool eof = false;
 	size_t done = 0;
 	struct err e = {0};
 	char step[STEP];
 	long n = 1;
 
-	query_number(c->rq->uri, "eof", &eof);
+	if (native_flag(c, "eof", &eof) < 0)
+		return;
 	while (n > 0) {
 		n = c->rq->read(c->rq, step, sizeof step, &e);
 		if (n < 0) {

@@ -45,22 +45,6 @@ static int no_session(struct dialect_call *c)
 	return -1;
 }
 
-/* A parameter that says yes or no. -1: the response is complete. */
-static int query_flag(struct dialect_call *c, const char *key, bool *out)
-{
-	char value[8], text[64];
-	int got = query_get(c->rq->uri, key, value, sizeof value);
-
-	if (got == 0)
-		return 0;
-	*out = got > 0 && (!strcmp(value, "true") || !strcmp(value, "1"));
-	if (*out || (got > 0 && (!strcmp(value, "false") || !strcmp(value, "0"))))
-		return 0;
-	snprintf(text, sizeof text, "%s: true or false", key);
-	dialect_detail(c, 422, text);
-	return -1;
-}
-
 /* Begins an order on the session that the path names. -1: the response is complete. */
 static int begin(struct dialect_call *c, struct asked *a, enum workspace_verb verb)
 {
@@ -69,7 +53,7 @@ static int begin(struct dialect_call *c, struct asked *a, enum workspace_verb ve
 		.verb = verb, .mark = a->mark, .path = a->path, .fd = -1};
 	if (!session_id_valid(c->param))
 		return no_session(c);
-	return query_flag(c, "stop", &a->order.stop);
+	return native_flag(c, "stop", &a->order.stop);
 }
 
 static void check_name(const struct schema_field *f, const struct schema_value *v, void *arg,

@@ -113,23 +113,16 @@ static int take_path(
 	return -1;
 }
 
-static bool is_true(const char *value)
-{
-	static const char *const words[] = {"true", "True", "1", "yes", "on", "TRUE"};
-
-	for (size_t i = 0; i < NELEM(words); i++)
-		if (!strcmp(value, words[i]))
-			return true;
-	return false;
-}
-
 void rt_files(struct dialect_call *c)
 {
-	char path[FILES_PATH_MAX + 1], id[SESSION_ID_LEN + 1], value[16];
-	bool recursive = query_get(c->rq->uri, "recursive", value, sizeof value) > 0 &&
-			 is_true(value);
+	char path[FILES_PATH_MAX + 1], id[SESSION_ID_LEN + 1];
+	bool recursive = false;
 	int got;
 
+	if (query_flag(c->rq->uri, "recursive", &recursive) < 0) {
+		dialect_detail(c, 422, "recursive: true or false");
+		return;
+	}
 	if (take_path(c, c->param2, true, path) < 0 || rt_enter(c, id) < 0)
 		return;
 	buf_adds(&c->rs->body, "{\"files\":");

@@ -291,6 +291,7 @@ ROWS = [
     Row("nor in rules of Landlock", "landlock-rules", ["sys-landlock_create_ruleset+sys-landlock_add_rule"],
         when=ABI >= 1, why_not="no Landlock"),
     Row("the machine's contexts of asynchronous I/O", "aio", ["sys-io_setup"]),
+    Row("no filters behind a descriptor", "listeners", ["listeners"]),
     Row("the machine's huge pages", "huge-pages", ["huge-pages"]),
     Row("no drivers behind a terminal", "line-disciplines", ["line-disciplines"]),
     Row("of netlink routes and events alone", "netlink", ["netlink"]),

@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MIB = 1 << 20, CHILDREN = 16 };
+#include "tests/attacks/sum.h"
 
 struct shared {
 	atomic_long bytes;
@@ -38,10 +38,11 @@ struct shared {
 };
 
 static struct shared *all;
-static long want, limit, hold;
+static long limit;
+long want, hold;
 static char block[MIB];
 
-static void fail(const char *what)
+void fail(const char *what)
 {
 	printf("failed: %s: %s after %ld MiB\n", what, strerror(errno),
 		atomic_load(&all->bytes) / MIB);
@@ -49,7 +50,7 @@ static void fail(const char *what)
 	_exit(9);
 }
 
-static void took(long bytes)
+void took(long bytes)
 {
 	struct timespec t;
 
@@ -61,7 +62,7 @@ static void took(long bytes)
 	fflush(stdout);
 }
 
-static _Noreturn void done(void)
+_Noreturn void done(void)
 {
 	printf("took %ld\n", atomic_load(&all->bytes) / MIB);
 	fflush(stdout);
@@ -525,7 +526,9 @@ int main(int argc, char **argv)
 		{"tables", tables_child}, {"pipes", many_pipes}, {"stream", stream_child},
 		{"dgram", dgram_child}, {"orphans", orphan_child},
 		{"orphan-dgrams", orphan_dgram_child}, {"tcp", tcp_child},
-		{"mappings", mappings_child}, {"locks", locks_child}};
+		{"mappings", mappings_child}, {"locks", locks_child}, {"fifos", sum_fifos},
+		{"polls", sum_polls}, {"fdinfo", sum_fdinfo}, {"chains", sum_chains},
+		{"socket-filters", sum_socket_filters}};
 	static const struct {
 		const char *name;
 		void (*fn)(void);

@@ -22,6 +22,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		abort();
 	watch_text_space(text, n);
 	watch_text_columns(text, n, "rss", "swap", &a, &b);
+	watch_text_mount(text, n, 0, 21, &a);
+	if (watch_text_lines(text, n, "tfd:") > n)
+		abort();
 	if (watch_text_tmpfs(text, n, path, sizeof path) && !memchr(path, '\0', sizeof path))
 		abort();
 	for (int family = 0; family < 3; family++)

@@ -196,8 +196,10 @@ def inputs(at):
     rid = run(at, {"command": "while read x; do echo got $x; done; echo end", "stdin_open": True,
                    "stdin": "zero\n", "detach": True}).json["id"]
     p = "%s/runs/%s" % (at, rid)
-    eq(request("POST", p + "/stdin", b"one\n").json, {"written": 4}, "raw bytes")
-    eq(request("POST", p + "/stdin", {"data": "two\n", "eof": True}).json, {"written": 4}, "JSON, and the end")
+    eq(request("POST", p + "/stdin?eof=perhaps", b"lost\n").status, 422, "neither yes nor no: nothing is written")
+    eq(request("POST", p + "/stdin?eof=false", b"one\n").json, {"written": 4}, "raw bytes")
+    eq(request("POST", p + "/stdin", {"data": "two\n", "eof": False}).json, {"written": 4}, "JSON")
+    eq(request("POST", p + "/stdin?eof=true", b"").json, {"written": 0}, "and the end")
     e = follow(at, rid)
     eq(text(e, "stdout"), b"got zero\ngot one\ngot two\nend\n", "the command read them")
     a = request("POST", p + "/stdin", b"late\n")

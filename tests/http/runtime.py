@@ -189,6 +189,7 @@ execute(F, "rm out top up pipe")
 eq(names(F), ["a.py", "empty", "up.bin"], "the list of files")
 eq(names(F, "/"), ["a.py", "empty", "up.bin"], "with a slash")
 eq(names(F, "?recursive=true"), ["a.py", "dir/up2.bin", "empty", "q/n m.txt", "sub/deep/b", "up.bin"], "recursive")
+eq(get("/files/%s?recursive=perhaps" % F).status, 422, "neither yes nor no")
 eq(names(F, "/sub?recursive=true"), ["sub/deep/b"], "recursive, of a directory")
 eq(names(F, "/dir"), ["dir/up2.bin"], "of a directory")
 eq([f for f in get("/files/" + F).json["files"] if f["filename"] == "a.py"], [{"filename": "a.py", "size": 13, "type": "py"}],

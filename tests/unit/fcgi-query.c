@@ -46,8 +46,39 @@ static const struct {
 	{"/x", 0, 0},
 };
 
+static const struct {
+	const char *uri;
+	int got;
+	bool value;
+} flags[] = {
+	{"/x?f=true", 1, true},
+	{"/x?f=True", 1, true},
+	{"/x?f=1", 1, true},
+	{"/x?f=YES", 1, true},
+	{"/x?f=off", 1, false},
+	{"/x?f=0", 1, false},
+	{"/x?f=", -1, false},
+	{"/x?f", -1, false},
+	{"/x?f=2", -1, false},
+	{"/x?f=truetrue", -1, false},
+	{"/x?f=%00", -1, false},
+	{"/x?g=true", 0, false},
+};
+
+static void test_flags(void)
+{
+	for (size_t i = 0; i < NELEM(flags); i++) {
+		bool v = !flags[i].value;
+
+		ok(query_flag(flags[i].uri, "f", &v) == flags[i].got &&
+				v == (flags[i].got == 1 ? flags[i].value : !flags[i].value),
+			"yes or no: %s", flags[i].uri);
+	}
+}
+
 int main(void)
 {
+	test_flags();
 	for (size_t i = 0; i < NELEM(cases); i++) {
 		char out[8] = "";
 		int got = query_get(cases[i].uri, cases[i].name, out, sizeof out);

@@ -133,14 +133,15 @@ static void expect_lives(struct service *s, const struct life *l, size_t n)
 static void test_memory(struct service *s)
 {
 	static const char *const modes[] = {"many", "memfd", "nondumpable", "dontneed", "window",
-		"flight", "noleader", "tables", "mappings"};
+		"flight", "noleader", "tables", "mappings", "fifos", "polls", "fdinfo"};
 	/* that descriptors wait for seconds is an attack whatever they are: no "flight" */
 	static const struct life lives[] = {{"many", MEMORY_MIB * 3 / 4},
 		{"memfd", MEMORY_MIB * 3 / 4}, {"nondumpable", MEMORY_MIB * 3 / 4},
 		{"dontneed", MEMORY_MIB * 3 / 4}, {"window", MEMORY_MIB * 3 / 4},
 		{"noleader", MEMORY_MIB * 3 / 4}, {"tables", MEMORY_MIB * 3 / 4},
 		{"mappings", MEMORY_MIB * 3 / 4}, {"locks", 4}, {"sem", 150}, {"messages", 150},
-		{"sysv", 200}, {"pipes", 32}, {"slow-worker", MEMORY_MIB / 2},
+		{"sysv", 200}, {"pipes", 32}, {"fifos", 32}, {"polls", 8}, {"fdinfo", 1},
+		{"chains", MEMORY_MIB / 2}, {"slow-worker", MEMORY_MIB / 2},
 		{"cow", MEMORY_MIB * 3 / 4}, {"spawns", MEMORY_MIB * 3 / 4}};
 
 	for (size_t i = 0; i < NELEM(modes); i++)
@@ -153,8 +154,10 @@ static void test_memory(struct service *s)
 
 static void test_sockets(struct service *s)
 {
-	static const char *const modes[] = {"stream", "dgram", "tcp", "orphans", "orphan-dgrams"};
-	static const struct life lives[] = {{"stream", SOCKET_MIB / 2}, {"tcp", SOCKET_MIB / 3}};
+	static const char *const modes[] = {
+		"stream", "dgram", "tcp", "orphans", "orphan-dgrams", "socket-filters"};
+	static const struct life lives[] = {
+		{"stream", SOCKET_MIB / 2}, {"socket-filters", 2}, {"tcp", SOCKET_MIB / 3}};
 
 	for (size_t i = 0; i < NELEM(modes); i++)
 		expect_end(s, modes[i], 256, SOCKET_MIB, VERDICT_MEMORY);
@@ -208,6 +211,9 @@ static void test_own_limits(struct service *s)
 		ok(run(c, "exec ./sum many 160 64 20", RUN_MS, &r, out, sizeof out) == 0 &&
 				r.verdict == VERDICT_MEMORY,
 			"160 MiB over 64 are ended: %s", verdict_name(r.verdict));
+		ok(run(c, "exec ./sum chains 120 64 20", RUN_MS, &r, out, sizeof out) == 0 &&
+				r.verdict == VERDICT_MEMORY,
+			"so are 120 MiB of filters: %s", verdict_name(r.verdict));
 		ok(run(c, "exec ./sum many 32 64 1", RUN_MS, &r, out, sizeof out) == 0 &&
 				r.verdict == VERDICT_OK,
 			"the next command of the call runs");

@@ -20,12 +20,12 @@ static void test_status(void)
 		"Name:\tRssAnon: 9999999 kB\\nRssAnon:\t1 kB\n"
 		"Umask:\t0022\nState:\tS (sleeping)\nVmSize:\t  2000 kB\n"
 		"RssAnon:\t     100 kB\nVmPTE:\t      44 kB\nVmSwap:\t       3 kB\n"
-		"HugetlbPages:\t       0 kB\nThreads:\t7\n";
+		"HugetlbPages:\t       0 kB\nThreads:\t7\nSeccomp:\t2\nSeccomp_filters:\t3\n";
 	struct watch_status st;
 
 	ok(watch_text_status(text, sizeof text - 1, &st) && st.state == 'S' && st.anon == 102400 &&
 			st.page_tables == 45056 && st.swap == 3072 && st.threads == 7 &&
-			st.size == 2048000,
+			st.size == 2048000 && st.filters == 3,
 		"a status file");
 	ok(!watch_text_status("", 0, &st) && !watch_text_status("Name:\tx\n", 8, &st),
 		"no state: no status file");
@@ -143,6 +143,23 @@ static void test_mounts(void)
 		"a mount point without room");
 }
 
+static void test_fdinfo(void)
+{
+	static const char proc[] = "24 20 0:21 / /proc rw - proc proc rw\n",
+			  part[] = "25 24 0:21 /sys /proc/sys ro - proc proc rw\n";
+	uint64_t id = 0;
+
+	ok(watch_text_mount(proc, sizeof proc - 1, 0, 21, &id) && id == 24, "a mount of a device");
+	ok(!watch_text_mount(part, sizeof part - 1, 0, 21, &id), "not the whole of it");
+	ok(!watch_text_mount(proc, sizeof proc - 1, 0, 22, &id) &&
+			!watch_text_mount("24 20 0:2", 9, 0, 2, &id) &&
+			!watch_text_mount("", 0, 0, 0, &id),
+		"another device; cut short");
+	ok(watch_text_lines("pos:\t0\ntfd: 1\ntfd: 2\n x tfd:\ntf", 33, "tfd:") == 2 &&
+			watch_text_lines("", 0, "tfd:") == 0,
+		"lines that begin with a word");
+}
+
 /* One Unix socket as the kernel would tell of it. */
 struct message {
 	struct nlmsghdr h;
@@ -232,6 +249,7 @@ int main(void)
 	test_vfork();
 	test_tables();
 	test_mounts();
+	test_fdinfo();
 	test_sockets();
 	test_seen();
 	return done();
