@@ -11,7 +11,7 @@ here = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(here, "../attacks"), os.path.join(here, "lib")]
 import lab  # noqa: E402
 import service  # noqa: E402
-from interpreters import NODE, SAME, hang_up, make, sandboxes, settle, system, wait_ready, waiting  # noqa: E402
+from interpreters import NODE, SAME, hang_up, kill_workers, make, sandboxes, settle, system, wait_ready, waiting  # noqa: E402
 from lab import eq, ok  # noqa: E402
 
 
@@ -138,8 +138,7 @@ def nothing_left(s):
         wait_ready(s)
         c = hang_up(s, "/api/v1/run", {"language": "python", "code": "import time; time.sleep(60)", "env": env})
         one_runs(s)
-        for pid in s.roles().get("worker", []):
-            os.kill(pid, signal.SIGKILL)
+        kill_workers(s)
         ok(settle(s, 1), "nor does a worker that is killed (%s)" % what)
         c.close()
     wait_ready(s)

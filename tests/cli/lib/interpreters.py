@@ -1,6 +1,7 @@
 """What the tests of interpreters that wait have in common: programs, and what the service tells of them."""
 import json
 import os
+import signal
 import socket
 import time
 
@@ -160,3 +161,10 @@ def hang_up(s, path, body):
     c.sendall(service.record(service.BEGIN, b"\0\1\0\0\0\0\0\0") +
               service.records(service.PARAMS, b"".join(service.pair(k, v) for k, v in names.items())) + service.records(service.STDIN, data))
     return c
+
+
+def kill_workers(s):
+    """All workers, and nothing else of the service."""
+    for pid, (_, name) in service.processes_of(s.uid).items():
+        if name == "cgibox-worker":
+            os.kill(pid, signal.SIGKILL)
