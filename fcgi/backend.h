@@ -42,6 +42,24 @@ enum { UNENFORCED_MEMORY = 1 << 0, UNENFORCED_CPUS = 1 << 1 };
 /* What code may be written in; CODE_NONE: no interpreter of ours. */
 enum code_language { CODE_NONE, CODE_PYTHON, CODE_NODE, CODE_LANGUAGES };
 
+/* What code is to an interpreter that waits for it. */
+enum code_form {
+	CODE_TEXT, /* an argument: python3 -c CODE, node -e CODE */
+	CODE_FILE, /* the file that sandbox.conf names, in /repo: python3 main.py, node main.js */
+	CODE_HANDLER, /* python only: the input of handler.h's program, in /workspace */
+	CODE_FORMS
+};
+
+/* Why code cannot be given to an interpreter that waits, whether there is one or not. */
+enum code_cold {
+	COLD_NOT,
+	COLD_ENVIRONMENT,  /* variables that are read at the start */
+	COLD_IMAGE,        /* another image than the one in which they wait */
+	COLD_DEPENDENCIES, /* a root with more layers */
+	COLD_COMMAND,      /* sandbox.conf has its own for the language */
+	COLD_REASONS
+};
+
 /* A new session. */
 struct session_made {
 	char id[SESSION_ID_LEN + 1];      /* text and a NUL */
@@ -77,6 +95,7 @@ struct system_info {
 	/* Interpreters that wait: now, and what they hold; since the start taken, missed, failed */
 	unsigned warm_ready;
 	uint64_t warm_bytes, warm_taken, warm_missed, warm_failed;
+	uint64_t warm_cold[COLD_REASONS]; /* code that could be given to none */
 };
 
 /* What a client may want of the image store. */

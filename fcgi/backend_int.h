@@ -38,6 +38,8 @@ int backend_connect(struct backend *b, const char *session, unsigned port, int t
 	struct live_connection *out, struct err *e);
 
 /* backend_code.c */
+int backend_waiting(
+	struct backend *b, const struct code_wanted *w, struct run_view *v, struct err *e);
 int backend_code(struct backend *b, const struct code_spec *s, struct run_view *v, struct err *e);
 
 #endif

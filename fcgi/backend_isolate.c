@@ -367,6 +367,8 @@ static int isolate_system(struct backend *b, struct system_info *out, struct err
 		.warm_taken = rp.warm_taken,
 		.warm_missed = rp.warm_missed,
 		.warm_failed = rp.warm_failed};
+	for (unsigned i = 0; i < COLD_REASONS; i++)
+		out->warm_cold[i] = rp.warm_cold[i];
 	return facts < 0 ? 0 : read_facts(facts, out, e);
 }
 

@@ -482,6 +482,7 @@ const struct live_ops backend_isolate_live = {
 	.status = live_status,
 	.stop = live_stop,
 	.code = backend_code,
+	.waiting = backend_waiting,
 	.connect = backend_connect,
 	.turn = live_turn,
 };

@@ -46,6 +46,20 @@ struct code_spec {
 	int64_t timeout_ms; /* > 0 */
 };
 
+/* Code for an interpreter that waits in a sandbox as that of a tied session. All pointers are borrowed. */
+struct code_wanted {
+	enum code_language language;
+	enum code_form form; /* not CODE_TEXT */
+	enum code_cold cold; /* it is counted, and there is none */
+	const struct session_spec *session;
+	const char *code; /* CODE_FILE */
+	size_t code_bytes;
+	int input_fd;  /* a file, read from its start: CODE_HANDLER's input; -1: none, /dev/null */
+	int output_fd; /* as in command_spec: both streams, of CODE_FILE; -1: they are kept, apart */
+	int64_t output_max_bytes; /* in output_fd */
+	int64_t timeout_ms;       /* > 0 */
+};
+
 /* A run as seen from one request. */
 struct run_view {
 	char id[RUN_ID_LEN + 1];
@@ -136,6 +150,13 @@ struct live_ops {
 	 */
 	int (*code)(
 		struct backend *b, const struct code_spec *s, struct run_view *v, struct err *e);
+
+	/*
+	 * The same in an interpreter that waits, if there is one: 1, and *v is as code() leaves it. 0: there is
+	 * none, and nothing of the request has been run; the caller starts one in a session of its own. NULL: never any.
+	 */
+	int (*waiting)(
+		struct backend *b, const struct code_wanted *w, struct run_view *v, struct err *e);
 
 	/*
 	 * Connects to a TCP port of the loopback inside the session's live sandbox. ERR_NOTFOUND: no such

@@ -179,6 +179,11 @@ bool handler_language_find(const char *name, enum handler_language *out)
 	return false;
 }
 
+const char *handler_program(enum handler_language l)
+{
+	return languages[l].argv[2];
+}
+
 static int make_nonce(char out[HANDLER_NONCE_LEN + 1], struct err *e)
 {
 	unsigned char raw[HANDLER_NONCE_LEN / 2];

@@ -49,6 +49,9 @@ struct handler {
 /* "python", "javascript", "shell"; also sh and node. false: another word. Pure. */
 bool handler_language_find(const char *name, enum handler_language *out);
 
+/* The text of its wrapper: the last of argv. Static. Pure. */
+const char *handler_program(enum handler_language l);
+
 /*
  * Makes what one run needs. ERR_REQUEST: the code holds a NUL character; ERR_LIMIT, ERR_SETUP.
  * Worker.

@@ -448,7 +448,13 @@ static void do_files(struct keeper *k, struct call *c)
 
 static void do_code(struct keeper *k, struct call *c)
 {
-	if (!warm_take(k, k->warm, c))
+	struct keeper_reply none = {.op = KEEPER_CODE};
+
+	if (warm_take(k, k->warm, c))
+		return;
+	if (c->rq.waiting)
+		call_answer(c, &none, NULL, 0);
+	else
 		create_begin(k, c);
 }
 

@@ -9,8 +9,9 @@ static unsigned fds_wanted(const struct keeper_request *rq)
 {
 	switch (rq->op) {
 	case KEEPER_CREATE:
-	case KEEPER_CODE:
 		return rq->env_bytes > 0;
+	case KEEPER_CODE:
+		return (rq->env_bytes > 0) + (rq->has_output != 0);
 	case KEEPER_OPEN:
 		return rq->has_archive != 0;
 	case KEEPER_PATCH:
@@ -76,6 +77,14 @@ static bool session_ok(const struct keeper *k, const struct keeper_request *rq)
 	       rq->age_s <= SESSION_AGE_MAX_S;
 }
 
+static bool code_ok(const struct keeper_request *rq)
+{
+	return rq->language < CODE_LANGUAGES && rq->form < CODE_FORMS && rq->cold < COLD_REASONS &&
+	       (rq->form == CODE_TEXT || rq->waiting) &&
+	       (!rq->has_output || rq->form == CODE_FILE) && rq->timeout_ms > 0 &&
+	       rq->timeout_ms <= (uint64_t)INT32_MAX * 1000;
+}
+
 bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 {
 	const struct keeper_request *rq = &c->rq;
@@ -97,8 +106,7 @@ bool check_request(const struct keeper *k, const struct call *c, unsigned nfds)
 		    rq->op == KEEPER_DEPS_LATER) &&
 		!deps_request_ok(rq))
 		return false;
-	if (rq->op == KEEPER_CODE && (rq->language >= CODE_LANGUAGES || rq->timeout_ms == 0 ||
-					     rq->timeout_ms > (uint64_t)INT32_MAX * 1000))
+	if (rq->op == KEEPER_CODE && !code_ok(rq))
 		return false;
 	/* one session a connection, opened once; who holds one can only ask for its patch, and who made
 	 * one that ends with the connection for its runs */

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "fcgi/backend.h"
+#include "fcgi/backend_live.h"
 #include "fcgi/deps.h"
 #include "fcgi/files.h"
 #include "fcgi/volume_name.h"
@@ -42,8 +42,8 @@ enum keeper_op {
 	KEEPER_FILES,  /* id, files; fds: texts, data. Answer: files */
 	KEEPER_SEED,   /* id, has_archive: 1 repo, 2 skills, 3 both; fds: they. Answer: files */
 	KEEPER_WORKSPACE, /* id, verb, name, count, format, stop; fds: output, path. Answer: fd text */
-	/* image, flags and limits as CREATE, language, timeout_ms; fd: environment. A tied session. Answer: id; from a waiting interpreter also run, number, and fds a socket of
-	 * pid 1 and the spool */
+	/* image, flags and limits as CREATE, language, timeout_ms; fds: environment, output. A tied session. Answer: id; from a waiting interpreter also run, number, and fds a socket of
+	 * pid 1 and the spool. waiting: from such a one, or nothing but op */
 	KEEPER_CODE,
 	KEEPER_DEPS, /* image, name: a language; fd: index and requirements. Answer: deps, or what the
 		      * installer says: code, fd */
@@ -101,6 +101,10 @@ struct keeper_request {
 	uint32_t deps_bytes;         /* of KEEPER_DEPS: texts, each with its NUL */
 	char deps[DEPS_KEY_LEN + 1]; /* of KEEPER_CREATE ("": none) and KEEPER_DEPS_ATTACH */
 	uint32_t fresh;              /* of KEEPER_DEPS_LATER */
+	/* of KEEPER_CODE: enum code_form, enum code_cold; whether a session is made when none waits; whether the
+	 * output goes to a descriptor, output_max_bytes of it (not CODE_TEXT) */
+	uint32_t form, cold, waiting, has_output;
+	uint64_t output_max_bytes;
 };
 
 struct keeper_reply {
@@ -127,7 +131,7 @@ struct keeper_reply {
 	uint64_t prepared_taken, prepared_missed;
 	uint32_t containers_stuck;
 	uint32_t warm_ready;
-	uint64_t warm_taken, warm_missed, warm_failed, warm_bytes;
+	uint64_t warm_taken, warm_missed, warm_failed, warm_bytes, warm_cold[COLD_REASONS];
 	uint64_t limit_bytes; /* of KEEPER_VOLUME */
 	/* of KEEPER_FILES; KEEPER_SEED: FILES_EXISTS, it has had its seed */
 	struct files_result files;

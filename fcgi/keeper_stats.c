@@ -131,6 +131,8 @@ static void show_warm(struct keeper *k)
 	stats_gauge(&k->stats, KEEPER_WARM_MISSED, w.missed);
 	stats_gauge(&k->stats, KEEPER_WARM_FAILED, w.failed);
 	stats_gauge(&k->stats, KEEPER_WARM_TRIMMED, w.trimmed);
+	for (unsigned i = 0; i < COLD_REASONS; i++)
+		stats_gauge(&k->stats, KEEPER_WARM_COLD + i, w.cold[i]);
 }
 
 void keeper_stats_refresh(struct keeper *k)

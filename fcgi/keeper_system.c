@@ -67,6 +67,7 @@ static void fill(const struct keeper *k, struct keeper_reply *rp)
 	rp->warm_taken = warm.claimed;
 	rp->warm_missed = warm.missed;
 	rp->warm_failed = warm.failed;
+	memcpy(rp->warm_cold, warm.cold, sizeof rp->warm_cold);
 }
 
 /* Everyone who waited; also when the run has failed, then without facts. */

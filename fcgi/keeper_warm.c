@@ -10,6 +10,7 @@
 
 #include "fcgi/keeper_demand.h"
 #include "fcgi/keeper_int.h"
+#include "fcgi/keeper_warm_shape.h"
 #include "fcgi/warm.h"
 #include "isolate/client.h"
 #include "isolate/fdmsg.h"
@@ -39,20 +40,22 @@ struct entry {
 	uint64_t since_ms, bytes;
 };
 
+/* Those that one form of one language can be given to. */
 struct kind {
 	enum code_language language;
-	const char *image;
-	char *modules;
-	const char *argv[MODULES_MAX + 4];
+	enum code_form form;
+	struct warm_shape shape;
+	struct buf program, command; /* command: of CODE_FILE */
+	const char *argv[4];
 	struct demand demand;
-	struct entry slot[WARM_MAX];
+	struct entry *slot; /* demand.max of them */
 	unsigned n;
 	uint64_t made_ms, retry_ms, last_bytes;
 };
 
 struct warm {
 	struct spare_processor processor;
-	struct kind kind[CODE_LANGUAGES];
+	struct kind kind[CODE_LANGUAGES * CODE_FORMS];
 	struct warm_stats stats;
 };
 
@@ -60,7 +63,7 @@ static unsigned ready_now(const struct kind *kind)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < WARM_MAX; i++)
+	for (unsigned i = 0; i < kind->demand.max; i++)
 		n += kind->slot[i].state == READY;
 	return n;
 }
@@ -69,46 +72,85 @@ static uint64_t bytes_now(const struct warm *w)
 {
 	uint64_t sum = 0;
 
-	for (unsigned l = 0; l < CODE_LANGUAGES; l++)
-		for (unsigned i = 0; i < WARM_MAX; i++)
+	for (unsigned l = 0; l < NELEM(w->kind); l++)
+		for (unsigned i = 0; i < w->kind[l].demand.max; i++)
 			sum += w->kind[l].slot[i].state == READY ? w->kind[l].slot[i].bytes : 0;
 	return sum;
 }
 
-static int kind_open(struct keeper *k, struct kind *kind, enum code_language language, int64_t max,
-	const char *image, const char *modules, struct err *e)
+/* What it executes. list: modules, by commas. */
+static int write_program(const struct keeper *k, struct kind *kind, const char *list, struct err *e)
 {
-	int64_t idle_s = k->conf->warm_idle_s;
-	unsigned n = 0;
+	const struct language *row = warm_file_row(k->conf, kind->language);
+	const char *modules[MODULES_MAX + 1];
+	OWN_MEM char *copy = strdup(list);
 	char *save = NULL;
+	unsigned n = 0;
 
-	kind->language = language;
-	kind->image = image;
-	kind->modules = strdup(modules);
-	if (!kind->modules)
+	if (!copy)
 		return err_set(e, ERR_SETUP, ENOMEM, "prepare interpreters");
-	kind->argv[n++] = code_program(language);
-	kind->argv[n++] = code_option(language);
-	kind->argv[n++] = warm_source(language);
-	for (char *m = strtok_r(kind->modules, ", ", &save); m; m = strtok_r(NULL, ", ", &save)) {
-		if (n == NELEM(kind->argv) - 1)
+	for (char *m = strtok_r(copy, ", ", &save); m; m = strtok_r(NULL, ", ", &save)) {
+		if (n == MODULES_MAX)
 			return err_set(e, ERR_CONF, 0, "warm_%s_imports: over %d modules",
-				language == CODE_PYTHON ? "python" : "node", MODULES_MAX);
-		kind->argv[n++] = m;
+				kind->language == CODE_PYTHON ? "python" : "node", MODULES_MAX);
+		modules[n++] = m;
 	}
+	modules[n] = NULL;
+	kind->program = kind->command = BUF_INIT(PROTO_BLOB_MAX);
+	warm_program(kind->language, kind->form, modules, &kind->program);
+	buf_addc(&kind->program, '\0');
+	if (kind->form == CODE_FILE && row)
+		warm_file_command(kind->language, row->file, kind->program.p, &kind->command);
+	buf_addc(&kind->command, '\0');
+	if (!buf_ok(&kind->program) || !buf_ok(&kind->command))
+		return err_set(e, ERR_SETUP, ENOMEM, "prepare interpreters");
+	kind->argv[0] = kind->form == CODE_FILE ? kind->command.p : code_program(kind->language);
+	kind->argv[1] = kind->form == CODE_FILE ? NULL : code_option(kind->language);
+	kind->argv[2] = kind->program.p;
+	return 0;
+}
+
+/* Only of POST /run one is there before somebody has asked. */
+static void open_demand(const struct keeper *k, struct kind *kind, int64_t max)
+{
+	bool first = kind->form == CODE_TEXT && !k->on_demand && max > 0;
+	int64_t idle_s = k->conf->warm_idle_s;
+
 	/* They would keep a keeper that came on demand from leaving. */
 	if (k->on_demand && k->conf->keeper_idle_s < idle_s)
 		idle_s = k->conf->keeper_idle_s;
-	demand_open(&kind->demand, (unsigned)max, k->on_demand || max == 0 ? 0 : 1,
-		(uint64_t)idle_s * 1000, keeper_now_ms());
-	for (unsigned i = 0; i < WARM_MAX; i++) {
+	demand_open(&kind->demand, (unsigned)max, first, (uint64_t)idle_s * 1000, keeper_now_ms());
+}
+
+static int kind_open(
+	const struct keeper *k, struct warm *w, enum code_language l, int form, struct err *e)
+{
+	const struct conf *c = k->conf;
+	bool python = l == CODE_PYTHON;
+	struct kind *kind = &w->kind[l * CODE_FORMS + (unsigned)form];
+	int64_t max = python ? c->warm_python_max : c->warm_node_max;
+	const char *image = python ? c->warm_python_image : c->warm_node_image;
+
+	if (max == 0 || !warm_can(l, (enum code_form)form))
+		return 0;
+	kind->language = l;
+	kind->form = (enum code_form)form;
+	kind->slot = calloc((size_t)max, sizeof *kind->slot);
+	if (!kind->slot)
+		return err_set(e, ERR_SETUP, ENOMEM, "prepare interpreters");
+	if (form == CODE_TEXT) {
+		kind->shape.known = kind->shape.late_env = true;
+		snprintf(kind->shape.image, sizeof kind->shape.image, "%s", image);
+	}
+	for (unsigned i = 0; i < max; i++) {
 		struct entry *x = &kind->slot[i];
 
 		x->conn.fd = x->peer.fd = x->spool = -1;
 		x->conn.data = x->peer.data = x;
 		x->kind = kind;
 	}
-	return 0;
+	open_demand(k, kind, max);
+	return write_program(k, kind, python ? c->warm_python_imports : c->warm_node_imports, e);
 }
 
 struct warm *warm_open(struct keeper *k, struct err *e)
@@ -125,14 +167,11 @@ struct warm *warm_open(struct keeper *k, struct err *e)
 		return NULL;
 	}
 	spare_processor_open(&w->processor);
-	if (kind_open(k, &w->kind[CODE_NONE], CODE_NONE, 0, "", "", e) == 0 &&
-		kind_open(k, &w->kind[CODE_PYTHON], CODE_PYTHON, c->warm_python_max,
-			c->warm_python_image, c->warm_python_imports, e) == 0 &&
-		kind_open(k, &w->kind[CODE_NODE], CODE_NODE, c->warm_node_max, c->warm_node_image,
-			c->warm_node_imports, e) == 0)
-		return w;
-	free(w); /* and the keeper ends */
-	return NULL;
+	for (int form = 0; form < CODE_FORMS; form++)
+		if (kind_open(k, w, CODE_PYTHON, form, e) < 0 ||
+			kind_open(k, w, CODE_NODE, form, e) < 0)
+			return NULL; /* and the keeper ends */
+	return w;
 }
 
 /* Its session ends with the connection, unless another one has it by now. */
@@ -158,13 +197,8 @@ static void fail(struct keeper *k, struct entry *x, const struct err *e)
 
 static int send_code(struct entry *x, struct err *e)
 {
-	struct keeper_request rq = {.magic = KEEPER_MAGIC, .op = KEEPER_CODE, .timeout_ms = 1};
-
-	if (strlen(x->kind->image) >= sizeof rq.image)
-		return err_set(e, ERR_CONF, 0, "the name of its image is too long");
-	strcpy(rq.image, x->kind->image);
-	if (fdmsg_send(x->conn.fd, &rq, sizeof rq, NULL, 0, MSG_DONTWAIT) < 0)
-		return err_set(e, ERR_BUG, errno, "ask for a session");
+	if (warm_shape_ask(&x->kind->shape, x->conn.fd, e) < 0)
+		return -1;
 	x->state = MAKING;
 	return 0;
 }
@@ -195,11 +229,13 @@ static int describe(struct err *e)
 static int send_run(const struct keeper *k, struct entry *x, struct err *e)
 {
 	OWN_BUF env = BUF_INIT(PROTO_BLOB_MAX);
-	struct client_exec exec = {.dir = "/repo", .argv = x->kind->argv};
+	bool file = x->kind->form == CODE_FILE;
+	struct client_exec exec = {.dir = x->kind->form == CODE_HANDLER ? "/workspace" : "/repo",
+		.argv = x->kind->argv};
 	struct proto_request counts = {.op = 0};
 	struct keeper_request rq = {.magic = KEEPER_MAGIC,
 		.op = KEEPER_RUN,
-		.flags = PROTO_STDIN,
+		.flags = PROTO_STDIN | (file ? PROTO_SHELL | PROTO_MERGE : 0),
 		.about_bytes = 2,
 		.timeout_ms = (uint64_t)INT32_MAX * 1000};
 	OWN_FD blob = -1, about = describe(e);
@@ -395,9 +431,10 @@ static bool same_image(struct keeper *k, const struct entry *x)
 	struct err e;
 	bool same;
 
-	if (!strcmp(x->kind->image, "host"))
+	if (!strcmp(x->kind->shape.image, "host"))
 		return true;
-	same = store_resolve(k->store, x->kind->image, &im, &e) == 0 && !strcmp(im.id, x->image);
+	same = store_resolve(k->store, x->kind->shape.image, &im, &e) == 0 &&
+	       !strcmp(im.id, x->image);
 	image_clear(&im);
 	return same;
 }
@@ -418,12 +455,16 @@ static bool claim(struct keeper *k, struct entry *x, struct call *c)
 	struct box_run *r = run_of(k, x);
 	struct box *b = r ? lock_find(k, x->id)->box : NULL;
 	struct call *from = owner(k, x);
-	const struct proto_request begin = {
-		.op = PROTO_BEGIN, .run = x->number, .timeout_ms = c->rq.timeout_ms};
+	const struct proto_request begin = {.op = PROTO_BEGIN,
+		.run = x->number,
+		.timeout_ms = c->rq.timeout_ms,
+		.output_max_bytes = c->rq.output_max_bytes};
+	const int *output = &c->fd[c->rq.env_bytes > 0];
 	struct keeper_reply rp = {.op = KEEPER_CODE, .number = x->number};
 
 	if (!from || !r || !same_image(k, x) ||
-		fdmsg_send(b->ctl.fd, &begin, sizeof begin, NULL, 0, MSG_DONTWAIT) < 0) {
+		fdmsg_send(b->ctl.fd, &begin, sizeof begin, output, c->rq.has_output != 0,
+			MSG_DONTWAIT) < 0) {
 		drop(k, x);
 		return false;
 	}
@@ -437,22 +478,49 @@ static bool claim(struct keeper *k, struct entry *x, struct call *c)
 	return true;
 }
 
+/* Those that wait are of no use any more: others will be made, for such as c. */
+static void reshape(struct keeper *k, struct kind *kind, const struct call *c)
+{
+	struct err e = {0};
+
+	for (unsigned i = 0; i < kind->demand.max; i++) {
+		if (kind->slot[i].state == FREE)
+			continue;
+		drop(k, &kind->slot[i]);
+		k->warm->stats.trimmed++;
+	}
+	if (warm_shape_learn(&kind->shape, c, &e) < 0)
+		log_err(LOG_WARN, &e, "prepare %s", code_program(kind->language));
+}
+
+static bool take(struct keeper *k, struct kind *kind, struct call *c)
+{
+	for (unsigned i = 0; i < kind->demand.max; i++)
+		if (kind->slot[i].state == READY && claim(k, &kind->slot[i], c))
+			return true;
+	return false;
+}
+
 bool warm_take(struct keeper *k, struct warm *w, struct call *c)
 {
-	struct kind *kind = w ? &w->kind[c->rq.language] : NULL;
+	struct kind *kind = w ? &w->kind[c->rq.language * CODE_FORMS + c->rq.form] : NULL;
+	bool fits;
 
-	if (!kind || kind->demand.max == 0 || strcmp(c->rq.image, kind->image) != 0 ||
-		c->rq.network || c->rq.memory_bytes || c->rq.cpus > 0 || c->rq.disk_bytes ||
-		c->rq.at_workspace || c->rq.live || c->rq.deps[0])
+	if (!kind || kind->demand.max == 0)
 		return false;
+	fits = c->rq.cold == COLD_NOT && warm_shape_is(&kind->shape, c);
+	if (!fits && (c->rq.cold != COLD_NOT || kind->form == CODE_TEXT)) {
+		w->stats.cold[c->rq.cold == COLD_NOT ? COLD_IMAGE : c->rq.cold]++;
+		return false;
+	}
 	demand_asked(&kind->demand, keeper_now_ms());
-	for (unsigned i = 0; i < WARM_MAX; i++) {
-		if (kind->slot[i].state != READY || !claim(k, &kind->slot[i], c))
-			continue;
+	if (fits && take(k, kind, c)) {
 		w->stats.claimed++;
 		demand_taken(&kind->demand, ready_now(kind));
 		return true;
 	}
+	if (!fits)
+		reshape(k, kind, c);
 	w->stats.missed++;
 	demand_missed(&kind->demand);
 	return false;
@@ -471,7 +539,7 @@ static struct entry *oldest(struct kind *kind)
 {
 	struct entry *old = NULL;
 
-	for (unsigned i = 0; i < WARM_MAX; i++)
+	for (unsigned i = 0; i < kind->demand.max; i++)
 		if (kind->slot[i].state == READY &&
 			(!old || kind->slot[i].since_ms < old->since_ms))
 			old = &kind->slot[i];
@@ -487,7 +555,7 @@ static void trim(struct keeper *k, struct warm *w, struct kind *kind, uint64_t n
 		drop(k, old);
 		w->stats.trimmed++;
 	}
-	for (unsigned i = 0; i < WARM_MAX; i++) {
+	for (unsigned i = 0; i < kind->demand.max; i++) {
 		struct entry *x = &kind->slot[i];
 
 		if (x->state == FREE || x->state == READY || now - x->since_ms < LOAD_MS)
@@ -501,7 +569,7 @@ static bool wants(const struct keeper *k, const struct warm *w, const struct kin
 {
 	uint64_t max = (uint64_t)k->conf->warm_memory_max_bytes;
 
-	return kind->n < kind->demand.want && !crowded(k, 1, 6) &&
+	return kind->shape.known && kind->n < kind->demand.want && !crowded(k, 1, 6) &&
 	       bytes_now(w) + kind->last_bytes <= max;
 }
 
@@ -509,7 +577,7 @@ int warm_tick(struct keeper *k, struct warm *w)
 {
 	uint64_t now = keeper_now_ms(), next = UINT64_MAX;
 
-	for (unsigned l = 0; w && l < CODE_LANGUAGES; l++) {
+	for (unsigned l = 0; w && l < NELEM(w->kind); l++) {
 		struct kind *kind = &w->kind[l];
 		uint64_t in, fill;
 
@@ -532,7 +600,7 @@ void warm_idle(struct keeper *k, struct warm *w)
 {
 	uint64_t now = keeper_now_ms();
 
-	for (unsigned l = 0; w && l < CODE_LANGUAGES; l++) {
+	for (unsigned l = 0; w && l < NELEM(w->kind); l++) {
 		struct kind *kind = &w->kind[l];
 
 		if (kind->demand.max == 0 || !wants(k, w, kind) || now < kind->retry_ms)
@@ -549,6 +617,6 @@ void warm_stats(const struct warm *w, struct warm_stats *out)
 {
 	*out = w ? w->stats : (struct warm_stats){0};
 	out->bytes = w ? bytes_now(w) : 0;
-	for (unsigned l = 0; w && l < CODE_LANGUAGES; l++)
+	for (unsigned l = 0; w && l < NELEM(w->kind); l++)
 		out->ready += ready_now(&w->kind[l]);
 }

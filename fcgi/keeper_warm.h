@@ -10,15 +10,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fcgi/backend_live.h"
 #include "isolate/err.h"
-
-enum { WARM_MAX = 64 }; /* of one language: the bound of warm_*_max */
 
 /* Since the keeper started. */
 struct warm_stats {
 	uint64_t made, claimed, missed, failed, trimmed;
-	uint32_t ready; /* now */
-	uint64_t bytes; /* that those hold, by their own account */
+	uint64_t cold[COLD_REASONS]; /* code that could be given to none */
+	uint32_t ready;              /* now */
+	uint64_t bytes;              /* that those hold, by their own account */
 };
 
 struct call;
@@ -29,8 +29,8 @@ struct warm;
 struct warm *warm_open(struct keeper *k, struct err *e);
 
 /*
- * Gives the session of a waiting interpreter to c, which asks for code of its language, image and limits,
- * and answers. False: there is none; c starts its own. warm NULL is fine here and below.
+ * Gives the session of a waiting interpreter to c, which asks for code of its language, form and sandbox,
+ * and answers. False: there is none, which is counted with the reason. warm NULL is fine here and below.
  */
 bool warm_take(struct keeper *k, struct warm *w, struct call *c);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fcgi/routes.h"
+#include "fcgi/warm.h"
 #include "isolate/own.h"
 
 static uint64_t get(const _Atomic uint64_t *v)
@@ -319,6 +320,11 @@ static void write_warm(const struct seats *sum, struct buf *out)
 		"What became of interpreters that wait; missed: code found none.");
 	for (size_t i = 0; i < NELEM(of); i++)
 		sample(out, "interpreters_total", "event", of[i].event, gauge[of[i].at]);
+	family(out, "interpreters_cold_total", "counter",
+		"Code that no interpreter that waits could be given.");
+	for (unsigned i = COLD_NOT + 1; i < COLD_REASONS; i++)
+		sample(out, "interpreters_cold_total", "reason", warm_cold_name((enum code_cold)i),
+			gauge[KEEPER_WARM_COLD + i]);
 }
 
 void metrics_write(const struct stats *s, const struct metrics_info *info, struct buf *out)

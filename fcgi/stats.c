@@ -13,7 +13,7 @@
 #include "isolate/clock.h"
 #include "isolate/own.h"
 
-#define STATS_MAGIC 0x3173746174736763ULL /* another form, another number */
+#define STATS_MAGIC 0x3273746174736763ULL /* another form, another number */
 
 const uint64_t stats_bound_us[STATS_BOUNDS] = {500, 1000, 2000, 5000, 10000, 20000, 50000, 100000,
 	200000, 500000, 1000000, 2000000, 5000000, 10000000, 30000000, 60000000, 300000000,

@@ -111,6 +111,8 @@ enum {
 	KEEPER_WARM_MISSED, /* code that found none */
 	KEEPER_WARM_FAILED,
 	KEEPER_WARM_TRIMMED,
+	KEEPER_WARM_COLD, /* code that could be given to none, by enum code_cold */
+	KEEPER_WARM_COLD_LAST = KEEPER_WARM_COLD + COLD_REASONS - 1,
 	KEEPER_GAUGES,
 };
 

@@ -73,6 +73,12 @@ void trace_run_begin(struct trace *t)
 		f->running++;
 }
 
+void trace_verdict(struct trace *t, const struct result *r)
+{
+	if (t && r->verdict < VERDICT_MAX)
+		t->verdicts[r->verdict]++;
+}
+
 void trace_run_end(struct trace *t, const struct result *r)
 {
 	struct stats_flight *f = t ? flight(t) : NULL;
@@ -86,8 +92,7 @@ void trace_run_end(struct trace *t, const struct result *r)
 		return;
 	}
 	stats_run(t->stats, r);
-	if (r->verdict < VERDICT_MAX)
-		t->verdicts[r->verdict]++;
+	trace_verdict(t, r);
 }
 
 void trace_end(struct trace *t, uint64_t us)

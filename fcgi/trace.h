@@ -44,6 +44,8 @@ void trace_session(struct trace *t, const char *id);
 /* A command starts; its result, or NULL when it could not be started or followed. */
 void trace_run_begin(struct trace *t);
 void trace_run_end(struct trace *t, const struct result *r);
+/* The verdict of a run that is counted elsewhere. */
+void trace_verdict(struct trace *t, const struct result *r);
 
 /* The end: counts the request. status and the bytes must be filled. us: its time. */
 void trace_end(struct trace *t, uint64_t us);

@@ -11,6 +11,8 @@
  *	code		UTF-8
  *	input		what becomes the code's standard input; none: /dev/null
  *
+ * CODE_FILE and CODE_HANDLER have no arguments and no variables: theirs are there from the start.
+ *
  * All functions are pure; keeper and workers call them.
  */
 #ifndef CGIBOX_WARM_H
@@ -26,8 +28,26 @@
 const char *code_program(enum code_language l);
 /* The option that says that code follows: "-c", "-e". */
 const char *code_option(enum code_language l);
-/* What a waiting one executes. Static. */
+/* Whether code of l comes in that form. */
+bool warm_can(enum code_language l, enum code_form form);
+/* What a waiting one executes, but for the line that calls it. Static. */
 const char *warm_source(enum code_language l);
+/*
+ * Appends the program of a waiting one: source and call. modules: what it imports, NULL-ended; text goes in
+ * as a literal, whatever it holds.
+ */
+void warm_program(
+	enum code_language l, enum code_form form, const char *const *modules, struct buf *out);
+/* Appends a command for the shell that puts program into the file and runs it as CODE_FILE runs it. */
+void warm_file_command(
+	enum code_language l, const char *file, const char *program, struct buf *out);
+
+/* CODE_NONE, or what that row of sandbox.conf is by its name. */
+enum code_language warm_row_language(const struct language *row);
+/* CODE_NONE, or whose CODE_FILE that row of sandbox.conf is: its command is the usual one. */
+enum code_language warm_file_language(const struct language *row);
+/* The row of sandbox.conf for l; NULL: none. */
+const struct language *warm_file_row(const struct conf *c, enum code_language l);
 
 /* The language that a client names; CODE_NONE: none of ours. */
 enum code_language code_language_of(const char *name);
@@ -38,7 +58,10 @@ enum code_language code_language_of(const char *name);
  */
 bool warm_env_fits(const char *env, size_t n);
 
-/* Appends the document for s. */
+/* Why code cannot be given to one that waits: "environment". Static. */
+const char *warm_cold_name(enum code_cold why);
+
+/* Appends the document for s, all but its input. */
 void warm_document(const struct code_spec *s, struct buf *out);
 
 /* The private pages of "ready N\n" at the end of what one has put out; -1: it does not end so. */

@@ -1,9 +1,13 @@
-# What a Python that waits runs: python3 -c THIS module...
+# What a Python that waits runs: THIS, and below it one line that calls it (warm_program() of fcgi/warm.h).
 #
 # It imports the modules, says that it is ready (with its private pages in memory), reads one document from
-# standard input (fcgi/warm.h), and from then on is what `python3 -c CODE` would be: the same names in __main__,
-# arguments, variables, streams, tracebacks and exit. It imports nothing for itself: io, os and sys are there always.
-def warm():
+# standard input (fcgi/warm.h), and from then on is what it stands for: the same names in __main__, arguments,
+# variables, streams, tracebacks and exit. It imports nothing for itself: io, os and sys are there always.
+#
+#	how "text"	python3 -c CODE
+#	    "file"	python3 FILE, which holds THIS until then
+#	    "handler"	python3 -c PROGRAM, whose input is the document's
+def warm(how, modules, program=None):
     import io, os, sys
     read, dup2, close, memfd_create = os.read, os.dup2, os.close, os.memfd_create
 
@@ -81,28 +85,35 @@ def warm():
 
     def run():
         try:
-            exec(compile(code + "\n", "<string>", "exec", 0, True), names)
+            exec(compile(code, where, "exec", 0, True), names)
         except BaseException:
             hide_ourselves()
             raise
 
-    modules = sys.argv[1:]
-    del sys.argv[1:]
-    load(modules)
+    load(modules + ["json", "linecache"] if program else modules)  # those it imports itself
     os.write(1, b"ready %d\n" % private_pages())
     nargs, nenv, nstrings, ncode, ninput = map(int, exactly(64).split())
     strings = exactly(nstrings).split(b"\0")
-    code = os.fsdecode(exactly(ncode))
+    code = exactly(ncode)
     put_input(exactly(ninput) if ninput >= 0 else None)
+    names = sys.modules["__main__"].__dict__
+    del names["warm"]
+    where = "<string>"
+    if how == "file":
+        where = names["__file__"]
+        with open(where, "wb", 0) as file:
+            file.write(code)
+    else:
+        code = program or os.fsdecode(code)
+        if hasattr(sys, "orig_argv"):
+            sys.orig_argv[2] = code
+        code += "\n"
     sys.argv += map(os.fsdecode, strings[:nargs])
     for variable in strings[nargs:nargs + nenv]:
         name, _, value = variable.partition(b"=")
         os.environb[name] = value
     if hasattr(sys, "orig_argv"):
-        sys.orig_argv[2:] = [code] + sys.argv[1:]
-    names = sys.modules["__main__"].__dict__
-    del names["warm"]
+        sys.orig_argv += sys.argv[1:]
     return run
 
 
-warm()()

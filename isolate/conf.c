@@ -177,11 +177,14 @@ static const struct key keys[] = {
 	INT(prepared_idle_s, 1, 86400, "300",
 		"prepared sandboxes are given up after this long without work"),
 	INT(warm_python_max, 0, 64, "0",
-		"Pythons that wait for code at most, 0 = none; fewer where fewer are missed"),
-	STR(warm_python_image, "host", "image of waiting Pythons; other code starts its own"),
+		"Pythons that wait for code at most, for each route that runs some, 0 = none; "
+		"fewer "
+		"where fewer are missed"),
+	STR(warm_python_image, "host",
+		"image of those that wait for POST /run; elsewhere it is the route's own"),
 	STR(warm_python_imports, "", "modules that a waiting Python has imported: by commas"),
 	INT(warm_node_max, 0, 64, "0", "the same for node"),
-	STR(warm_node_image, "host", "image of waiting nodes"),
+	STR(warm_node_image, "host", "image of nodes that wait for POST /run"),
 	STR(warm_node_imports, "", "modules that a waiting node has loaded: by commas"),
 	INT(warm_memory_max_bytes, 1 << 20, GIB(1024), "268435456",
 		"private memory of all waiting interpreters; no more are made beyond"),

@@ -252,7 +252,7 @@ static void obey(
 	case PROTO_RESIZE:
 	case PROTO_END:
 	case PROTO_BEGIN:
-		init_live_obey(s, peer, rq);
+		init_live_obey(s, peer, rq, fds, nfds);
 		break;
 	case PROTO_FINISH:
 		init_run_kill_all(s, VERDICT_KILLED, NULL);

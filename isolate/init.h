@@ -140,7 +140,8 @@ uint64_t init_usage_cpu_us(int pid);
 void init_usage_since(uint64_t before, struct result *r);
 
 /* init_live.c: what any peer may ask about a run with a kept output. */
-void init_live_obey(struct init_state *s, int peer, const struct proto_request *rq);
+void init_live_obey(
+	struct init_state *s, int peer, const struct proto_request *rq, int *fds, unsigned nfds);
 void init_live_wake(struct init_state *s); /* answers who waited for what is there now */
 
 /* Ends a run and all descendants that are still linked to it, whatever they do meanwhile; those of

@@ -19,18 +19,21 @@ static void answer_input(
 	init_reply(s, peer, &rp);
 }
 
-/* As if it had been executed now. Who asks next for its input has come after this. */
-static void begin(struct init_run *r, uint64_t timeout_ms)
+/* As if it had been executed now. Who asks next for its input has come after this. output: -1, or for it. */
+static void begin(struct init_run *r, const struct proto_request *rq, int output)
 {
 	spool_restart(&r->kept);
+	r->spool = output;
+	r->output_max = rq->output_max_bytes;
 	r->output_bytes = r->output_kept = 0;
 	r->start_us = (uint64_t)clock_us();
-	r->deadline_us = timeout_ms ? r->start_us + timeout_ms * 1000 : 0;
+	r->deadline_us = rq->timeout_ms ? r->start_us + rq->timeout_ms * 1000 : 0;
 	r->cpu_before_us = init_usage_cpu_us(r->pid);
 	init_usage_read(&r->before);
 }
 
-void init_live_obey(struct init_state *s, int peer, const struct proto_request *rq)
+void init_live_obey(
+	struct init_state *s, int peer, const struct proto_request *rq, int *fds, unsigned nfds)
 {
 	struct init_run *r = init_run_kept(s, rq->run);
 	const struct proto_reply done = {.op = PROTO_DONE, .run = rq->run};
@@ -62,7 +65,7 @@ void init_live_obey(struct init_state *s, int peer, const struct proto_request *
 		break;
 	case PROTO_BEGIN:
 		if (r && peer == -2)
-			begin(r, rq->timeout_ms);
+			begin(r, rq, nfds == 1 ? take_fd(&fds[0]) : -1);
 		break;
 	}
 }

@@ -292,7 +292,7 @@ static void keep_output(struct init_run *r, int which, const char *p, size_t n)
 	uint64_t room = MUTATE("output-cap", r->output_max, UINT64_MAX) - r->output_kept;
 
 	r->output_bytes += n;
-	if (r->kept.head) {
+	if (r->kept.head && r->spool < 0) {
 		spool_write(&r->kept,
 			r->flags & (PROTO_MERGE | PROTO_TTY) ? SPOOL_OUTPUT
 			: which                              ? SPOOL_STDERR

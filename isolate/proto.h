@@ -37,7 +37,7 @@ enum proto_request_op {
 	PROTO_CLAIM,  /* keeper only, once, after PARKED; fds: PLAN_FD_PLAN and those after it, as
 		      * far as flags has bit 0, 1, ... */
 	PROTO_BEGIN, /* keeper only: a KEPT run that waited for its input begins now, with timeout_ms;
-		      * what it put out before is dropped */
+		      * what it put out before is dropped. fd: gets its output instead, as of EXEC */
 	PROTO_CONNECT, /* answers CONNECTED with a socket to `port` of the loopback inside */
 };
 

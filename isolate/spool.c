@@ -165,9 +165,11 @@ void spool_end(struct spool *s, const struct result *r, const struct err *why)
 		h->result = *r;
 	if (why)
 		h->err = *why;
-	h->result.output_bytes = h->written;
-	h->result.output_kept = h->written - h->start;
-	h->result.truncated = h->start > 0;
+	if (!r || h->written) { /* else it went elsewhere, or there was none */
+		h->result.output_bytes = h->written;
+		h->result.output_kept = h->written - h->start;
+		h->result.truncated = h->start > 0;
+	}
 	h->ended_us = now_us();
 	__atomic_store_n(&h->ended, 1, __ATOMIC_RELEASE);
 }

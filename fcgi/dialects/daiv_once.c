@@ -15,11 +15,12 @@
 #include "fcgi/languages.h"
 #include "fcgi/one_file.h"
 #include "fcgi/trace.h"
+#include "fcgi/warm.h"
 #include "isolate/clock.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
-enum { TIMEOUT_CODE = 124, OUTPUT_TOTAL_MAX = 64 << 20, OUTPUT_LEAST = 4096 };
+enum { TIMEOUT_CODE = 124, FOLLOW_MS = 60000, OUTPUT_TOTAL_MAX = 64 << 20, OUTPUT_LEAST = 4096 };
 
 /* One request while it runs. */
 struct once {
@@ -268,6 +269,65 @@ static void run_language(struct once *o, const struct daiv_code *r)
 		dialect_fail(o->c, &e, "run code");
 }
 
+/* Until it has ended, or the client has. */
+static int follow_code(const struct once *o, struct run_view *v, struct result *res, struct err *e)
+{
+	struct dialect_call *c = o->c;
+	struct err why = {0};
+
+	while (!spool_result(&v->spool, res, &why))
+		if (c->ops->live->wait(c->backend, v, UINT64_MAX, FOLLOW_MS, c->rq->conn, e) < 0)
+			return -1;
+	if (why.kind != ERR_NONE) {
+		*e = why;
+		return -1;
+	}
+	trace_verdict(c->rq->trace, res);
+	if (res->verdict == VERDICT_INTERRUPTED)
+		return err_set(e, ERR_BUSY, ECONNRESET, "the sandbox ended under a command");
+	return 0;
+}
+
+/* In an interpreter that waits, if code in that session can be given to one. False: it cannot. */
+static bool run_waiting(struct once *o, const struct daiv_code *r, const struct session_spec *spec)
+{
+	const struct live_ops *live = o->c->ops->live;
+	enum code_language usual = warm_file_language(r->language);
+	OWN_FD spool = live && live->waiting ? memfd_create("output", MFD_CLOEXEC) : -1;
+	struct command_spec s = {.output_fd = spool,
+		.timeout_ms = time_limit_ms(o->c->conf),
+		.output_max_bytes = o->c->conf->output_max_bytes};
+	struct code_wanted w = {.language = usual ? usual : warm_row_language(r->language),
+		.form = CODE_FILE,
+		.cold = !usual      ? COLD_COMMAND
+			: r->set->n ? COLD_DEPENDENCIES
+				    : COLD_NOT,
+		.session = spec,
+		.code = r->code,
+		.code_bytes = r->code_bytes,
+		.input_fd = -1,
+		.output_fd = spool,
+		.output_max_bytes = s.output_max_bytes,
+		.timeout_ms = s.timeout_ms};
+	struct result res = {0};
+	struct err e = {0};
+	struct run_view v;
+	int got = spool < 0 || !w.language ? 0 : live->waiting(o->c->backend, &w, &v, &e);
+
+	if (got == 0)
+		return false;
+	if (got > 0) {
+		trace_session(o->c->rq->trace, v.session);
+		got = follow_code(o, &v, &res, &e);
+		live->close(&v);
+		if (got == 0)
+			got = answer_code(o, &s, &res, &e);
+	}
+	if (got < 0)
+		dialect_fail(o->c, &e, "run code");
+	return true;
+}
+
 /* 400 with what the installer said. */
 static void install_failed(struct dialect_call *c, const struct deps_answer *a)
 {
@@ -316,22 +376,29 @@ static bool install(
 	return !a->failed;
 }
 
-static void run_code(struct once *o, const struct daiv_code *r)
+static void start_code(struct once *o, const struct daiv_code *r, struct session_spec *spec)
 {
-	struct deps_answer a = {.output_fd = -1};
-	struct session_spec spec;
 	struct err e = {0};
 	OWN_FD archive = -1;
 
-	spec_init(&spec, o->c->conf, r->language->image);
 	archive = one_file_archive(r->language->file, r->code, r->code_bytes, &e);
 	if (archive < 0) {
 		dialect_fail(o->c, &e, "store the code");
 		return;
 	}
-	if ((r->set->n == 0 || install(o, r, &spec, &a)) && once_open(o, &spec, archive, NULL))
+	if (once_open(o, spec, archive, NULL))
 		run_language(o, r);
 	once_end(o);
+}
+
+static void run_code(struct once *o, const struct daiv_code *r)
+{
+	struct deps_answer a = {.output_fd = -1};
+	struct session_spec spec;
+
+	spec_init(&spec, o->c->conf, r->language->image);
+	if ((r->set->n == 0 || install(o, r, &spec, &a)) && !run_waiting(o, r, &spec))
+		start_code(o, r, &spec);
 	own_close(&a.output_fd);
 }
 

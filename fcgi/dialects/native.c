@@ -8,6 +8,7 @@
 #include "fcgi/capabilities.h"
 #include "fcgi/json_out.h"
 #include "fcgi/limits.h"
+#include "fcgi/warm.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
 
@@ -141,8 +142,12 @@ static void answer(struct dialect_call *c, const struct system_info *info)
 	buf_addf(b, ",\"interpreters\":{\"ready\":%u,\"bytes\":%llu,\"taken\":%llu,",
 		info->warm_ready, (unsigned long long)info->warm_bytes,
 		(unsigned long long)info->warm_taken);
-	buf_addf(b, "\"missed\":%llu,\"failed\":%llu}}}", (unsigned long long)info->warm_missed,
-		(unsigned long long)info->warm_failed);
+	buf_addf(b, "\"missed\":%llu,\"failed\":%llu,\"cold\":{",
+		(unsigned long long)info->warm_missed, (unsigned long long)info->warm_failed);
+	for (unsigned i = COLD_NOT + 1; i < COLD_REASONS; i++)
+		buf_addf(b, "%s\"%s\":%llu", i > COLD_NOT + 1 ? "," : "",
+			warm_cold_name((enum code_cold)i), (unsigned long long)info->warm_cold[i]);
+	buf_adds(b, "}}}}");
 	dialect_status(c, 200);
 }
 

@@ -88,6 +88,8 @@ struct rt_ran {
  */
 int rt_run(struct dialect_call *c, const char *session, struct run_spec *s, int64_t timeout_ms,
 	struct rt_ran *ran, struct err *e);
+/* What is left to do of a run that has begun. v is the caller's to close. */
+int rt_follow(struct dialect_call *c, struct run_view *v, struct rt_ran *ran, struct err *e);
 void rt_ran_clear(struct rt_ran *ran);
 
 /* Appends the inside of a JSON string: at most max of n bytes of the output. Returns how many. */

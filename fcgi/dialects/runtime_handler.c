@@ -194,6 +194,28 @@ static void answer(struct invocation *x)
 	dialect_status(x->c, 200);
 }
 
+/* 1: it ran in an interpreter that waited for it. 0: it is to be started. */
+static int run_waiting(
+	struct invocation *x, const struct session_spec *spec, int64_t timeout_ms, struct err *e)
+{
+	const struct live_ops *live = x->c->ops->live;
+	const struct code_wanted w = {.language = CODE_PYTHON,
+		.form = CODE_HANDLER,
+		.session = spec,
+		.code = "",
+		.input_fd = x->h.stdin_fd,
+		.output_fd = -1,
+		.timeout_ms = timeout_ms};
+	struct run_view v;
+	int got = live->waiting ? live->waiting(x->c->backend, &w, &v, e) : 0;
+
+	if (got <= 0)
+		return got;
+	got = rt_follow(x->c, &v, &x->ran, e);
+	live->close(&v);
+	return got < 0 ? -1 : 1;
+}
+
 /* The session is held by its tie alone: a client that goes, or a worker that dies, leaves nothing. */
 static int run_tied(struct invocation *x, struct err *e)
 {
@@ -201,16 +223,19 @@ static int run_tied(struct invocation *x, struct err *e)
 	struct session_spec spec = rt_spec(x->c, 0, &env);
 	struct session_made made = {.tie = -1};
 	struct run_spec s = {.argv = x->h.argv, .stdin_fd = x->h.stdin_fd};
+	int64_t timeout_ms = (int64_t)(x->timeout_s * 1000) + (x->timeout_s < 0.001);
 	int ret;
 
 	spec.tied = true;
 	spec.idle_s = LEFT_IDLE_S;
 	if (!buf_ok(&env))
 		return err_set(e, ERR_SETUP, ENOMEM, "run a handler");
+	ret = run_waiting(x, &spec, timeout_ms, e);
+	if (ret != 0)
+		return ret < 0 ? -1 : 0;
 	if (x->c->ops->create(x->c->backend, &spec, &made, e) < 0)
 		return -1;
-	ret = rt_run(x->c, made.id, &s, (int64_t)(x->timeout_s * 1000) + (x->timeout_s < 0.001),
-		&x->ran, e);
+	ret = rt_run(x->c, made.id, &s, timeout_ms, &x->ran, e);
 	own_close(&made.tie);
 	return ret;
 }

@@ -71,26 +71,33 @@ static int await_end(struct dialect_call *c, struct run_view *v, struct result *
 	return 0;
 }
 
-int rt_run(struct dialect_call *c, const char *session, struct run_spec *s, int64_t timeout_ms,
-	struct rt_ran *ran, struct err *e)
+int rt_follow(struct dialect_call *c, struct run_view *v, struct rt_ran *ran, struct err *e)
 {
-	static const char about[] = "{\"dialect\":\"kweaver_runtime\"}";
 	size_t max = (size_t)c->conf->output_max_bytes;
-	struct err ignored;
-	struct run_view v;
 	int ret;
 
 	*ran = (struct rt_ran){.out = BUF_INIT((size_t)c->conf->run_spool_max_bytes + 1024),
 		.err = BUF_INIT(max + 1024)};
+	ret = await_end(c, v, &ran->result, e);
+	return ret == 0 ? collect(ran, v, max, e) : ret;
+}
+
+int rt_run(struct dialect_call *c, const char *session, struct run_spec *s, int64_t timeout_ms,
+	struct rt_ran *ran, struct err *e)
+{
+	static const char about[] = "{\"dialect\":\"kweaver_runtime\"}";
+	struct err ignored;
+	struct run_view v;
+	int ret;
+
+	*ran = (struct rt_ran){.cut = false};
 	s->workdir = RT_WORKSPACE;
 	s->timeout_ms = timeout_ms;
 	s->about = about;
 	s->about_bytes = sizeof about - 1;
 	if (c->ops->live->start(c->backend, session, s, &v, e) < 0)
 		return -1;
-	ret = await_end(c, &v, &ran->result, e);
-	if (ret == 0)
-		ret = collect(ran, &v, max, e);
+	ret = rt_follow(c, &v, ran, e);
 	/* nobody can ask for it again; one that still runs for a client that is gone ends */
 	c->ops->live->forget(c->backend, session, v.id, &ignored);
 	c->ops->live->close(&v);

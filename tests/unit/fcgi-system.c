@@ -50,6 +50,7 @@ static void test_facts(void)
 		.containers_stuck = 9,
 		.warm_missed = 7,
 		.warm_failed = 8,
+		.warm_cold = {0, 1, 2, 3, 4},
 		.facts = (char *)(uintptr_t) "[" FACT("ok") ",\n " FACT("weaker") "]\n"};
 	const char *got;
 
@@ -62,7 +63,8 @@ static void test_facts(void)
 	ok(strstr(got, "}},\"sessions\":3,\"sandboxes\":2,\"containers_stuck\":9,"
 		       "\"prepared\":{\"ready\":1,\"taken\":5,"
 		       "\"missed\":4,\"interpreters\":{\"ready\":2,\"bytes\":4096,"
-		       "\"taken\":6,\"missed\":7,\"failed\":8}}}") != NULL,
+		       "\"taken\":6,\"missed\":7,\"failed\":8,\"cold\":{\"environment\":1,"
+		       "\"image\":2,\"dependencies\":3,\"command\":4}}}}") != NULL,
 		"the live numbers");
 	be.system.facts = (char *)(uintptr_t) "[" FACT("ok") "," FACT("blocked") "]";
 	starts(GET("/system/"), VERSION_S "\"ready\":false,\"checked_at\":77,",

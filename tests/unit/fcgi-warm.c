@@ -3,6 +3,7 @@
 
 #include "fcgi/keeper_demand.h"
 #include "fcgi/warm.h"
+#include "isolate/conf.h"
 #include "isolate/own.h"
 #include "tests/unit/tap.h"
 
@@ -22,9 +23,9 @@ static void test_document(void)
 	OWN_BUF none = BUF_INIT(1000);
 
 	warm_document(&s, &b);
-	ok(b.len == 64 + 5 + 7 + 8 + 6, "as long as its parts");
+	ok(b.len == 64 + 5 + 7 + 8, "as long as its parts but the input");
 	ok(!strncmp(b.p, "2 2 12 8 6 ", 11) && b.p[63] == ' ', "numbers, padded to 64 bytes");
-	ok(!memcmp(b.p + 64, "a b\0\0A=1\0B=\0print(1)in\0put", 26), "strings, code, input");
+	ok(!memcmp(b.p + 64, "a b\0\0A=1\0B=\0print(1)", 20), "strings, code");
 	s = (struct code_spec){.code = "", .code_bytes = 0};
 	warm_document(&s, &none);
 	ok(none.len == 64 && !strncmp(none.p, "0 0 0 0 -1 ", 11), "nothing at all, no input");
@@ -73,6 +74,56 @@ static void test_names(void)
 	ok(strlen(warm_source(CODE_PYTHON)) < 131072, "and fit into one argument");
 }
 
+static void test_program(void)
+{
+	static const char *const modules[] = {"json", "a'\"]\\", NULL}, *const none[] = {NULL};
+	OWN_BUF text = BUF_INIT(100000), file = BUF_INIT(100000), handler = BUF_INIT(100000);
+	OWN_BUF node = BUF_INIT(100000), command = BUF_INIT(200000);
+
+	warm_program(CODE_PYTHON, CODE_TEXT, modules, &text);
+	warm_program(CODE_PYTHON, CODE_FILE, none, &file);
+	warm_program(CODE_PYTHON, CODE_HANDLER, none, &handler);
+	warm_program(CODE_NODE, CODE_FILE, none, &node);
+	buf_addc(&text, '\0');
+	buf_addc(&file, '\0');
+	buf_addc(&handler, '\0');
+	buf_addc(&node, '\0');
+	ok(strstr(text.p, "\nwarm(\"text\", [\"json\",\"a'\\\"]\\\\\"])()\n"),
+		"modules are literals");
+	ok(strstr(file.p, "\nwarm(\"file\", [])()\n"), "a file");
+	ok(strstr(handler.p, "\nwarm(\"handler\", [],\"def main():\\n"), "a handler's program");
+	ok(strstr(node.p, "})(\"file\", [])()\n"), "a script");
+	ok(handler.len < 131072, "it fits into one argument");
+	warm_file_command(CODE_NODE, "main.js", "a'b", &command);
+	buf_addc(&command, '\0');
+	ok(!strcmp(command.p, "printf %s 'a'\\''b' >main.js; [ \"$BASH_VERSION\" ] || exec node "
+			      "main.js; node main.js"),
+		"the shell's command");
+	ok(!warm_can(CODE_NODE, CODE_HANDLER) && warm_can(CODE_NODE, CODE_FILE) &&
+			!warm_can(CODE_NONE, CODE_TEXT),
+		"what there is");
+}
+
+static struct language row(const char *name, const char *command)
+{
+	return (struct language){.name = (char *)(uintptr_t)name,
+		.file = (char *)(uintptr_t) "main.py",
+		.command = (char *)(uintptr_t)command};
+}
+
+static void test_rows(void)
+{
+	const struct language python = row("python", "python3 main.py"),
+			      own = row("python", "python3 -B main.py"),
+			      other = row("ruby", "python3 main.py");
+
+	ok(warm_file_language(&python) == CODE_PYTHON, "the usual command");
+	ok(warm_file_language(&own) == CODE_NONE && warm_row_language(&own) == CODE_PYTHON,
+		"another one of the same language");
+	ok(warm_file_language(&other) == CODE_NONE && warm_row_language(&other) == CODE_NONE,
+		"another language");
+}
+
 static void test_demand(void)
 {
 	struct demand d;
@@ -108,6 +159,8 @@ int main(void)
 	test_env();
 	test_ready();
 	test_names();
+	test_program();
+	test_rows();
 	test_demand();
 	return done();
 }
