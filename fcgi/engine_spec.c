@@ -53,7 +53,8 @@ static bool path_characters(const char *p)
 static bool source_ok(const char *p)
 {
 	return path_characters(p) && plain_path(p) &&
-	       (!strncmp(p, "sessions/", 9) || !strncmp(p, "engine/", 7));
+	       (!strncmp(p, "sessions/", 9) || !strncmp(p, "engine/", 7) ||
+		       !strncmp(p, "volumes/", 8));
 }
 
 static bool below(const char *p, const char *dir)
