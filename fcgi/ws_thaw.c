@@ -12,6 +12,8 @@
 
 #include "fcgi/workspace.h"
 #include "fcgi/ws_copy.h"
+#include "fcgi/ws_file.h"
+#include "fcgi/ws_index.h"
 #include "fcgi/ws_intake.h"
 #include "fcgi/ws_plain.h"
 #include "fcgi/ws_walk.h"
@@ -81,16 +83,55 @@ static int copy_file(int layer, const char *name, struct err *e)
 	return 0;
 }
 
-/*
- * The baseline is an archive, whose index and contents lie beside the layer. The copies are no files that the index
- * knows, so that a patch reads them.
- */
+/* What was as in the archive is so as a copy; of all else the index knows no file, so that a patch reads it. */
+static int renew_entry(const struct ws_index *x, struct ws_entry *en, int fs, int tree)
+{
+	struct stat st;
+
+	if (ws_stat(fs, en->path, &st) < 0 || !ws_entry_unchanged(x, en, &st)) {
+		en->inode = 0;
+		return 0;
+	}
+	if (ws_stat(tree, en->path, &st) < 0)
+		return -1;
+	ws_entry_set(en, &st);
+	return 0;
+}
+
+static int renew_index(int layer, struct err *e)
+{
+	OWN_FD fs = ws_open(layer, "fs", O_RDONLY | O_DIRECTORY);
+	OWN_FD tree = ws_open(AT_FDCWD, "tree", O_RDONLY | O_DIRECTORY);
+	OWN_BUF out = BUF_INIT(WS_INDEX_MAX_BYTES);
+	struct ws_index x = {.n = 0};
+	char *bytes = NULL;
+	size_t n = 0;
+	int ret = fs < 0 || tree < 0 ? failed("the index", e)
+				     : ws_file_read_at(layer, "base.idx", &bytes, &n, e);
+
+	if (ret == 0 && ws_index_parse(&x, bytes, n, e) < 0)
+		return -1;
+	if (ret == 0)
+		ret = ws_index_begin(&out, e);
+	for (size_t i = 0; i < x.n && ret == 0; i++) {
+		ret = renew_entry(&x, &x.v[i], fs, tree) < 0 ? failed("the index", e)
+							     : ws_index_add(&out, &x.v[i], e);
+	}
+	if (ret == 0)
+		ret = ws_index_end(&out, ws_plain_tick(), e);
+	if (ret == 0)
+		ret = ws_file_replace("base.idx", out.p, out.len, e);
+	ws_index_clear(&x);
+	return ret;
+}
+
+/* The baseline is an archive, whose index and contents lie beside the layer. */
 static int thaw_archive(int layer, struct err *e)
 {
 	if (copy_layer(layer, "new", NULL, NULL, e) < 0 || place_tree(e) < 0 ||
 		copy_file(layer, "rest.idx", e) < 0 || copy_file(layer, "base.raw", e) < 0)
 		return -1;
-	return copy_file(layer, "base.idx", e);
+	return renew_index(layer, e);
 }
 
 /* The committed tree is taken as an archive is. */
