@@ -78,7 +78,7 @@ def shared():
 
 before = set(shared())
 sid = create()
-output(sid, "echo h > ~/h; mkdir -p /tmp/d d; chmod 1770 d; echo one > d/a; ln d/a b; ln -s d/a c; mkfifo p; truncate -s 1G holes; echo end >> holes; chmod 640 b; "
+output(sid, "echo h > ~/h; mkdir -p /tmp/d d; chmod 1770 d; echo one > d/a; ln d/a b; ln -s d/a c; mkfifo p; truncate -s 64M holes; echo end >> holes; chmod 640 b; "
        "touch -d 2001-02-03T04:05:06Z d/a d; chmod 500 /tmp/d")
 LOOK = ("stat -c '%n %a %h %s %Y' d/a b; stat -c '%n %a %Y' d; stat -c '%a' /tmp/d; readlink c; test -p p && echo pipe; stat -c %s holes; tail -c 4 holes; "
         "test $(du -k holes | cut -f1) -lt 1000 && echo sparse; cat ~/h b; test d/a -ef b && echo same")
@@ -125,7 +125,14 @@ service = os.stat(os.environ["CGIBOX_TEST_STATE"] + "/keeper.lock").st_uid
 eq(a.json["output"].split(), [str(service)] * 3 + ["3"], "which it writes to as the service's user")
 top_of = "%s/sessions/%s/root/upper/tmp/in/it" % (os.environ["CGIBOX_TEST_STATE"], vid)
 eq(os.stat(top_of).st_uid, service, "the place below /tmp is no root's")
-eq(request("DELETE", "/api/v1/sandboxes/" + vid).status, 200, "it is deleted")
+a = request("POST", "/api/v1/sandboxes/%s/exec" % vid, {"command": "ln -s /mnt/data /tmp/to; readlink /tmp/to"})
+eq(a.json["output"], "/mnt/data\n", "control: a link to another one")
+eq(request("POST", "/api/v1/volumes/network", {"name": "led", "size": "1m"}).status, 200, "a shared volume")
+request("POST", "/api/v1/sandboxes/%s/volumes/led/mount?mount_path=/tmp/to/x" % vid)
+a = request("POST", "/api/v1/sandboxes/%s/exec" % vid, {"command": "true"})
+ok(a.status >= 400 and "is no directory of the session" in str(a.detail), "leads no volume into that", a)
+eq(os.listdir("%s/volumes/%s.v2/fs" % (os.environ["CGIBOX_TEST_STATE"], vid)), ["f"], "in which nothing was made")
+eq([request("DELETE", "/api/v1/" + x).status for x in ("sandboxes/" + vid, "volumes/network/led")], [200] * 2, "both are deleted")
 a = request("POST", "/api/v1/sandboxes", box)
 ok(a.status == 201, "a sandbox of the Manager without any", a)
 mid = a.json["container_id"]
