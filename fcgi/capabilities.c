@@ -7,7 +7,7 @@ static const char *const names[CAPABILITIES] = {
 	[CAN_ROOT_EMULATION] = "root_emulation",
 	[CAN_LAYERS] = "layers",
 	[CAN_BLOCK_NETWORKS] = "block_networks",
-	[CAN_VOLUMES] = "volumes",
+	[CAN_DEPENDENCIES] = "dependencies",
 };
 
 const char *capability_name(enum capability c)

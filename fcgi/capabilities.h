@@ -13,8 +13,8 @@ enum capability {
 	CAN_ROOT_FILES,     /* file verbs reach what the image has */
 	CAN_ROOT_EMULATION, /* run_uid, root_emulation: commands as another user than the service's */
 	CAN_LAYERS,         /* fork, snapshots, restore, commit */
+	CAN_DEPENDENCIES,   /* requirements that are installed for code */
 	CAN_BLOCK_NETWORKS, /* network_blocked: private networks are out of reach */
-	CAN_VOLUMES, /* directories of the Manager that sandboxes share, or that outlive them */
 	CAPABILITIES
 };
 

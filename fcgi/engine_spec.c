@@ -50,10 +50,18 @@ static bool path_characters(const char *p)
 	return all_of(p, "/._ABCDEFGHIJKLMNOPQRSTUVWXYZ");
 }
 
+/* What sandboxes see of a volume, not its limit beside that. */
+static bool is_volume(const char *p)
+{
+	const char *end = strncmp(p, "volumes/", 8) != 0 ? NULL : strchr(p + 8, '/');
+
+	return end && !strcmp(end, "/fs");
+}
+
 static bool source_ok(const char *p)
 {
 	return path_characters(p) && plain_path(p) &&
-	       (!strncmp(p, "sessions/", 9) || !strncmp(p, "engine/", 7));
+	       (!strncmp(p, "sessions/", 9) || !strncmp(p, "engine/", 7) || is_volume(p));
 }
 
 static bool below(const char *p, const char *dir)

@@ -219,7 +219,9 @@ static void job_done(struct keeper *k, struct source *s)
 		finish(k, c);
 		return;
 	}
-	if (c->work)
+	if (c->job_op == TREE_THAW)
+		thaw_done(k, c, &r);
+	else if (c->work)
 		workspace_job_done(k, c, &r);
 	else if (c->deps)
 		deps_job_done(k, c, &r);
@@ -305,7 +307,7 @@ static void do_open(struct keeper *k, struct call *c)
 		return;
 	}
 	session_dir_touch(&k->dirs, c->held->id);
-	if (live_open(k, c))
+	if (live_open(k, c) || thaw_begin(k, c))
 		return;
 	if (!c->rq.has_archive) {
 		begin(k, c);
@@ -425,7 +427,7 @@ static void do_run(struct keeper *k, struct call *c)
 	session_record_clear(&c->record);
 	if (session_dir_load(&k->dirs, c->held->id, &c->record, &c->layout, &e) < 0)
 		call_fail(k, c, &e);
-	else
+	else if (!thaw_begin(k, c))
 		begin(k, c);
 }
 

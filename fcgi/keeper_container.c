@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#include "fcgi/capabilities.h"
 #include "fcgi/keeper_ahead.h"
 #include "fcgi/keeper_container_int.h"
 #include "fcgi/keeper_engine.h"
@@ -145,7 +144,7 @@ static int bind_root(struct keeper *k, const struct call *c, const char *path,
 static int bind_workspace(
 	struct keeper *k, const struct call *c, struct engine_question *q, struct err *e)
 {
-	const char *id = c->held->id;
+	const char *id = c->held->id, *place = session_dir_workspace(&k->dirs, id);
 	OWN_MEM struct ws_mount *w = malloc(sizeof *w);
 	char sub[64];
 
@@ -156,13 +155,14 @@ static int bind_workspace(
 	if (w->overlay || c->layout.root.n)
 		return err_set(e, ERR_BUG, 0, "a container's workspace has layers");
 	snprintf(sub, sizeof sub, "ws/%s", w->tree);
+	/* wherever it is, it is seen at /repo, too: a link is nothing that an Engine could make */
 	if (container_bind(q, "sessions", id, sub, "/repo", e) < 0)
 		return -1;
-	if (!session_dir_moved(&k->dirs, id))
+	if (!strcmp(place, "/repo"))
 		return 0;
-	return bind_root(k, c, "/workspace", q, e) < 0
-		       ? -1
-		       : container_bind(q, "sessions", id, sub, "/workspace/repo", e);
+	if (strcmp(place, "/workspace") != 0 && bind_root(k, c, "/workspace", q, e) < 0)
+		return -1;
+	return container_bind(q, "sessions", id, sub, place, e);
 }
 
 static uint64_t least(uint64_t asked, int64_t allowed)
@@ -199,14 +199,14 @@ static int describe(struct keeper *k, const struct container *t, const struct ca
 	container_limit(k->conf, &c->record, q);
 	if (container_bind(q, DIRS, t->id, "", ENGINE_SOCKET_DIR, e) < 0 ||
 		bind_root(k, c, k->conf->run_home, q, e) < 0 || bind_root(k, c, "/tmp", q, e) < 0 ||
-		bind_workspace(k, c, q, e) < 0)
+		bind_workspace(k, c, q, e) < 0 || container_volumes(k, c, q, e) < 0)
 		return -1;
 	q->mounts[0].read_only = 1;
 	return 0;
 }
 
 /* What pid 1 is told. The rest is the Engine's, or is counted by user, whom containers share. */
-static struct launch plan_of(const struct conf *f, int client, bool moved)
+static struct launch plan_of(const struct conf *f, int client, const char *workspace)
 {
 	struct launch w = start_kind(f);
 
@@ -215,7 +215,7 @@ static struct launch plan_of(const struct conf *f, int client, bool moved)
 	w.processes_max = 0;
 	w.hostname = NULL;
 	w.client_fd = client;
-	w.workspace = moved ? "/workspace/repo" : NULL;
+	w.workspace = strcmp(workspace, "/repo") != 0 ? workspace : NULL;
 	return w;
 }
 
@@ -234,7 +234,8 @@ static struct box *box_of(struct keeper *k, const char *id)
 /* conn, pid 1's, is taken; client (borrowed) becomes its first. */
 static int adopt(struct keeper *k, struct box *b, int conn, int client, struct err *e)
 {
-	struct launch what = plan_of(k->conf, client, session_dir_moved(&k->dirs, b->session->id));
+	struct launch what = plan_of(
+		k->conf, client, session_dir_workspace(&k->dirs, b->session->id));
 
 	return sandbox_adopt(&k->launcher, &what, conn, &b->sandbox, e) < 0
 		       ? -1
@@ -327,8 +328,8 @@ int container_launch(struct keeper *k, struct box *b, struct call *c, int client
 {
 	if (check_age(k, c, e) < 0 || broker_serves(k, e) < 0)
 		return -1;
-	if (c->record.nvolumes) /* of a time with another backend */
-		return capability_lacking(CAN_VOLUMES, e);
+	if (volumes_hold(k, b, c, e) < 0)
+		return -1;
 	return launch_ahead(k, b, c, client) ? 0 : launch_new(k, b, c, client, e);
 }
 
@@ -445,6 +446,7 @@ int container_disk_work(struct keeper *k)
 		LIST_FOREACH(b, &k->boxes, link)
 		if (b->container && b->watch_id && (b->disk.limit.bytes || b->disk.limit.inodes))
 			b->disk.want = true;
+		volumes_written(k);
 		k->disk_room = room;
 		k->disk_inodes = inodes;
 	}

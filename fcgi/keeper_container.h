@@ -12,6 +12,7 @@
 #include "fcgi/engine.h"
 #include "isolate/err.h"
 
+struct conf;
 struct keeper;
 struct call;
 struct box;
@@ -38,6 +39,14 @@ void container_oom(struct keeper *k, const struct engine_answer *a);
 /* No process of b is left, and b->lost_ms: whether the Engine is still to say why; box_ended() follows. */
 bool container_asks_why(struct keeper *k, struct box *b);
 void container_removed(struct keeper *k, const char *box);
+
+/*
+ * keeper_container_volume.c. Whether a container can have a volume at path (absolute, of session_record.h); ERR_REQUEST
+ * says why not. The places of the volumes of c's session in its own root, made where they are missing; ERR_REQUEST when
+ * something is in the way. Keeper.
+ */
+int container_volume_place(const struct conf *f, const char *path, struct err *e);
+int container_volume_dirs(struct keeper *k, const struct call *c, struct err *e);
 
 /* What the watchdog's process does for others: has those measured whose disk was written to. ms. */
 int container_disk_work(struct keeper *k);

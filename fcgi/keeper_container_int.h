@@ -32,6 +32,10 @@ void container_remove_dir(struct keeper *k, const struct container *t);
 int container_bind(struct engine_question *q, const char *dir, const char *id, const char *sub,
 	const char *target, struct err *e);
 
+/* keeper_container_volume.c: adds the volumes of c's session. ERR_REQUEST, ERR_SETUP. */
+int container_volumes(
+	struct keeper *k, const struct call *c, struct engine_question *q, struct err *e);
+
 /* What a session with the record r is held to. */
 void container_limit(
 	const struct conf *f, const struct session_record *r, struct engine_question *q);

@@ -26,7 +26,7 @@ int docker_check_limits(const struct keeper *k, const struct call *c, struct err
 			"network_enabled: sandbox.conf names no network of the Engine "
 			"(engine_network)");
 	if (c->rq.deps[0]) /* they are layers of the root */
-		return capability_lacking(CAN_LAYERS, e);
+		return capability_lacking(CAN_DEPENDENCIES, e);
 	return broker_serves(k, e);
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fcgi/files_view.h"
+#include "fcgi/keeper_container.h"
 #include "fcgi/keeper_plan.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -87,7 +88,8 @@ static int plan_view(struct keeper *k, const struct call *c, uint32_t *bytes, st
 			.flags = PLAN_RECURSIVE,
 			.src = c->record.binds[i],
 			.dst = c->record.binds[i]};
-	if (k->engine && (n = plan_own_dirs(k, c, &s, m + v.nmounts, e)) < 0)
+	if (k->engine && (container_volume_dirs(k, c, e) < 0 ||
+				 (n = plan_own_dirs(k, c, &s, m + v.nmounts, e)) < 0))
 		return -1;
 	v.nmounts += (size_t)n;
 	if (plan_workspace(k, c, &s, lowers, &m[v.nmounts++], e) < 0 ||
@@ -255,15 +257,12 @@ static void done(struct keeper *k, struct call *c, const struct files_result *r)
 	lock_release(k, c);
 }
 
-/* The session is read, its place for the workspace settled, its room on the disk looked at. */
+/* The place for the workspace is settled, its room on the disk looked at. */
 static int prepare(struct keeper *k, struct call *c, struct err *e)
 {
 	const char *id = c->held->id;
 	bool g5 = c->rq.op == KEEPER_SEED || (c->rq.files.flags & FILES_WORKSPACE);
 
-	session_record_clear(&c->record);
-	if (session_dir_load(&k->dirs, id, &c->record, &c->layout, e) < 0)
-		return -1;
 	session_dir_touch(&k->dirs, id);
 	if (g5 && session_dir_move_workspace(&k->dirs, id, c->layout.root_top, e) < 0)
 		return -1;
@@ -280,6 +279,13 @@ void files_begin(struct keeper *k, struct call *c)
 
 	if (await_quiet(k, c))
 		return;
+	session_record_clear(&c->record);
+	if (session_dir_load(&k->dirs, c->held->id, &c->record, &c->layout, &e) < 0) {
+		call_fail(k, c, &e);
+		return;
+	}
+	if (thaw_begin(k, c))
+		return; /* comes back */
 	if (prepare(k, c, &e) < 0) {
 		call_fail(k, c, &e);
 		return;

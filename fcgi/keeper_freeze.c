@@ -289,10 +289,18 @@ static int drop_overlay(
 	return 0;
 }
 
+int restack_drop_root(struct keeper *k, struct restack *r, struct err *e)
+{
+	char name[OWN_NAME_MAX];
+
+	if (to_junk(k, r, root_name("upper", r->next.root_top, name), e) < 0)
+		return -1;
+	return to_junk(k, r, root_name("work", r->next.root_top, name), e);
+}
+
 int restack_drop(struct keeper *k, struct restack *r, bool root, struct err *e)
 {
 	const struct ws_layout was = r->next;
-	char name[OWN_NAME_MAX];
 
 	if (was.form == WS_OVERLAY) {
 		if (drop_overlay(k, r, &was, e) < 0)
@@ -301,11 +309,7 @@ int restack_drop(struct keeper *k, struct restack *r, bool root, struct err *e)
 		   drop_ws(k, r, "base.idx", e) < 0 || drop_ws(k, r, "base.raw", e) < 0) {
 		return -1;
 	}
-	if (!root)
-		return 0;
-	if (to_junk(k, r, root_name("upper", was.root_top, name), e) < 0)
-		return -1;
-	return to_junk(k, r, root_name("work", was.root_top, name), e);
+	return root ? restack_drop_root(k, r, e) : 0;
 }
 
 int restack_fresh(struct keeper *k, struct restack *r, const char *top, bool root, struct err *e)

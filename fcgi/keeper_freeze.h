@@ -32,6 +32,8 @@ int restack_freeze(struct keeper *k, struct restack *r, bool root, const struct 
 /* The workspace's own directories are dropped, and with root the root's; next says what comes instead. */
 int restack_drop(struct keeper *k, struct restack *r, bool root, struct err *e);
 
+int restack_drop_root(struct keeper *k, struct restack *r, struct err *e); /* the root's alone */
+
 /*
  * Fresh writable layers above next's shared ones; root: for the root too. top: where the topmost of
  * the workspace's lies until it is moved, NULL: where shared layers lie.

@@ -425,6 +425,14 @@ void workspace_job(const struct call *c, struct tree_job *j); /* fills in what i
 void workspace_job_done(struct keeper *k, struct call *c, const struct tree_result *r);
 void workspace_clear(struct call *c);
 
+/* keeper_thaw.c */
+/*
+ * Where an Engine makes sandboxes, c's session has no layers: true when that takes time (or failed); the message is
+ * served anew then. c->layout is loaded, nothing runs in it.
+ */
+bool thaw_begin(struct keeper *k, struct call *c);
+void thaw_done(struct keeper *k, struct call *c, const struct tree_result *t);
+
 /* keeper_watch.c */
 void watch_end_commands(struct box *b); /* as "killed" */
 

@@ -56,11 +56,13 @@ static int start_layers(
 	struct keeper *k, const struct tree_job *j, int dir, int data, struct err *e)
 {
 	int fds[2 * WS_LAYERS_MAX], ret = -1;
-	unsigned n = j->layout.shared.n, marks = j->op == TREE_SINCE ? j->mark.n : 0;
+	const struct ws_layers *more = j->op == TREE_THAW ? &j->layout.root : &j->mark;
+	unsigned n = j->layout.shared.n;
+	unsigned marks = j->op == TREE_SINCE || j->op == TREE_THAW ? more->n : 0;
 
 	if (layers_open(k, &j->layout.shared, fds, e) < 0)
 		return -1;
-	if (marks == 0 || layers_open(k, &j->mark, fds + n, e) == 0)
+	if (marks == 0 || layers_open(k, more, fds + n, e) == 0)
 		ret = tree_start_layers(k->tree, j, dir, data, fds, n + marks, e);
 	else
 		marks = 0;
@@ -82,7 +84,7 @@ int job_open(struct keeper *k, struct call *c, enum tree_op op, int dir, int dat
 	if (c->work)
 		workspace_job(c, j);
 	return op == TREE_ADD || op == TREE_PATCH || op == TREE_DISCARD || op == TREE_EXPORT ||
-			       op == TREE_SINCE
+			       op == TREE_SINCE || op == TREE_THAW
 		       ? start_layers(k, j, dir, data, e)
 		       : tree_start(k->tree, j, dir, data, e);
 }

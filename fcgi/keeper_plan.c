@@ -84,7 +84,8 @@ int plan_own_dirs(const struct keeper *k, const struct call *c, struct plan_stri
 	struct launch_mount *m, struct err *e)
 {
 	const char *const dirs[PLAN_OWN_DIRS] = {k->conf->run_home, "/tmp", "/workspace"};
-	int n = session_dir_moved(&k->dirs, c->held->id) ? 3 : 2;
+	const char *place = session_dir_workspace(&k->dirs, c->held->id);
+	int n = !strcmp(place, "/workspace/repo") ? 3 : 2;
 	char upper[OWN_NAME_MAX];
 
 	root_name("upper", c->layout.root_top, upper);

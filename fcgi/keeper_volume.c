@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "fcgi/capabilities.h"
+#include "fcgi/keeper_container.h"
 #include "fcgi/keeper_int.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
@@ -267,7 +267,8 @@ static int check_list(
 			return err_set(e, ERR_REQUEST, 0, "a volume of another sandbox");
 		if (!volume_limit(k, v->name))
 			return err_set(e, ERR_NOTFOUND, ENOENT, "no volume %s", v->name);
-		if (check_place(r, i, e) < 0)
+		if (check_place(r, i, e) < 0 ||
+			(k->engine && container_volume_place(k->conf, v->path, e) < 0))
 			return -1;
 	}
 	return 0;
@@ -296,12 +297,6 @@ void volume_serve(struct keeper *k, struct call *c)
 	struct keeper_reply rp = {.op = KEEPER_VOLUME};
 	const char *name = c->rq.volume;
 
-	/* no container gets them */
-	if (k->engine && (c->rq.verb == VOLUME_MAKE || c->rq.verb == VOLUME_MOUNTS)) {
-		capability_lacking(CAN_VOLUMES, &rp.err);
-		call_answer(c, &rp, NULL, 0);
-		return;
-	}
 	switch ((enum volume_verb)c->rq.verb) {
 	case VOLUME_MAKE:
 		make(k, &c->rq, &rp.limit_bytes, &rp.err);

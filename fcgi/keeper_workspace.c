@@ -11,7 +11,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "fcgi/capabilities.h"
 #include "fcgi/keeper_fork.h"
 #include "fcgi/keeper_freeze.h"
 #include "fcgi/keeper_marks.h"
@@ -483,16 +482,8 @@ static int check_fork(struct keeper *k, struct call *c, struct err *e)
 	return watch_disk_room(k, e);
 }
 
-static bool makes_layers(uint32_t verb)
-{
-	return verb == WORKSPACE_FORK || verb == WORKSPACE_COMMIT || verb == WORKSPACE_SNAPSHOT ||
-	       verb == WORKSPACE_RESTORE;
-}
-
 static int check_verb(struct keeper *k, struct call *c, struct err *e)
 {
-	if (k->engine && makes_layers(c->rq.verb))
-		return capability_lacking(CAN_LAYERS, e);
 	switch (c->rq.verb) {
 	case WORKSPACE_FORK:
 		return check_fork(k, c, e);

@@ -162,6 +162,23 @@ static int discard(const int *layers, struct tree_result *r)
 	return 0;
 }
 
+/* What tenants wrote stays theirs: the rest of the copy is the archives'. */
+static int thaw(const struct tree_job *job, const int *layers, struct tree_result *r)
+{
+	const struct ws_layers *shared = &job->layout.shared;
+	struct tree_use use = {0};
+
+	if (ws_thaw(&r->layout, layers, layers + shared->n, &r->err) < 0)
+		return -1;
+	if (job->layout.form != WS_OVERLAY)
+		return 0;
+	if (tree_measure("tree", &use, &r->err) < 0)
+		return -1;
+	r->layout.base_bytes = use.bytes > shared->bytes ? use.bytes - shared->bytes : 0;
+	r->layout.base_inodes = use.inodes > shared->inodes ? use.inodes - shared->inodes : 0;
+	return 0;
+}
+
 static int export(const struct tree_job *job, const int *layers, int data, struct err *e)
 {
 	const struct ws_export x = {job->format, job->uid, job->gid, job->path};
@@ -199,6 +216,8 @@ static int job_work(const struct tree_job *job, const int fds[FDS_MAX], struct t
 		return discard(layers, r);
 	case TREE_EXPORT:
 		return export(job, layers, data, e);
+	case TREE_THAW:
+		return thaw(job, layers, r);
 	case TREE_JOIN:
 		return ws_join(&job->mark, job->target, e);
 	default:
@@ -308,6 +327,8 @@ static bool job_layers_valid(const struct tree_job *job)
 		return job->nlayers == shared;
 	case TREE_SINCE:
 		return job->nlayers == shared + job->mark.n;
+	case TREE_THAW:
+		return job->nlayers == shared + job->layout.root.n;
 	default:
 		return job->nlayers == 0;
 	}

@@ -26,6 +26,7 @@ enum tree_op {
 	TREE_EXPORT,     /* ws_export: fds = output */
 	TREE_JOIN,       /* ws_join: mark into target; the directory is STATE/layers */
 	TREE_WEIGH,      /* what the directory holds: a volume */
+	TREE_THAW,       /* ws_thaw; the directory is the session's own */
 	TREE_OP_MAX,
 };
 

@@ -120,6 +120,14 @@ int ws_patch_since(const struct ws_layout *lay, const int *shared, const struct 
  */
 int ws_discard(struct ws_layout *lay, const int *shared, struct err *e);
 
+/*
+ * Helper, in the session's own directory: makes directories of its own of a session that stands on one shared layer for
+ * the workspace, one for the root, or both: ws/tree, with its baseline, and root/upper-N, N one more. The layout says so
+ * only when the caller has stored it; until then they are nobody's. It ends in ws/. lay is in and out; shared, root:
+ * descriptors of their layers, borrowed. ERR_REQUEST: the layers are not such; ERR_SETUP, ERR_LIMIT.
+ */
+int ws_thaw(struct ws_layout *lay, const int *shared, const int *root, struct err *e);
+
 /* Any process: whether the numbers are in range and consistent. Pure. */
 bool ws_layout_valid(const struct ws_layout *lay);
 

@@ -82,23 +82,6 @@ static int make_file(const struct remaking *r, const struct ws_entry *en, int di
 	return fchmod(fd, en->mode & 07777);
 }
 
-static int note_arrival(struct remaking *r, const struct ws_entry *en)
-{
-	struct ws_intake *in = &r->in;
-
-	if (in->n == in->cap) {
-		size_t cap = in->cap ? 2 * in->cap : 256;
-		struct ws_arrival *v = reallocarray(in->v, cap, sizeof *v);
-
-		if (!v)
-			return -1;
-		in->v = v;
-		in->cap = cap;
-	}
-	in->v[in->n++] = (struct ws_arrival){in->names.len, S_ISREG(en->mode) ? en->at : -1};
-	return buf_add(&in->names, en->path, en->len + 1);
-}
-
 static int remake_entry(struct remaking *r, const struct ws_entry *en, struct err *e)
 {
 	const char *slash = strrchr(en->path, '/'), *name = slash ? slash + 1 : en->path;
@@ -115,7 +98,7 @@ static int remake_entry(struct remaking *r, const struct ws_entry *en, struct er
 	if ((S_ISLNK(en->mode) ? make_link(r, en, dir, name) : make_file(r, en, dir, name)) < 0 ||
 		utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW) < 0)
 		return failed(en->path, e);
-	return note_arrival(r, en) < 0 ? err_set(e, ERR_SETUP, ENOMEM, "make the tree again") : 0;
+	return ws_intake_note(&r->in, en->path, S_ISREG(en->mode) ? en->at : -1, e);
 }
 
 static int remake_dir(const struct remaking *r, const struct ws_entry *en, struct err *e)

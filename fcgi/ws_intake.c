@@ -23,7 +23,7 @@ static void give_up_plain(struct ws_intake *in)
 	in->n = in->cap = 0;
 }
 
-static int note_arrival(struct ws_intake *in, const char *path, int64_t at, struct err *e)
+int ws_intake_note(struct ws_intake *in, const char *path, int64_t at, struct err *e)
 {
 	if (in->n == in->cap) {
 		size_t cap = in->cap ? 2 * in->cap : 256;
@@ -56,7 +56,7 @@ static int take_entry(
 			       ? err_set(e, ERR_SETUP, errno, "empty the raw file")
 			       : UNPACK_NO_RAW;
 	}
-	return S_ISDIR(mode) ? 0 : note_arrival(in, path, at, e);
+	return S_ISDIR(mode) ? 0 : ws_intake_note(in, path, at, e);
 }
 
 static int not_empty(void *arg, int dirfd, const char *name, uint32_t type, struct err *e)

@@ -33,6 +33,9 @@ struct ws_intake {
 /* Unpacks into "new" and "new.raw". On error both are removed. Tree helper. */
 int ws_intake_run(struct ws_intake *in, int archive_fd, const struct ws_limits *lim, struct err *e);
 
+/* Notes that path came, with its contents at this offset of the raw file, -1: none. Tree helper. */
+int ws_intake_note(struct ws_intake *in, const char *path, int64_t at, struct err *e);
+
 /* Sorts v by path and leaves the last arrival of each. Tree helper. */
 void ws_intake_sort(struct ws_intake *in);
 

@@ -118,12 +118,8 @@ static int64_t coarse_now(void)
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/*
- * The clock that file times are taken from, after its next tick: what was recorded carries an
- * earlier time, what is written from now on this one or a later. So no file has to be read only
- * because it was unpacked last; waiting one tick (1 to 10 ms) here saves that in every patch.
- */
-static int64_t next_tick(void)
+/* So no file has to be read only because it was unpacked last: waiting saves that in every patch. */
+int64_t ws_plain_tick(void)
 {
 	const struct timespec pause = {0, 500000};
 	int64_t begin = coarse_now(), now = begin;
@@ -149,7 +145,7 @@ static int record_all(struct record *r, struct err *e)
 			return -1;
 	if (r->fresh && record_dirs(r, e) < 0)
 		return -1;
-	now = next_tick();
+	now = ws_plain_tick();
 	return ws_index_end(&r->out, now, e) < 0 ? -1 : ws_index_end(&r->rest, now, e);
 }
 

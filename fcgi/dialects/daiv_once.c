@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fcgi/capabilities.h"
 #include "fcgi/deps.h"
 #include "fcgi/dialects/daiv.h"
 #include "fcgi/dialects/files_call.h"
@@ -360,7 +361,8 @@ static bool install(
 	struct err e = {0};
 
 	if (!c->ops->deps) {
-		dialect_detail(c, 422, "dependencies: this backend installs none");
+		capability_lacking(CAN_DEPENDENCIES, &e);
+		dialect_detail(c, 422, e.msg);
 		return false;
 	}
 	if (c->ops->deps->install(c->backend, &order, a, &e) < 0) {

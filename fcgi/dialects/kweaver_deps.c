@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "fcgi/capabilities.h"
 #include "fcgi/deps.h"
 #include "fcgi/files.h"
 #include "images/own_json.h"
@@ -153,7 +154,10 @@ int kw_deps_install(
 	if (fault)
 		return err_set(e, ERR_REQUEST, 0, "python_package_index_url: %s", fault);
 	if (!c->ops->deps)
-		return err_set(e, ERR_LIMIT, ENOTSUP, "dependencies cannot be installed here");
+		return err_set(e, ERR_LIMIT, ENOTSUP,
+			"dependencies cannot be installed here: the backend lacks the capability "
+			"\"%s\"",
+			capability_name(CAN_DEPENDENCIES));
 	ret = c->ops->deps->later(c->backend, &o, d->fresh, d->wait_ms, &a, e);
 	if (ret == 0 && a.failed)
 		explain(&a, &out->why);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fcgi/capabilities.h"
 #include "fcgi/dialects/kweaver.h"
 #include "fcgi/dialects/manager.h"
 #include "fcgi/json_out.h"
@@ -329,7 +328,7 @@ static int start_again(struct dialect_call *c, struct manager_box *b)
 {
 	struct err e = {0};
 
-	if (c->ops->lacks & (1u << CAN_VOLUMES) || manager_volumes_give(c, b, &e) == 0)
+	if (manager_volumes_give(c, b, &e) == 0)
 		return start(c, b);
 	manager_fail(c, &e, "start a sandbox");
 	return -1;

@@ -25,6 +25,7 @@ STATE = os.environ.get("CGIBOX_TEST_STATE", "")
 SERVER = os.environ.get("CGIBOX_TEST_SERVER", "")
 SELF_STARTING = SERVER in ("fcgid", "lighttpd-spawn")
 IMAGE = os.environ.get("CGIBOX_TEST_IMAGE", "host")
+TAGGED = IMAGE if ":" in IMAGE else IMAGE + ":latest"  # the same for who asks for a tag
 BACKEND = os.environ.get("CGIBOX_BACKEND") or "isolate"
 HERE = os.path.dirname(os.path.abspath(__file__))
 _at = urllib.parse.urlsplit(URL)
@@ -172,6 +173,19 @@ def sessions_on_disk():
     if not STATE:
         return None
     return {n for d in ("sessions", "trash") for n in os.listdir(os.path.join(STATE, d))}
+
+
+def can(capability):
+    """Whether the backend has it: one that lacks it says so, and docs/api.md says what that means."""
+    return request("GET", "/system/").json["capabilities"][capability]
+
+
+def image_has(program):
+    sid = create()
+    try:
+        return run(sid, "command -v " + program).json["results"][0]["exit_code"] == 0
+    finally:
+        delete(sid)
 
 
 def run(sid, commands, timeout_s=120, **more):

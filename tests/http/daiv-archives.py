@@ -5,7 +5,7 @@ import io
 import os
 import tarfile
 
-from client import done, eq, ok, request
+from client import IMAGE, done, eq, ok, request
 
 MIB = 1 << 20
 
@@ -27,7 +27,7 @@ def send(sid, data):
 
 # Each is some 30 MiB; the limit is 192, and plain_entries_max 2000. A layer counts 4 KiB more a file until it is joined with others.
 for form, files, size, fit in (("tree", 30, MIB, 6), ("layers", 2100, 16384, 5)):
-    sid = request("POST", "/session/", {"base_image": "host"}).json["session_id"]
+    sid = request("POST", "/session/", {"base_image": IMAGE}).json["session_id"]
     got = [send(sid, archive("a%d" % i, files, size)) for i in range(fit)]
     names = "".join("a%d " % i for i in range(fit))
     eq(([s for s, _ in got], got[-1][1]), ([200] * fit, names), "%s: %d archives are taken" % (form, fit))
@@ -37,7 +37,7 @@ for form, files, size, fit in (("tree", 30, MIB, 6), ("layers", 2100, 16384, 5))
     eq(a.json["results"][0]["output"], names, "%s: and what was there is there" % form)
     request("DELETE", "/session/%s/" % sid)
 
-sid = request("POST", "/session/", {"base_image": "host"}).json["session_id"]
+sid = request("POST", "/session/", {"base_image": IMAGE}).json["session_id"]
 same = archive("same", 2100, 16384)
 eq({send(sid, same) for i in range(9)}, {(200, "same ")}, "the same one is taken as often as one likes: what it hides goes")
 request("DELETE", "/session/%s/" % sid)

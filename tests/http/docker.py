@@ -65,27 +65,76 @@ ok(len(container) == 64, "a container says which it is", a)
 ok(until(lambda: not there(container)), "a request's container is not there after it", container)
 
 # --- what cannot be done is named ---
-for verb, body in (("fork", {"count": 1}), ("snapshots", {"name": "a"}), ("commit", {})):
-    a = request("POST", "/session/%s/%s" % (sid, verb), body)
-    ok(a.status == 422 and "layers" in a.body.decode(), "%s is refused, with the capability's name" % verb, a)
 a = request("POST", "/session/", {"base_image": "host"})
-ok(a.status == 422 and "host_image" in a.body.decode(), "so is the image host", a)
+ok(a.status == 422 and "host_image" in a.body.decode(), "the image host is refused, with the capability's name", a)
 a = request("GET", "/system/").json
 eq((a["backend"], a["capabilities"]["layers"], a["capabilities"]["host_image"]), ("docker", False, False), "GET /system/ shows them")
 delete(sid)
+
+# --- forks and snapshots are copies, made when a session is used next ---
+def shared():
+    return os.listdir(os.path.join(os.environ["CGIBOX_TEST_STATE"], "layers"))
+
+
+before = set(shared())
+sid = create()
+output(sid, "echo h > ~/h; mkdir -p /tmp/d d; chmod 1770 d; echo one > d/a; ln d/a b; ln -s d/a c; mkfifo p; truncate -s 64M holes; echo end >> holes; chmod 640 b; "
+       "touch -d 2001-02-03T04:05:06Z d/a d; chmod 500 /tmp/d")
+LOOK = ("stat -c '%n %a %h %s %Y' d/a b; stat -c '%n %a %Y' d; stat -c '%a' /tmp/d; readlink c; test -p p && echo pipe; stat -c %s holes; tail -c 4 holes; "
+        "test $(du -k holes | cut -f1) -lt 1000 && echo sparse; cat ~/h b; test d/a -ef b && echo same")
+want = output(sid, LOOK)
+ok("same" in want[0] and "sparse" in want[0] and "d/a 640 2 4 981173106" in want[0], "control: links, a pipe, holes, modes, times", want)
+a = request("POST", "/session/%s/fork" % sid, {"count": 2})
+eq((a.status, len(set(shared()) - before)), (200, 2), "two forks share the layers of their parent")
+forks = a.json["session_ids"]
+eq([output(s, LOOK) for s in [sid] + forks], [want] * 3, "parent and children have all that")
+eq(set(shared()) - before, set(), "each has its own, and nothing is shared any more")
+output(sid, "echo parent > ~/h; echo parent > b")
+eq([output(s, "cat ~/h b d/a") for s in forks], [["h\none\none\n"]] * 2, "writes on one side are not seen on another")
+eq(request("POST", "/session/%s/snapshots" % sid, {"name": "s"}).status, 201, "a snapshot")
+kept = set(shared()) - before
+output(sid, "rm -r d b ~/h; echo new > n")
+eq(set(shared()) - before, kept, "a snapshot's layers stay")
+ok(len(kept) == 2, "one for the workspace, one for the rest", kept)
+eq(request("POST", "/session/%s/snapshots/s/restore" % sid).status, 204, "back to it")
+eq(output(sid, "cat ~/h b d/a; ls"), ["parent\nparent\nparent\nb\nc\nd\nholes\np\n"], "with all that it had")
+deep = output(forks[0], "python3 -c 'import os\nfor i in range(20): os.mkdir(\"x\" * 220); os.chdir(\"x\" * 220)'")
+eq((deep, request("POST", "/session/%s/commit" % forks[0]).status), ([""], 204), "a path of more bytes than a path may have")
+a = run(forks[0], ["true"])
+ok(a.status == 413 and "too long" in str(a.detail), "is not copied, which is said and not passed over", a)
+for s in [sid] + forks:
+    delete(s)
+ok(until(lambda: not set(shared()) - before, 20), "with the sessions their layers go", shared())
+
 sid = create(memory_bytes=64 << 20)
 a = run(sid, ["head -c 200M /dev/zero > /dev/shm/f", "echo next", "head -c 1M /dev/zero > /var/tmp/f", "head -c 1M /dev/zero > /tmp/f && echo room"])
 r = (a.json or {}).get("results", [])
 eq([x["exit_code"] == 0 for x in r], [False, True, False, True], "memory that files keep is less than the limit, and no file lies where no limit is")
 eq((r[1]["output"].startswith("next"), r[3]["output"]) if len(r) == 4 else a, (True, "room\n"), "control: pid 1 goes on, /tmp has room")
 delete(sid)
-box = {"image": client.IMAGE + ":latest"}
-a = request("POST", "/api/v1/sandboxes", dict(box, volumes={"data": {"size": "16m"}}))
-ok(a.status == 422 and "capability" in a.body.decode() and "volumes" in a.body.decode(), "so are volumes of the Manager", a)
-a = request("POST", "/api/v1/volumes/network", {"name": "shared", "size": "16m"})
-ok(a.status == 422 and "capability" in a.body.decode() and "volumes" in a.body.decode(), "shared ones, too", a)
+box = {"image": client.TAGGED}
+for path, what in (("/tmp", "/tmp"), ("/home", "home"), ("/mnt/\u00e9", "A-Z"), ("/" + "x" * 127, "127 bytes")):
+    a = request("POST", "/api/v1/sandboxes", dict(box, volumes={"data": {"size": "16m", "mount_path": path}}))
+    ok(a.status == 422 and what in str(a.detail) and "backend = docker" in str(a.detail), "no volume where an Engine could make none: %.20s" % path, a)
+places = ("/" + "x" * 126, "/tmp/in/it", "/mnt/data")
+a = request("POST", "/api/v1/sandboxes", dict(box, volumes={"v%d" % i: {"size": "16m", "mount_path": p} for i, p in enumerate(places)}))
+ok(a.status == 201, "control: a sandbox of the Manager with three elsewhere", a)
+vid = a.json["container_id"]
+a = request("POST", "/api/v1/sandboxes/%s/exec" % vid, {"command": "".join("echo x >%s/f && stat -c %%u %s; " % (p, p) for p in places) + "grep -c volumes /proc/self/mountinfo"})
+service = os.stat(os.environ["CGIBOX_TEST_STATE"] + "/keeper.lock").st_uid
+eq(a.json["output"].split(), [str(service)] * 3 + ["3"], "which it writes to as the service's user")
+top_of = "%s/sessions/%s/root/upper/tmp/in/it" % (os.environ["CGIBOX_TEST_STATE"], vid)
+eq(os.stat(top_of).st_uid, service, "the place below /tmp is no root's")
+a = request("POST", "/api/v1/sandboxes/%s/exec" % vid, {"command": "ln -s /mnt/data /tmp/to; readlink /tmp/to"})
+eq(a.json["output"], "/mnt/data\n", "control: a link to another one")
+eq(request("POST", "/api/v1/volumes/network", {"name": "led", "size": "1m"}).status, 200, "a shared volume")
+request("POST", "/api/v1/sandboxes/%s/volumes/led/mount?mount_path=/tmp/to/x" % vid)
+a = request("POST", "/api/v1/sandboxes/%s/exec" % vid, {"command": "true"})
+ok(a.status >= 400 and "is no directory of the session" in str(a.detail), "leads no volume into that", a)
+eq(os.listdir("%s/volumes/%s.v2/fs" % (os.environ["CGIBOX_TEST_STATE"], vid)), ["f"], "in which nothing was made")
+eq([request("DELETE", "/api/v1/" + x).status for x in ("sandboxes/" + vid, "volumes/network/led")], [200] * 2, "both are deleted")
 a = request("POST", "/api/v1/sandboxes", box)
-ok(a.status == 201, "control: a sandbox of the Manager without any", a)
+ok(a.status == 201, "a sandbox of the Manager without any", a)
 mid = a.json["container_id"]
 a = request("POST", "/api/v1/sandboxes/%s/exec" % mid, {"command": "echo in; id -G"})
 ok(a.status == 200 and a.json["output"].startswith("in\n"), "works", a)

@@ -117,7 +117,12 @@ eq(f("DELETE", sid, "/repo/newdir", query="?recursive=true").status, 404, "then 
 eq(f("DELETE", sid, "/repo/a.bin").status, 204, "a file is deleted")
 eq(f("DELETE", sid, "/repo", query="?recursive=true").status, 409, "the workspace itself stays")
 ok(f("GET", sid, "/repo/r").status == 200, "with what is in it")
-eq(f("PUT", sid, "/usr/bin/x", b"").status, 403, "the machine's own files cannot be changed")
+a = f("PUT", sid, "/usr/bin/x", b"")
+own = client.IMAGE != "host" and client.can("keep_root")  # of an image the session may have a changed copy
+eq(a.status, 201 if own else 403, "the machine's own files cannot be changed")
+other = client.create()
+eq(f("GET", other, "/usr/bin/x").status, 404, "nor anything that another session sees")
+client.delete(other)
 
 # --- archives ---
 T = tar({"x/y.txt": b"why", "run": (b"#!/bin/sh\necho ran\n", 0o755), "l": ("link", "x/y.txt")})

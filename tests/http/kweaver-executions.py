@@ -5,7 +5,7 @@ import re
 import threading
 import time
 
-from client import done, eq, note, ok, request, wait_for
+from client import done, eq, image_has, note, ok, request, wait_for
 
 API = "/api/v1"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}$"
@@ -100,11 +100,14 @@ ok('"return_value":1267650600228229401496703205376,' in
    sync(s, "def handler(event): return 2**100").body.decode(), "no digit of a number is lost on its way")
 y = run(s, "def handler(event): return [event['n'], len(event['t'])]", event={"n": 2**70, "t": "x" * 500000})
 eq(y.get("return_value"), [2**70, 500000], "nor of an event, which may be long")
-y = run(s, "function handler(event) { console.log(typeof event); return {n: event.n + 1, l: [event.a.length]}; }", "javascript",
-        event={"n": 1, "a": "x" * 200000})
-eq((y.get("return_value"), y.get("stdout")), ({"n": 2, "l": [200000]}, "object\n"), "javascript gets an object")
-y = run(s, "async function handler() { await new Promise((r) => setTimeout(r, 50)); return 0; }", "javascript")
-eq((y.get("status"), y.get("return_value")), ("completed", 0), "an asynchronous handler is awaited")
+if image_has("node"):
+    y = run(s, "function handler(event) { console.log(typeof event); return {n: event.n + 1, l: [event.a.length]}; }", "javascript",
+            event={"n": 1, "a": "x" * 200000})
+    eq((y.get("return_value"), y.get("stdout")), ({"n": 2, "l": [200000]}, "object\n"), "javascript gets an object")
+    y = run(s, "async function handler() { await new Promise((r) => setTimeout(r, 50)); return 0; }", "javascript")
+    eq((y.get("status"), y.get("return_value")), ("completed", 0), "an asynchronous handler is awaited")
+else:
+    note("the image has no node")
 y = run(s, "echo out; echo err >&2; pwd; echo $WHO; exit 3", "shell")
 eq((y.get("status"), y.get("exit_code"), y.get("stdout"), y.get("stderr"), y.get("return_value")),
    ("failed", 3, "out\n/workspace\nsession\n", "err\n", None), "shell")

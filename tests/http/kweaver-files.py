@@ -2,7 +2,7 @@
 """Files of a KWeaver session: list, upload, download; what leaves the workspace is refused."""
 import re
 
-from client import done, eq, ok, request
+from client import IMAGE, done, eq, ok, request
 
 API = "/api/v1"
 B = "xxBOUNDARYxx"
@@ -32,7 +32,7 @@ def sh(sid, code):
     return a.json["stdout"] if a.status == 200 else a
 
 
-request("POST", API + "/templates", {"id": "kwf", "name": "x", "image_url": "host", "runtime_type": "python3.11"})
+request("POST", API + "/templates", {"id": "kwf", "name": "x", "image_url": IMAGE, "runtime_type": "python3.11"})
 s, other = [request("POST", API + "/sessions", {"template_id": "kwf"}).json["id"] for _ in range(2)]
 a = get("/sessions/%s/files" % s)
 eq((a.status, a.json), (200, {"session_id": s, "files": [], "count": 0}), "no files yet")

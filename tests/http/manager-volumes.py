@@ -21,7 +21,7 @@ def post(path, body=None, **kw):
 
 
 def make(**spec):
-    a = post("", dict({"image": "host:latest"}, **spec))
+    a = post("", dict({"image": client.TAGGED}, **spec))
     if a.status != 201:
         ok(False, "a sandbox is made", a)
         done()
@@ -73,15 +73,15 @@ ok(a.status == 422 and "volume_max_bytes" in a.detail, "422 over volume_max_byte
 # --- in sandboxes
 for path in ("/", "/etc/x", "/proc", "/dev/shm", "/sys", "/usr/x", "/repo", "/repo/x", "/workspace", "/a/../etc", "/a/./b", "/a//b",
              "relative", "/a\nb", "/" + "x" * 255):
-    eq(problems(post("", {"image": "host", "volumes": {"v": {"size": "1m", "mount_path": path}}})),
+    eq(problems(post("", {"image": client.TAGGED, "volumes": {"v": {"size": "1m", "mount_path": path}}})),
        (422, [("value_error", ["body", "volumes", "v", "mount_path"])]), "422: mounted at %.12r" % path)
-eq(problems(post("", {"image": "host", "volumes": {"a/b": {"size": "1m"}}})), (422, [("value_error", ["body", "volumes", "a/b"])]),
+eq(problems(post("", {"image": client.TAGGED, "volumes": {"a/b": {"size": "1m"}}})), (422, [("value_error", ["body", "volumes", "a/b"])]),
    "422: a name")
-a = post("", {"image": "host", "volumes": {"a": {"size": "1m", "mount_path": "/x"}, "b": {"size": "1m", "mount_path": "/x"}}})
+a = post("", {"image": client.TAGGED, "volumes": {"a": {"size": "1m", "mount_path": "/x"}, "b": {"size": "1m", "mount_path": "/x"}}})
 ok(a.status == 422 and "/x" in a.detail, "422: two at one place", a)
-a = post("", {"image": "host", "volumes": {"a": {"size": "1m", "mount_path": "/x/y"}, "b": {"size": "1m", "mount_path": "/x"}}})
+a = post("", {"image": client.TAGGED, "volumes": {"a": {"size": "1m", "mount_path": "/x/y"}, "b": {"size": "1m", "mount_path": "/x"}}})
 ok(a.status == 422 and "none may lie in another" in a.detail, "422: one in another, whose owners could move its place", a)
-eq(problems(post("", {"image": "host", "volumes": {str(i): {"size": "1m"} for i in range(17)}}))[0], 422, "422: 17 volumes")
+eq(problems(post("", {"image": client.TAGGED, "volumes": {str(i): {"size": "1m"} for i in range(17)}}))[0], 422, "422: 17 volumes")
 S = make(volumes={"own": {"size": "2m"}, NAME: {"network": True, "mount_path": "/srv/both"}})
 T = make(volumes={NAME: {"network": True, "mount_path": "/home/other"}}, command="echo started; sleep 300")
 v = get("/" + S).json["volumes"]

@@ -5,7 +5,7 @@ import re
 import time
 import zipfile
 
-from client import connect, create, delete as drop, done, eq, note, ok, request, KEY, PREFIX
+from client import connect, create, delete as drop, done, eq, note, ok, request, KEY, PREFIX, TAGGED
 
 API = "/api/v1/sandboxes"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"
@@ -24,7 +24,7 @@ def remove(sid):
 
 
 def make(**spec):
-    a = post("", dict({"image": "host:latest"}, **spec))
+    a = post("", dict({"image": TAGGED}, **spec))
     if a.status != 201:
         ok(False, "a sandbox is made", a)
         done()
@@ -59,7 +59,7 @@ def logs(sid, kind=None):
 NAMES = ["id", "container_id", "name", "status", "image", "command", "entrypoint", "resources", "environment", "created_at",
          "started_at", "terminated_at", "last_active", "auto_remove", "volumes", "ports", "urls"]
 eq(get("", key=None).status, 403, "the key is asked for")
-a = post("", {"image": "host:latest", "command": "echo out; echo err >&2; sleep 300", "environment": {"A_B": "1 2"},
+a = post("", {"image": TAGGED, "command": "echo out; echo err >&2; sleep 300", "environment": {"A_B": "1 2"},
               "ports": [{"port": 8080}, {"internal": 9000, "protocol": "http", "subdomain": "my-app"}],
               "resources": {"memory": "64M", "timeout": None, "gpu": None}, "force_build": False, "build_context": {}})
 eq((a.status, list(a.json or {})), (201, NAMES), "a sandbox is made")
@@ -67,7 +67,7 @@ S = a.json["container_id"]
 ok(re.match(TIME, a.json["created_at"]) and re.match(TIME, a.json["started_at"]), "with times", a)
 ok(isinstance(a.json["id"], int) and a.json["name"] == "sandbox-" + S[:8], "and names", a)
 eq([a.json[k] for k in NAMES[3:9]],
-   ["running", "host:latest", "echo out; echo err >&2; sleep 300", None,
+   ["running", TAGGED, "echo out; echo err >&2; sleep 300", None,
     {"cpu": 1.0, "memory": "64M", "gpu": None, "timeout": None, "max_retries": None}, {"A_B": "1 2"}], "and what was asked for")
 P = "/api/v1/sandboxes/%s/ports/%d/"
 eq(a.json["urls"], {"8080": P % (S, 8080), "9000": P % (S, 9000)}, "ports have paths")
@@ -99,8 +99,8 @@ for change, want in ((dict(image="python"), ("string_pattern_mismatch", ["body",
                      (dict(ports=[{"port": 1, "external": 80}]), ("value_error", ["body", "ports", 0, "external"])),
                      (dict(ports=[{"port": 1, "subdomain": "ab"}]), ("value_error", ["body", "ports", 0, "subdomain"])),
                      (dict(ports=[{"port": 1}, {"port": 1}]), ("value_error", ["body", "ports", 1]))):
-    eq(problems(post("", dict({"image": "host:latest"}, **change))), (422, [want]), "422: %s" % change)
-eq(problems(post("", {"image": "host", "ports": [{"port": n} for n in range(1, 66)]}))[0], 422, "422: 65 ports")
+    eq(problems(post("", dict({"image": TAGGED}, **change))), (422, [want]), "422: %s" % change)
+eq(problems(post("", {"image": TAGGED, "ports": [{"port": n} for n in range(1, 66)]}))[0], 422, "422: 65 ports")
 eq(problems(post("", {})), (422, [("missing", ["body", "image"])]), "422 without an image")
 a = post("", {"image": "no-such-image-here:1"})
 ok(a.status == 422 and isinstance(a.detail, str), "422 for an image that is not there", a)
@@ -113,11 +113,11 @@ eq([a.json["status"][k] for k in ("status", "running", "exit_code", "finished_at
    "and its state")
 row = [x for x in get("").json["sandboxes"] if x["container_id"] == S]
 eq([(x["image"], x["status"], list(x["state"])) for x in row],
-   [("host:latest", "running", ["Status", "Running", "ExitCode", "StartedAt", "FinishedAt", "tries"])], "it is in the list")
+   [(TAGGED, "running", ["Status", "Running", "ExitCode", "StartedAt", "FinishedAt", "tries"])], "it is in the list")
 ok(S in [x["container_id"] for x in get("/?status=running").json["sandboxes"]], "also of those that run")
 ok(S not in [x["container_id"] for x in get("?status=exited").json["sandboxes"]], "not of those that have ended")
-ok("too large" in str(post("", {"image": "host", "environment": {"A": "x" * 65534}}).json), "422: variables over environment_max_bytes, with no command")
-many = [post("", {"image": "host"}).json["container_id"] for i in range(34)]
+ok("too large" in str(post("", {"image": TAGGED, "environment": {"A": "x" * 65534}}).json), "422: variables over environment_max_bytes, with no command")
+many = [post("", {"image": TAGGED}).json["container_id"] for i in range(34)]
 eq([x["container_id"] for x in get("").json["sandboxes"]][:35], many[::-1] + [S], "a list of more than one part, newest first")
 eq([request("DELETE", API + "/" + x).status for x in many], [200] * 34, "and they go")
 eq(request("GET", "/api/v1/api/v1/sandboxes/" + S).status, 200, "the prefix may be there twice")

@@ -8,7 +8,7 @@ import tempfile
 import uuid
 import zipfile
 
-from client import HERE, IMAGE, KEY, URL, done, eq, ok, request
+from client import HERE, KEY, TAGGED, URL, done, eq, ok, request
 
 sys.path.insert(0, os.environ.get("CGIBOX_TEST_PYTHON") or os.path.join(HERE, "../../scripts/python"))
 import cgibox  # noqa: E402
@@ -36,7 +36,7 @@ async def manager():
     refuses(lambda: PortConfig(internal=0), "and a port")
     async with SandboxClient(URL, key=KEY) as c:
         made = await c.create_sandbox(CreateSandboxRequest(
-            image=IMAGE + ":latest" if ":" not in IMAGE else IMAGE, command="echo begun; exec sleep 300", environment={"A": "1"},
+            image=TAGGED, command="echo begun; exec sleep 300", environment={"A": "1"},
             ports=[PortConfig(internal=8080, protocol="http")], resources=ResourceConfig(cpu=1.0, memory="256m")))
         i = made["container_id"]
         eq((made["resources"]["memory"], list((await c.get_urls(i)))), ("256m", ["8080"]), "a sandbox is made")
@@ -80,7 +80,7 @@ async def volumes(c):
     if request("GET", "/sandboxes/x/volumes/y/ls?path=/").detail == "Not Found":
         return ok(True, "no volumes here yet")
     name = "v" + uuid.uuid4().hex[:8]
-    made = await c.create_sandbox(CreateSandboxRequest(image="host:latest", command="sleep 300", volumes={name: VolumeConfig(size="10m")}))
+    made = await c.create_sandbox(CreateSandboxRequest(image=TAGGED, command="sleep 300", volumes={name: VolumeConfig(size="10m")}))
     i = made["container_id"]
     await c.make_directory(i, name, "/d")
     await c.write_file(i, name, "/d/f", "text\n")

@@ -219,7 +219,7 @@ with tempfile.NamedTemporaryFile("w") as f:
 raises(cgibox.SandboxValidationError, lambda: cgibox.Client("ftp://x"), "no URL of a service")
 
 # --- images
-ok(any(i["reference"] == "host" for i in c.images.list()), "images")
+ok(any(i["reference"].split("/")[-1].split(":")[0] == IMAGE for i in c.images.list()), "images")
 raises(cgibox.SandboxNotFoundError, lambda: c.images.inspect("no.such/image:1"), "no such image")
 raises(cgibox.SandboxValidationError, lambda: c.images.remove("host"), "host stays", "cannot be removed")
 events = []

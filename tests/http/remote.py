@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 
-from client import HERE, KEY, URL, done, eq, ok, request, sessions, wait_for
+from client import HERE, IMAGE, KEY, URL, done, eq, ok, request, sessions, wait_for
 
 PROGRAM = os.environ.get("CGIBOX") or os.path.join(os.environ.get("CGIBOX_BUILD") or os.path.join(HERE, "../../build"), "cgibox")
 if not os.path.exists(PROGRAM):
@@ -25,6 +25,9 @@ def none_left():
 
 
 def remote(*words, input=b"", env=ENV):
+    """Sessions that the command makes are of the tests' image, which is no default of its own."""
+    if words[:1] == ("run",):
+        words = ("run", "--image", IMAGE) + words[1:]
     p = subprocess.run([PROGRAM, "remote", *words], input=input, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, timeout=300)
     return p.returncode, p.stdout, p.stderr.decode()
 
@@ -78,7 +81,7 @@ with tempfile.TemporaryDirectory() as d:
     ok(os.path.exists(d + "/ran"), "git alone would have")
 
 # --- sessions and files
-sid = remote("session", "new", "--live")[1].decode().strip()
+sid = remote("session", "new", IMAGE, "--live")[1].decode().strip()
 ok(re.fullmatch(r"[0-9a-f-]{36}", sid) and sid in remote("session", "ls")[1].decode(), "a session is made and listed", sid)
 eq(remote("files", "put", sid, "/repo/x/f", input=b"via stdin")[0], 0, "a file is put")
 eq(remote("files", "get", sid, "/repo/x/f")[:2], (0, b"via stdin"), "and got")
@@ -99,18 +102,18 @@ a = remote("run", "--keep", "-c", "echo k")
 kept = a[2].split()[-1]
 ok(kept in sessions(), "--keep keeps and names it", a)
 remote("session", "rm", kept)
-ok(b"host" in remote("images", "ls")[1], "images")
+ok(IMAGE.encode() in remote("images", "ls")[1], "images")
 eq(remote("images", "inspect", "no.such/image:1")[0], 66, "no such image")
 
 # --- signals and terminals
-p = subprocess.Popen([PROGRAM, "remote", "run", "-c", "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done"], stdout=subprocess.PIPE, env=ENV)
+p = subprocess.Popen([PROGRAM, "remote", "run", "--image", IMAGE, "-c", "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done"], stdout=subprocess.PIPE, env=ENV)
 p.stdout.readline()
 p.send_signal(signal.SIGTERM)
 out = p.communicate(timeout=120)[0]
 eq((out, p.returncode), (b"got\n", 9), "a signal goes to the command")
 pid, fd = pty.fork()
 if pid == 0:
-    os.execve(PROGRAM, [PROGRAM, "remote", "run", "-t", "-c", "stty size; read x; echo \"<$x>\"; exit 6"], ENV)
+    os.execve(PROGRAM, [PROGRAM, "remote", "run", "--image", IMAGE, "-t", "-c", "stty size; read x; echo \"<$x>\"; exit 6"], ENV)
 text, sent, end = b"", False, time.monotonic() + 120
 while time.monotonic() < end:
     if not select.select([fd], [], [], 1)[0]:

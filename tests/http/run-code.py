@@ -139,10 +139,12 @@ eq((a.status, a.detail), (400, "before\n"), "a code other than 0: 400 with the o
 a = code("1/0")
 ok(a.status == 400 and "ZeroDivisionError" in a.detail and 'File "/repo/main.py", line 1' in a.detail, "a traceback", a)
 eq(code("echo $((6*7)); pwd", "shell").json, {"output": "42\n/repo\n"}, "shell")
-if os.path.exists("/usr/bin/node"):
+if client.image_has("node"):
     eq(code("console.log([1, 2].map(x => x * 2))", "javascript").json, {"output": "[ 2, 4 ]\n"}, "javascript")
-else:
+elif IMAGE == "host":
     client.skip("no node here")
+else:
+    client.note("the image has no node")
 p = problem(code("", "cobol"), "a language that is none")
 eq((p.get("type"), p.get("loc"), p.get("msg")), ("literal_error", ["body", "language"],
    "Input should be 'python', 'javascript', 'shell' or 'awk'"), "those of the table are named, the operator's with them")
@@ -152,7 +154,7 @@ eq(code("print('ü€\\0'.encode())\nprint(len('''%s'''))" % ("x" * 200000)).jso
 p = problem(code("1", dependencies=["-r /etc/passwd"]), "a dependency that is an option")
 eq(p.get("loc"), ["body", "dependencies", 0], "by its place")
 a = code("1", dependencies=["demo"])
-ok(a.status == 422 and "network = none" in str(a.detail), "dependencies where there is no network", a)
+ok(a.status == 422 and ("network = none" if client.can("dependencies") else '"dependencies"') in str(a.detail), "dependencies where there is no network", a)
 p = problem(code("1", "shell", dependencies=["x"]), "dependencies of a language without an installer")
 eq(p.get("loc"), ["body", "dependencies"], "named")
 

@@ -14,7 +14,7 @@ DB = os.path.join(STATE, "index", "documents")
 SLOW = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 6000000) SELECT count(*) FROM n;"
 MAKERS = (("kweaver", "UPDATE", "kw-session", "/api/v1/sessions", {"template_id": "tied", "id": "tied-%d"}),
           ("kweaver runtime", "INSERT", "rt-session", "/workspace/se/create/tied-%d", {"content": "x", "filename": "f"}),
-          ("manager", "INSERT", "manager-sandbox", "/api/v1/sandboxes", {"image": "host", "command": "sleep 300"}))
+          ("manager", "INSERT", "manager-sandbox", "/api/v1/sandboxes", {"image": client.TAGGED, "command": "sleep 300"}))
 
 
 def sql(text):
@@ -47,7 +47,7 @@ def workers():
 if not STATE or not os.access(STATE, os.R_OK):
     client.skip("not on the service's machine, or not as its user")
     done()
-eq(request("POST", "/api/v1/templates", {"id": "tied", "name": "x", "image_url": "host", "runtime_type": "python3.11"}).status, 201, "a template")
+eq(request("POST", "/api/v1/templates", {"id": "tied", "name": "x", "image_url": client.IMAGE, "runtime_type": "python3.11"}).status, 201, "a template")
 for k, (who, what, kind, path, body) in enumerate(MAKERS):
     def ask(n):
         spec = {a: b % n if isinstance(b, str) and "%d" in b else b for a, b in body.items()}

@@ -155,7 +155,8 @@ static void test_questions(void)
 	static const char *const sources[] = {"", ".", "..", "/etc", "sessions", "sessions/",
 		"sessions/..", "sessions/../x", "sessions/./x", "sessions//x", "layers/x",
 		"images/x", "sessions/a b", "sessions/a:ro", "sessions/a,b", "sessions/\xc3\xa4",
-		"tmp/x", "keeper.sock", "engine", "engine/x/../../y"};
+		"tmp/x", "keeper.sock", "engine", "engine/x/../../y", "volumes", "volumes/x",
+		"volumes/x/limit", "volumes/x/fs/y", "volumes/../fs", "volumesx/x/fs"};
 	static const char *const targets[] = {"", "/", "x", "/proc", "/proc/1", "/sys/fs",
 		"/dev/shm", "/.cgibox", "/.cgibox/init", "/.cgibox/run/x", "/a/..", "/a//b", "/a/",
 		"/a:rw", "/a,b"};
@@ -168,6 +169,8 @@ static void test_questions(void)
 		got += refused(&q);
 	}
 	ok(got == NELEM(sources), "bad sources");
+	snprintf(q.mounts[0].source, sizeof q.mounts[0].source, "volumes/x-1.Y_z/fs");
+	ok(!refused(&q), "control: a volume");
 	got = 0;
 	q = question();
 	for (size_t i = 0; i < NELEM(targets); i++) {
