@@ -291,15 +291,16 @@ static int live_wait(struct backend *b, struct run_view *v, uint64_t offset, int
 		own_close(&none);
 		if (got == 0)
 			return 0;
-		if (got > 0)
+		if (got > 0) {
 			v->asking = false;
-		else if (v->peer >= 0 && e->errnum != EPIPE)
+			continue;
+		}
+		if (v->peer >= 0 && (e->errnum != EPIPE || e->kind == ERR_REQUEST))
 			return -1; /* refused: who asks again at once is refused again */
-		else if (v->peer >= 0 && e->kind == ERR_REQUEST)
-			return -1;
-		else if (spool_look(&v->spool, &st), st.ended)
+		spool_look(&v->spool, &st);
+		if (st.ended)
 			return 1; /* it was told before pid 1 went; the session may be gone, too */
-		else if (ask_open(v, false, e) < 0) /* pid 1 is gone: the keeper knows more */
+		if (ask_open(v, FOLLOW_NOT, e) < 0) /* pid 1 is gone: the keeper knows more */
 			return -1;
 	}
 }

@@ -154,7 +154,7 @@ static void listed(struct job *j)
 		err_set(&e, ERR_SETUP, 0, "the Engine's list of containers is none");
 	else if ((text = read_kept(j, &e)))
 		nkept = split(text, kept, ENGINE_SWEEP_MAX);
-	for (size_t i = 0; !e.kind && i < json_object_array_length(o); i++) {
+	for (size_t i = 0; kept && !e.kind && i < json_object_array_length(o); i++) {
 		struct json_object *c = json_object_array_get_idx(o, i);
 		const char *id = engine_json_text(c, "Id"),
 			   *box = engine_json_text(engine_json_at(c, "Labels"), ENGINE_LABEL_BOX);

@@ -64,7 +64,8 @@ static int prepare(struct grep *g, struct err *e)
 	if (!g->code) {
 		if (pcre2_get_error_message(fault, (PCRE2_UCHAR *)why, sizeof why) < 0)
 			strcpy(why, "cannot be compiled");
-		return files_code_why(g->j, FILES_BAD_PATTERN, "%s (at %zu)", why, (size_t)at);
+		files_code_why(g->j, FILES_BAD_PATTERN, "%s (at %zu)", why, (size_t)at);
+		return 0;
 	}
 	g->match = pcre2_match_data_create(1, NULL);
 	g->limits = pcre2_match_context_create(NULL);

@@ -313,7 +313,7 @@ static int drop(
 
 	if (self < 0 || children < 0)
 		return -1;
-	a->total = (uint64_t)(self + children);
+	a->total = (uint64_t)self + (uint64_t)children;
 	return 0;
 }
 

@@ -349,6 +349,7 @@ static int export_file(struct export *x, const char *path)
 static int export_to(struct export *x, const char *path)
 {
 	size_t n = strlen(path);
+	bool directory = n && path[n - 1] == '/', there;
 	struct stat st;
 	int r;
 
@@ -357,9 +358,10 @@ static int export_to(struct export *x, const char *path)
 			       ? err_set(x->e, ERR_REQUEST, 0,
 					 "an archive is not written to a terminal")
 			       : export_archive(x, STDOUT_FILENO);
-	if (!(n && path[n - 1] == '/') && (stat(path, &st) < 0 || S_ISREG(st.st_mode)))
+	there = !directory && stat(path, &st) == 0;
+	if (!directory && (!there || S_ISREG(st.st_mode)))
 		return export_file(x, path);
-	if (!(n && path[n - 1] == '/') && !S_ISDIR(st.st_mode))
+	if (there && !S_ISDIR(st.st_mode))
 		return err_set(x->e, ERR_REQUEST, 0, "\"%.150s\" is no file", path);
 	x->dir = open_target(path, x->e);
 	r = x->dir < 0 ? -1 : write_layout(x);
@@ -383,7 +385,7 @@ int export_image(
 	if (ref_parse(ref, &r) && r.tag[0])
 		x.tag = r.tag;
 	ret = layout_record(s, x.id, &x.record, e);
-	x.layers = ret < 0 ? NULL : calloc(x.record.nlayers, sizeof *x.layers);
+	x.layers = ret < 0 ? NULL : calloc(x.record.nlayers + 1, sizeof *x.layers);
 	if (x.layers)
 		ret = export_to(&x, path);
 	else if (ret == 0)

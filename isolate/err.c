@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int err_set(struct err *e, int kind, int errnum, const char *fmt, ...)
+int(err_set)(struct err *e, int kind, int errnum, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -18,7 +18,7 @@ int err_set(struct err *e, int kind, int errnum, const char *fmt, ...)
 	return -1;
 }
 
-int err_in(struct err *e, const char *fmt, ...)
+int(err_in)(struct err *e, const char *fmt, ...)
 {
 	struct err old;
 	va_list ap;

@@ -38,6 +38,16 @@ int err_set(struct err *e, int kind, int errnum, const char *fmt, ...)
 /* Puts "context: " before the message of e (which may be NULL). Always returns -1. */
 int err_in(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* That they fail is visible where they are called: to readers, compilers and analyzers. */
+static inline int err_failed(int minus_one)
+{
+	(void)minus_one;
+	return -1;
+}
+
+#define err_set(...) err_failed((err_set)(__VA_ARGS__))
+#define err_in(...)  err_failed((err_in)(__VA_ARGS__))
+
 /* Writes message and errno text into buf, "?" for each control character, and returns buf. */
 const char *err_text(const struct err *e, char *buf, size_t size);
 
