@@ -113,6 +113,7 @@ static int put_try(struct dialect_call *c, struct lines *l, const char *run)
 	manager_time(v.spool.head->begun_us, time);
 	l->time = time;
 	ret = put_run(l, &v, &e);
+	l->time = NULL;
 	c->ops->live->close(&v);
 	if (ret < 0)
 		manager_fail(c, &e, "read the output of a run");

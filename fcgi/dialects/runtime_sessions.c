@@ -10,6 +10,7 @@
 #include "fcgi/index.h"
 #include "fcgi/schema.h"
 #include "images/own_json.h"
+#include "isolate/clock.h"
 #include "isolate/own.h"
 
 #define KIND "rt-session"
@@ -84,10 +85,7 @@ static int find(struct dialect_call *c, const char *sid, struct known *k, struct
 
 static double now(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (double)t.tv_sec + (double)(t.tv_nsec / 1000) / 1e6;
+	return (double)clock_real_us() / 1e6;
 }
 
 static int64_t lesser(int64_t a, int64_t b)
