@@ -159,7 +159,10 @@ def drip(first, pieces, gap=0.05):
     out, closed = b"", False
     for p in pieces:
         if not put(s, p):
-            closed = True
+            # Closed since we last looked: what it said before is still to be read.
+            s.settimeout(60)
+            rest = collect(s)
+            out, closed = out + rest.raw, rest.closed
             break
         try:
             d = s.recv(65536)
