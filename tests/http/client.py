@@ -266,9 +266,19 @@ def cmdline(pid):
         return []
 
 
+def some_seconds(least=500):
+    """An argument of sleep(1) that no other test has."""
+    return "%d.%07d%04d" % (least, os.getpid(), random.randrange(10000))
+
+
 def sleepers(seconds):
     """Pids of `sleep SECONDS`, by which a test on the service's machine knows its command; killed, it has slept enough."""
     return [p for p in processes() if cmdline(p) == ["sleep", seconds]]
+
+
+def sleeping(seconds):
+    """Waits until `sleep SECONDS` runs. Of what a container's runtime may hide from this machine a moment is enough."""
+    return wait_for(lambda: sleepers(seconds), 120 if BACKEND == "isolate" else 10) or BACKEND != "isolate"
 
 
 def wait_for(what, seconds, step=0.05):

@@ -102,8 +102,9 @@ def survivors():
     return [p for p in client.processes() if mark in client.cmdline(p)]
 
 
-# The control below needs the tree to stand before the limit: on a busy machine, in an emulated guest, that takes longer.
-for LIMIT_S in (3, 15, 50):
+# The control below needs the tree to stand before the limit: on a busy machine, in an emulated guest, that takes longer. A
+# container's runtime may hide it for ever.
+for LIMIT_S in (3, 15, 50) if client.BACKEND == "isolate" else (10,):
     box = []
     t = threading.Thread(target=lambda: box.append(run(sid, [tree, "echo later"], timeout=LIMIT_S)))
     t.start()
@@ -112,13 +113,14 @@ for LIMIT_S in (3, 15, 50):
     a, alive = box[0], survivors()
     if seen is not box:
         break
+    seen = []
 r = results(a, "timeout is a 200")
 eq(len(r), 1, "later commands are skipped whatever fail_fast says")
 eq((r[0]["exit_code"], r[0]["verdict"]), (124, "timeout"), "124, timeout")
 eq(r[0]["output"], "part\nCommand timed out after %ds" % LIMIT_S, "partial output, then the line")
 ok(a.seconds < LIMIT_S + 40, "answered soon after the limit", a.seconds)
 if client.STATE:
-    ok(seen and seen is not box, "control: the tree was seen from outside", seen)
+    ok(seen, "control: the tree was seen from outside", seen)
     eq(alive, [], "the whole tree is dead before the answer")
 else:
     skip("not on the service's machine", 2)
@@ -181,11 +183,11 @@ eq(r[0]["output"], "made\nnew.txt\nold.txt\n", "else archives are laid over what
 
 # --- one request at a time ---
 wait_s = conf("session_lock_wait_ms") / 1000
-box, mark = [], "%d.0%d" % (500 if client.STATE else 30, random.randrange(100000, 999999))
+box, mark = [], client.some_seconds(500 if seen else 30)  # where it is seen it can be ended
 t = threading.Thread(target=lambda: box.append(run(sid, "sleep %s; echo long" % mark, timeout=600, timeout_s=700)))
 t.start()
 if client.STATE:
-    ok(client.wait_for(lambda: client.sleepers(mark), 120), "control: a command runs")
+    ok(client.sleeping(mark), "control: a command runs")
 else:
     time.sleep(5)
 a = run(sid, "echo me")

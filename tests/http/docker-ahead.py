@@ -45,6 +45,7 @@ def filled(seconds=60):
 
 
 # --- one like the last ---
+wait_for(lambda: pool()[0] == 0, 150)  # what waits for sessions as other tests had them
 sid = create()
 eq(outputs(sid, "echo cold"), ["cold\n"], "a session")
 delete(sid)

@@ -247,8 +247,8 @@ eq(until(lambda: not left(), 30), True, "no container is left")
 # --- pid 1 is ended for want of memory ---
 live = create(live=True, memory_bytes=96 << 20)
 eq(output(live, "echo up"), ["up\n"], "a live session")
-hog = "until [ -e /tmp/go ]; do sleep 0.1; done; exec python3 -c 'x = [b\"x\" * (1 << 20) for _ in range(200)]; print(len(x))'"
-a = request("POST", "/api/v1/session/%s/runs" % live, {"command": hog, "detach": True})
+hog = "read x; exec python3 -c 'x = [b\"x\" * (1 << 20) for _ in range(200)]; print(len(x))'"
+a = request("POST", "/api/v1/session/%s/runs" % live, {"command": hog, "detach": True, "stdin_open": True})
 rid = (a.json or {}).get("id")
 ok(rid, "a run that will need more memory than there is", a)
 
@@ -264,7 +264,7 @@ for pids in processes():  # pid 1 is made the victim, as an Engine may that shie
     for p in pids:
         with open("/proc/%d/oom_score_adj" % p, "w") as f:
             f.write("1000" if p == min(pids) else "0")
-output(live, "touch /tmp/go")
+eq(request("POST", "/api/v1/session/%s/runs/%s/stdin" % (live, rid), b"go\n").status, 200, "it may begin")
 state = lambda: (request("GET", "/api/v1/session/%s/runs/%s" % (live, rid)).json or {})  # noqa: E731
 ok(until(lambda: state().get("verdict"), 40), "it ends", state())
 eq(state().get("verdict"), "memory", "the verdict is the Engine's: no memory")

@@ -159,7 +159,10 @@ def drip(first, pieces, gap=0.05):
     out, closed = b"", False
     for p in pieces:
         if not put(s, p):
-            closed = True
+            # Closed since we last looked: what it said before is still to be read.
+            s.settimeout(60)
+            rest = collect(s)
+            out, closed = out + rest.raw, rest.closed
             break
         try:
             d = s.recv(65536)
@@ -665,12 +668,13 @@ def test_worker_death():
     sids = [session(), session()]
     ok(service.settled(2), "two workers")
     main, victims = service.main(), service.workers()
-    slow = [background(1, run, s, "sleep 300.0071; echo done") for s in sids]
+    mark = client.some_seconds(300)
+    slow = [background(1, run, s, "sleep %s; echo done" % mark) for s in sids]
     # Then both workers are taken.
-    ok(wait_for(lambda: len(client.sleepers("300.0071")) == 2, 120), "two commands run")
+    ok(wait_for(lambda: len(client.sleepers(mark)) == 2, 120), "two commands run")
     os.kill(victims[0], signal.SIGKILL)
     healthy("while a worker is missing")
-    enough("300.0071")
+    enough(mark)
     got = sorted((w()[0] for w in slow), key=lambda r: r.status or 0)
     eq([r.status for r in got], [200, 503], "one worker is killed: one request fails")
     ok(got[1].ended == 1, "and is told so", got[1])
@@ -709,10 +713,11 @@ def test_supervisor_death():
 
 def test_end():
     sid = session()
-    slow = background(1, run, sid, "sleep 300.0072; echo done")
-    ok(wait_for(lambda: client.sleepers("300.0072"), 120), "a command runs")
+    mark = client.some_seconds(300)
+    slow = background(1, run, sid, "sleep %s; echo done" % mark)
+    ok(wait_for(lambda: client.sleepers(mark), 120), "a command runs")
     service.proc.terminate()
-    enough("300.0072")
+    enough(mark)
     r = slow()[0]
     ok(r.status == 200 and b"done" in r.body, "SIGTERM: it still gets its answer", r)
     try:

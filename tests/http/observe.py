@@ -17,6 +17,7 @@ from client import KEY, PREFIX, SELF_STARTING, STATE, URL, create, delete, eq, o
 LOG = os.environ.get("CGIBOX_ACCESS_LOG", "")
 FIELDS = ["time", "id", "method", "route", "status", "bytes_in", "bytes_out", "ms", "session", "verdicts", "cut", "pid"]
 SECRET = "tenant-secret-7f3a"
+SLEEP = client.some_seconds()
 if not LOG.startswith("/"):
     skip("CGIBOX_ACCESS_LOG names no file")
     client.done()
@@ -268,7 +269,7 @@ lost = []
 
 
 def doomed():
-    lost.append(request("POST", "/session/%s/" % one, {"commands": ["sleep 500.0017"], "timeout": 600}, headers={"X-Request-Id": "doomed-1"}))
+    lost.append(request("POST", "/session/%s/" % one, {"commands": ["sleep " + SLEEP], "timeout": 600}, headers={"X-Request-Id": "doomed-1"}))
 
 
 def workers():
@@ -278,7 +279,7 @@ def workers():
 before = metrics()
 t = threading.Thread(target=doomed)
 t.start()
-ok(wait_for(lambda: client.sleepers("500.0017") and value(metrics(), "workers", state="busy") >= 2, 100), "two workers are busy")
+ok(client.sleeping(SLEEP) and wait_for(lambda: value(metrics(), "workers", state="busy") >= 2, 60), "two workers are busy")
 for p in workers():
     os.kill(p, signal.SIGKILL)
 t.join()

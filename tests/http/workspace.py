@@ -259,10 +259,10 @@ def test_empty():
 
 def test_busy():
     sid = session(tar(PLAIN))
-    got = []
-    t = threading.Thread(target=lambda: got.append(run(sid, "touch started; sleep 500.0371; echo done", timeout=600, timeout_s=700)))
+    got, mark = [], client.some_seconds()
+    t = threading.Thread(target=lambda: got.append(run(sid, "touch started; sleep %s; echo done" % mark, timeout=600, timeout_s=700)))
     t.start()
-    ok(client.wait_for(lambda: client.sleepers("500.0371"), 120), "control: a command runs")
+    ok(client.sleeping(mark), "control: a command runs")
     for method, verb in (("GET", "patch"), ("POST", "commit"), ("POST", "discard"), ("POST", "fork"), ("GET", "export")):
         a = request(method, url(sid, verb))
         ok(a.status == 409 and "request runs commands" in (a.detail or ""), "%s while a command runs" % verb, a)
