@@ -5,6 +5,7 @@ Needs a delegated subtree: run it in a unit with Delegate=yes, or by
 	systemd-run --user --scope -p Delegate=yes tests/cli/cgroup.t
 Without one the test says why and is skipped. CGIBOX_BUILD: where the programs are.
 """
+import fcntl
 import glob
 import json
 import os
@@ -275,8 +276,19 @@ r = fresh(svc, "echo again")
 eq([x["output"] for x in r], ["again\n"], "and serves")
 
 # --- two services in one delegated group leave each other alone
+held = base + "/keeper-0123456789abcdef"  # whose keeper ends a moment after the next one has looked
+os.mkdir(held)
+lock = os.open(held, os.O_RDONLY | os.O_DIRECTORY)
+fcntl.flock(lock, fcntl.LOCK_EX)
 other = Service("o", CGIBOX_MEMORY_MAX_BYTES=str(MEMORY))
 ok("cgroup: in force" in other.text(), "a second service finds the same group", other.text()[-500:])
+ok(os.path.isdir(held), "what somebody holds stays")
+os.close(lock)
+for _ in range(1200):
+    if not os.path.exists(held):
+        break
+    time.sleep(0.05)
+ok(not os.path.exists(held), "and goes when nobody does, soon after the start")
 r = fresh(other, "echo two") + fresh(svc, "echo one")
 eq([x["output"] for x in r], ["two\n", "one\n"], "and both serve")
 eq(other.stop(), 0, "the second ends")
