@@ -7,7 +7,7 @@
 #include "fcgi/keeper_int.h"
 #include "isolate/log.h"
 
-enum { RETRY_MS = 200, RETRY_NONE_MS = 60000 };
+enum { RETRY_MS = 200, RETRY_NONE_MS = 60000, HELD_MS = 60000 /* after our start */ };
 
 /* In auto mode a machine without control groups is served all the same, and told. */
 static int not_held(struct keeper *k, struct err *e)
@@ -22,13 +22,24 @@ static int not_held(struct keeper *k, struct err *e)
 	return 0;
 }
 
+/*
+ * True: once more. A keeper that was killed lets go of its group later than of the state directory, for
+ * which we waited: what is held just after our start may be its, or that of another service.
+ */
+static bool sweep(struct keeper *k)
+{
+	unsigned held = 0, left = cgroup_sweep(k->delegated.dir, &held);
+
+	return left > 0 || (held > 0 && keeper_now_ms() - k->start_ms < HELD_MS);
+}
+
 int group_enter(struct keeper *k, struct err *e)
 {
 	k->group.dir = -1;
 	LIST_INIT(&k->groups_left);
 	if (cgroup_open(k->conf->cgroup, &k->delegated, e) < 0)
 		return not_held(k, e);
-	k->sweep_groups = cgroup_sweep(k->delegated.dir) > 0;
+	k->sweep_groups = sweep(k);
 	if (cgroup_keeper_enter(k->delegated.dir, &k->group, e) == 0)
 		return 0;
 	e->kind = strcmp(k->conf->cgroup, "auto") ? e->kind : ERR_NOTFOUND;
@@ -119,7 +130,7 @@ int group_retry(struct keeper *k)
 		return (int)(k->groups_at_ms - now) + 1;
 	k->groups_at_ms = now + RETRY_MS;
 	if (k->sweep_groups)
-		k->sweep_groups = cgroup_sweep(k->delegated.dir) > 0;
+		k->sweep_groups = sweep(k);
 	for (; left; left = next) {
 		next = LIST_NEXT(left, link);
 		if (!cgroup_box_gone(k->group.dir, left->name))

@@ -145,9 +145,13 @@ static bool is_ours(const char *name)
 	return !strncmp(name, "keeper-", 7) || !strncmp(name, "run-", 4);
 }
 
+struct swept {
+	unsigned left, held;
+};
+
 /* Calls fn with each name below dir that may be a group. */
 static void each_name(
-	int dir, void (*fn)(int dir, const char *name, unsigned *left), unsigned *left)
+	int dir, void (*fn)(int dir, const char *name, struct swept *s), struct swept *s)
 {
 	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *h = fd < 0 ? NULL : fdopendir(fd);
@@ -159,38 +163,42 @@ static void each_name(
 	}
 	while ((de = readdir(h)))
 		if (de->d_type == DT_DIR && *de->d_name != '.')
-			fn(dir, de->d_name, left);
+			fn(dir, de->d_name, s);
 	closedir(h);
 }
 
-static void sweep_child(int dir, const char *name, unsigned *left)
+static void sweep_child(int dir, const char *name, struct swept *s)
 {
 	if (!cgroup_box_gone(dir, name))
-		++*left;
+		s->left++;
 }
 
-static void sweep_one(int parent, const char *name, unsigned *left)
+static void sweep_one(int parent, const char *name, struct swept *s)
 {
 	struct cgroup_box b = {.dir = -1};
 
 	if (!is_ours(name))
 		return;
 	b.dir = open_locked(parent, name);
-	if (b.dir < 0)
-		return; /* somebody's */
+	if (b.dir < 0) {
+		s->held++;
+		return;
+	}
 	snprintf(b.name, sizeof b.name, "%s", name);
 	cgroup_box_kill(&b); /* everything below, too */
-	each_name(b.dir, sweep_child, left);
+	each_name(b.dir, sweep_child, s);
 	if (cgroup_box_remove(parent, &b) < 0)
-		++*left;
+		s->left++;
 }
 
-unsigned cgroup_sweep(int parent)
+unsigned cgroup_sweep(int parent, unsigned *held)
 {
-	unsigned left = 0;
+	struct swept s = {0, 0};
 
-	each_name(parent, sweep_one, &left);
-	return left;
+	each_name(parent, sweep_one, &s);
+	if (held)
+		*held = s.held;
+	return s.left;
 }
 
 int cgroup_keeper_enter(int parent, struct cgroup_box *b, struct err *e)

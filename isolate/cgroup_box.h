@@ -55,8 +55,9 @@ int cgroup_box_remove(int parent, struct cgroup_box *b);
 bool cgroup_box_gone(int parent, const char *name);
 
 /* Kills and removes the groups below parent whose owners are gone, all but those of other users.
- * Returns how many could not be removed yet. Keeper at its start. */
-unsigned cgroup_sweep(int parent);
+ * Returns how many could not be removed yet; *held (NULL: not asked for): how many somebody holds, whose
+ * owner may be about to end all the same. Keeper at its start. */
+unsigned cgroup_sweep(int parent, unsigned *held);
 
 /*
  * The keeper's group, in three steps around its unshare(CLONE_NEWCGROUP), for the kernel lets a

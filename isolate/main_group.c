@@ -12,7 +12,7 @@ int run_group_open(const struct conf *c, struct run_group *rg, struct err *e)
 		*e = why;
 		return -1;
 	}
-	cgroup_sweep(rg->delegated.dir);
+	cgroup_sweep(rg->delegated.dir, NULL);
 	cgroup_limits_of(c, rg->delegated.have, &l);
 	return cgroup_box_make(rg->delegated.dir, "run", &l, &rg->box, e);
 }

@@ -34,6 +34,7 @@ def wait_for_mark(mark, seconds):
     while time.monotonic() < end:
         if lab.processes(mark):
             return True
+        time.sleep(0.01)
     return False
 
 

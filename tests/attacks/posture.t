@@ -166,6 +166,7 @@ while time.monotonic() < end and not pair and p.poll() is None:
             continue
         if s["Name"].strip() == "sleep" and len(s["NSpid"].split()) > 1 and status(int(s["PPid"]))["PPid"].strip() == str(p.pid):
             pair = [x, int(s["PPid"])]
+    time.sleep(0.2)  # looking takes a whole processor from what is to start
 if not lab.ok(pair, "control: the payload and its pid 1 are found", p.poll(), "" if p.poll() is None else p.stderr.read()):
     lab.note(subprocess.run(["ps", "-eo", "pid,ppid,stat,etimes,wchan:24,args", "--forest"], capture_output=True, text=True).stdout)
 if pair:
