@@ -8,7 +8,7 @@
  * keeper_workspace.c and keeper_fork.c (verbs of a session's workspace), keeper_index.c (the index),
  * keeper_system.c (facts), keeper_watch.c (the watchdog), keeper_stats.c (what is counted),
  * keeper_pool.c (prepared ahead), keeper_root.c (the root's writable layer), keeper_retry.c (runs that
- * are begun anew), keeper_warm.c (interpreters that wait), keeper_demand.c (how many of what is prepared),
+ * are begun anew), keeper_warm*.c (interpreters that wait), keeper_demand.c (how many of what is prepared),
  * keeper_deps*.c and deps_store.c (dependencies), keeper_engine.c (the engine broker), keeper_container.c
  * (sandboxes that are containers), keeper_ahead.c and keeper_seed.c (those made ahead), keeper_docker.c (images
  * there), keeper_turn.c (whose turn it is). */

@@ -10,6 +10,7 @@
 
 #include "fcgi/keeper_demand.h"
 #include "fcgi/keeper_int.h"
+#include "fcgi/keeper_warm_program.h"
 #include "fcgi/keeper_warm_shape.h"
 #include "fcgi/warm.h"
 #include "isolate/client.h"
@@ -23,8 +24,7 @@ enum {
 	SLOW_MS = 500,    /* but one is made so often on a busy machine */
 	RETRY_MS = 30000, /* after a failure: it would most likely be the same */
 	LOAD_MS = 120000, /* to be ready */
-	MODULES_MAX = 64,
-	TEXT_MAX = 4096, /* of what one says before it is ready */
+	TEXT_MAX = 4096,  /* of what one says before it is ready */
 };
 
 enum entry_state { FREE, MAKING, STARTING, LOADING, READY };
@@ -45,8 +45,7 @@ struct kind {
 	enum code_language language;
 	enum code_form form;
 	struct warm_shape shape;
-	struct buf program, command; /* command: of CODE_FILE */
-	const char *argv[4];
+	struct warm_program program;
 	struct demand demand;
 	struct entry *slot; /* demand.max of them */
 	unsigned n;
@@ -76,38 +75,6 @@ static uint64_t bytes_now(const struct warm *w)
 		for (unsigned i = 0; i < w->kind[l].demand.max; i++)
 			sum += w->kind[l].slot[i].state == READY ? w->kind[l].slot[i].bytes : 0;
 	return sum;
-}
-
-/* What it executes. list: modules, by commas. */
-static int write_program(const struct keeper *k, struct kind *kind, const char *list, struct err *e)
-{
-	const struct language *row = warm_file_row(k->conf, kind->language);
-	const char *modules[MODULES_MAX + 1];
-	OWN_MEM char *copy = strdup(list);
-	char *save = NULL;
-	unsigned n = 0;
-
-	if (!copy)
-		return err_set(e, ERR_SETUP, ENOMEM, "prepare interpreters");
-	for (char *m = strtok_r(copy, ", ", &save); m; m = strtok_r(NULL, ", ", &save)) {
-		if (n == MODULES_MAX)
-			return err_set(e, ERR_CONF, 0, "warm_%s_imports: over %d modules",
-				kind->language == CODE_PYTHON ? "python" : "node", MODULES_MAX);
-		modules[n++] = m;
-	}
-	modules[n] = NULL;
-	kind->program = kind->command = BUF_INIT(PROTO_BLOB_MAX);
-	warm_program(kind->language, kind->form, modules, &kind->program);
-	buf_addc(&kind->program, '\0');
-	if (kind->form == CODE_FILE && row)
-		warm_file_command(kind->language, row->file, kind->program.p, &kind->command);
-	buf_addc(&kind->command, '\0');
-	if (!buf_ok(&kind->program) || !buf_ok(&kind->command))
-		return err_set(e, ERR_SETUP, ENOMEM, "prepare interpreters");
-	kind->argv[0] = kind->form == CODE_FILE ? kind->command.p : code_program(kind->language);
-	kind->argv[1] = kind->form == CODE_FILE ? NULL : code_option(kind->language);
-	kind->argv[2] = kind->program.p;
-	return 0;
 }
 
 /* Only of POST /run one is there before somebody has asked. */
@@ -150,7 +117,8 @@ static int kind_open(
 		x->kind = kind;
 	}
 	open_demand(k, kind, max);
-	return write_program(k, kind, python ? c->warm_python_imports : c->warm_node_imports, e);
+	return warm_program_open(&kind->program, c, l, kind->form,
+		python ? c->warm_python_imports : c->warm_node_imports, e);
 }
 
 struct warm *warm_open(struct keeper *k, struct err *e)
@@ -231,7 +199,7 @@ static int send_run(const struct keeper *k, struct entry *x, struct err *e)
 	OWN_BUF env = BUF_INIT(PROTO_BLOB_MAX);
 	bool file = x->kind->form == CODE_FILE;
 	struct client_exec exec = {.dir = x->kind->form == CODE_HANDLER ? "/workspace" : "/repo",
-		.argv = x->kind->argv};
+		.argv = x->kind->program.argv};
 	struct proto_request counts = {.op = 0};
 	struct keeper_request rq = {.magic = KEEPER_MAGIC,
 		.op = KEEPER_RUN,

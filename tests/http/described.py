@@ -3,6 +3,7 @@ file asks for the verdict. A few answers of each kind are looked at, so that it 
 import json
 import os
 import re
+import threading
 import urllib.parse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -15,18 +16,27 @@ _seen = {}              # (method, template, status) -> [(path, content type, bo
 _faults = []
 _doc = None
 _templates = []
+_loading = threading.Lock()
 
 
 def _load():
+    """Once, whichever thread of a test comes first; _doc is there when all is."""
     global _doc
-    with open(DOCUMENT, encoding="utf-8") as f:
-        _doc = json.load(f)
-    for t in _doc["paths"]:
+    with _loading:
+        if _doc is None:
+            with open(DOCUMENT, encoding="utf-8") as f:
+                doc = json.load(f)
+            _read_paths(doc)
+            _doc = doc
+
+
+def _read_paths(doc):
+    for t in doc["paths"]:
         parts = re.split(r"({\w+})", t.rstrip("/"))
         text = "".join(re.escape(p) if i % 2 == 0 else ".+" if p[1:-1] in REST else "[^/]+" for i, p in enumerate(parts))
         # A path that is told from another by its slash alone is taken literally.
         other = t[:-1] if t.endswith("/") else t + "/"
-        end = "" if other in _doc["paths"] else "/?"
+        end = "" if other in doc["paths"] else "/?"
         _templates.append((re.compile(text + (t[len(t.rstrip("/")):] if not end else end) + r"\Z"), t))
     _templates.sort(key=lambda x: (sum(p in REST for p in re.findall(r"{(\w+)}", x[1])), x[1].count("{")))
 
