@@ -257,6 +257,7 @@ int files_unpack(struct files_job *j, struct err *e)
 	int got = open_directory(j, true, e), ret;
 	struct err worse = {0};
 	OWN_FD dir = got, tar = -1;
+	int64_t left_out = 0;
 	struct aside a;
 	struct place here = {.dir = dir};
 
@@ -272,10 +273,12 @@ int files_unpack(struct files_job *j, struct err *e)
 	if (!files_is_zip(j->data))
 		ret = unpack_aside(j, j->data, a.name, e);
 	else if (files_unzip(j->data, tar, j->lim->unpacked_max_bytes, j->lim->unpacked_entries_max,
-			 e) < 0)
+			 &left_out, e) < 0)
 		ret = refused(j, e);
-	else
+	else {
 		ret = unpack_aside(j, tar, a.name, e);
+		j->r->n[0] += left_out;
+	}
 	if (rmtree_at(AT_FDCWD, a.name, &worse) < 0 && ret == 0 && j->r->code == FILES_OK) {
 		*e = worse;
 		return -1;

@@ -10,7 +10,7 @@ enum { STEP = 1 << 16 };
 
 struct unzip {
 	struct archive *in, *out;
-	int64_t bytes, entries;
+	int64_t bytes, entries, left_out;
 	int64_t max, entries_max;
 	struct err *e;
 };
@@ -21,6 +21,18 @@ bool files_is_zip(int fd)
 
 	return pread(fd, head, sizeof head, 0) == (ssize_t)sizeof head && !memcmp(head, "PK", 2) &&
 	       ((head[2] == 3 && head[3] == 4) || (head[2] == 5 && head[3] == 6));
+}
+
+/* A zip of nothing is the end of a directory alone (APPNOTE.TXT 4.3.16), which libarchive takes for no zip. */
+static bool is_empty(int fd)
+{
+	static const char end[20] = "PK\5\6";
+	char head[22];
+
+	return pread(fd, head, sizeof head, 0) == (ssize_t)sizeof head &&
+	       !memcmp(head, end, sizeof end) &&
+	       lseek(fd, 0, SEEK_END) ==
+		       (off_t)sizeof head + (unsigned char)head[20] + 256 * (unsigned char)head[21];
 }
 
 static int bad(struct unzip *z)
@@ -63,8 +75,10 @@ static int copy_entry(struct unzip *z, struct archive_entry *en)
 
 	if (++z->entries > z->entries_max)
 		return too_large(z);
-	if (type != AE_IFREG && type != AE_IFDIR && type != AE_IFLNK)
+	if (type != AE_IFREG && type != AE_IFDIR && type != AE_IFLNK) {
+		z->left_out++;
 		return 0;
+	}
 	if (!archive_entry_pathname(en))
 		return err_set(
 			z->e, ERR_REQUEST, 0, "Invalid or truncated archive: a name is not UTF-8");
@@ -79,20 +93,21 @@ static int copy_entry(struct unzip *z, struct archive_entry *en)
 static int unzip(struct unzip *z, int fd, int out)
 {
 	struct archive_entry *en;
-	int r;
+	int r = is_empty(fd) ? ARCHIVE_EOF : ARCHIVE_OK;
 
 	if (!z->in || !z->out)
 		return err_set(z->e, ERR_SETUP, ENOMEM, "open the archive");
 	/* By its directory, at the end: a reader of the stream takes half an archive for a whole one, and
 	 * sees no modes and links. */
-	if (lseek(fd, 0, SEEK_SET) < 0 ||
-		archive_read_support_format_zip_seekable(z->in) != ARCHIVE_OK ||
-		archive_read_open_fd(z->in, fd, STEP) != ARCHIVE_OK)
+	if (r != ARCHIVE_EOF &&
+		(lseek(fd, 0, SEEK_SET) < 0 ||
+			archive_read_support_format_zip_seekable(z->in) != ARCHIVE_OK ||
+			archive_read_open_fd(z->in, fd, STEP) != ARCHIVE_OK))
 		return bad(z);
 	if (archive_write_set_format_pax_restricted(z->out) != ARCHIVE_OK ||
 		archive_write_open_fd(z->out, out) != ARCHIVE_OK)
 		return bad_out(z);
-	while ((r = archive_read_next_header(z->in, &en)) != ARCHIVE_EOF) {
+	while (r != ARCHIVE_EOF && (r = archive_read_next_header(z->in, &en)) != ARCHIVE_EOF) {
 		if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
 			return bad(z);
 		if (copy_entry(z, en) < 0)
@@ -101,7 +116,7 @@ static int unzip(struct unzip *z, int fd, int out)
 	return archive_write_close(z->out) == ARCHIVE_OK ? 0 : bad_out(z);
 }
 
-int files_unzip(int fd, int out, int64_t max, int64_t entries_max, struct err *e)
+int files_unzip(int fd, int out, int64_t max, int64_t entries_max, int64_t *left_out, struct err *e)
 {
 	struct unzip z = {.in = archive_read_new(),
 		.out = archive_write_new(),
@@ -110,6 +125,7 @@ int files_unzip(int fd, int out, int64_t max, int64_t entries_max, struct err *e
 		.e = e};
 	int ret = unzip(&z, fd, out);
 
+	*left_out = z.left_out;
 	archive_read_free(z.in);
 	archive_write_free(z.out);
 	return ret;

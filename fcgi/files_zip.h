@@ -11,9 +11,11 @@
 bool files_is_zip(int fd);
 
 /*
- * Writes fd, a zip, to out as a plain tar: regular files, directories and links. ERR_REQUEST for a bad
- * archive, ERR_LIMIT when its files are over max bytes or entries_max names.
+ * Writes fd, a zip, to out as a plain tar: regular files, directories and links; *left_out counts what is
+ * none of them. ERR_REQUEST for a bad archive, ERR_LIMIT when its files are over max bytes or entries_max
+ * names.
  */
-int files_unzip(int fd, int out, int64_t max, int64_t entries_max, struct err *e);
+int files_unzip(
+	int fd, int out, int64_t max, int64_t entries_max, int64_t *left_out, struct err *e);
 
 #endif

@@ -201,8 +201,9 @@ static void not_started(struct init_state *s, struct init_run *r, const struct e
 	int peer = r->peer;
 
 	if (r->kept.head && why->kind == ERR_NOTFOUND) {
-		not_executed(s, r, why);
+		/* First: when the keeper hears of the last run's end, it ends us. */
 		init_reply(s, peer, &rp);
+		not_executed(s, r, why);
 	} else {
 		own_close(&r->out[0]);
 		own_close(&r->out[1]);

@@ -27,8 +27,6 @@ enum {
 	SPACES_MAX = 64,
 };
 
-#define LOCKS_OVER_BYTES (1ULL << 40) /* more than any limit */
-
 /* The order of one measurement. */
 enum phase { PHASE_LIST, PHASE_PROCESSES, PHASE_REST, PHASE_SHARES };
 
@@ -50,7 +48,7 @@ struct watch {
 	int root, fd[WATCH_FDS];
 	int tmpfs[WATCH_TMPFS_MAX];
 	unsigned ntmpfs;
-	bool root_memory, look_at_locks;
+	bool root_memory;
 	enum phase phase;
 	unsigned round; /* of listing: processes that were born meanwhile */
 	struct process *v;
@@ -351,33 +349,12 @@ void watch_filters(struct watch *w, bool look)
 
 void watch_locks(struct watch *w, bool look)
 {
-	w->look_at_locks = look;
-}
-
-/* The list of a procfs shows the locks of its own pid namespace. The filter refuses those that would
- * be everybody's (OFD) and tables of descriptors shared by processes, which outlive the locker's pid. */
-static void add_locks(struct watch *w)
-{
-	OWN_FD fd = openat(w->p.proc, "locks", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	struct watch_sum *s = &w->p.sum;
-	ssize_t n = 0;
-
-	while (fd >= 0 && s->locks <= WATCH_LOCKS_MAX && (n = read(fd, w->p.text, w->p.size)) > 0)
-		for (const char *at = w->p.text, *end = at + n;
-			(at = memchr(at, '\n', (size_t)(end - at))); at++)
-			s->locks++;
-	if (s->locks > WATCH_LOCKS_MAX)
-		s->kernel += LOCKS_OVER_BYTES;
-	else
-		s->kernel += (uint64_t)s->locks * WATCH_LOCK_COST;
+	w->p.look_at_locks = look;
 }
 
 static int add_rest(struct watch *w, struct err *e)
 {
 	struct watch_sum *s = &w->p.sum;
-
-	if (w->look_at_locks)
-		add_locks(w);
 
 	for (unsigned i = 0; i < w->ntmpfs; i++)
 		s->shm += used_bytes(w->tmpfs[i]);
@@ -502,6 +479,8 @@ static int piece(struct watch *w, uint64_t limit, struct err *e)
 		w->phase = n > 0 && w->round++ < ROUNDS_MAX ? PHASE_PROCESSES : PHASE_REST;
 		return n < 0 ? -1 : 0;
 	case PHASE_PROCESSES:
+		if (w->p.sum.kernel > limit)
+			return 1; /* enough is known, and the rest may take long */
 		if (w->at < w->n)
 			return one_process(w, e);
 		w->phase = PHASE_LIST;

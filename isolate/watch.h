@@ -80,7 +80,7 @@ struct watch;
 /* Whether the next measurements ask each thread for its seccomp filters. */
 void watch_filters(struct watch *w, bool look);
 
-/* Whether the next measurements count locks: reading them costs 10 ms, and a moment for all who lock. */
+/* Whether the next measurements ask each open file for locks. */
 void watch_locks(struct watch *w, bool look);
 
 /*

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "isolate/own.h"
@@ -18,11 +19,15 @@
 
 enum { NAMES_BUF = 32768, PATH_BUF = 64 };
 
-#define POLLS_OVER_BYTES (1ULL << 40) /* more than any limit */
+#define OVER_BYTES (1ULL << 40) /* more than any limit */
+
+/* Processor time that a process's descriptors may take, in all and each. A file with 10,000 locks takes
+ * milliseconds each time that it is open: the others' turn must come. */
+enum { LOOK_US = 100000, LOOK_EACH_US = 40 };
 
 /* What fdinfo says of one descriptor. */
 struct fdinfo {
-	uint64_t mount, ino, in_flight, polls;
+	uint64_t mount, ino, in_flight, polls, locks;
 	bool is_socket;
 };
 
@@ -88,9 +93,21 @@ int watch_devs_find(struct watch_devs *d, int proc, struct err *e)
 static void add_polls(struct watch_procs *p, uint64_t n)
 {
 	if (p->polls <= WATCH_POLLS_MAX && p->polls + n > WATCH_POLLS_MAX)
-		p->sum.kernel += POLLS_OVER_BYTES;
+		p->sum.kernel += OVER_BYTES;
 	p->polls += n;
 	p->sum.kernel += n * WATCH_POLL_COST;
+}
+
+/*
+ * Whoever closes a file loses his locks of it, so each lock is in the fdinfo of a descriptor. Not by
+ * /proc/locks: a page of that takes a grace period of RCU, in which nobody on the machine may lock.
+ */
+static void add_locks(struct watch_procs *p, uint64_t n)
+{
+	if (p->sum.locks <= WATCH_LOCKS_MAX && p->sum.locks + n > WATCH_LOCKS_MAX)
+		p->sum.kernel += OVER_BYTES;
+	p->sum.locks += (unsigned)n;
+	p->sum.kernel += n * WATCH_LOCK_COST;
 }
 
 static void read_head(const char *text, size_t n, struct fdinfo *out)
@@ -118,8 +135,9 @@ static void read_fdinfo(
 	memset(out, 0, sizeof *out);
 	snprintf(path, sizeof path, "%s/fdinfo/%.12s", dir, name);
 	fd = openat(p->proc, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	for (bool first = true; fd >= 0 && out->polls <= WATCH_POLLS_MAX &&
-				(n = read(fd, p->text + len, p->size - len)) > 0;
+	for (bool first = true;
+		fd >= 0 && out->polls <= WATCH_POLLS_MAX && out->locks <= WATCH_LOCKS_MAX &&
+		(n = read(fd, p->text + len, p->size - len)) > 0;
 		first = false) {
 		const char *last = memrchr(p->text, '\n', len + (size_t)n);
 		size_t whole = last ? (size_t)(last + 1 - p->text) : 0;
@@ -127,6 +145,7 @@ static void read_fdinfo(
 		if (first)
 			read_head(p->text, whole, out);
 		out->polls += watch_text_lines(p->text, whole, "tfd:");
+		out->locks += watch_text_lines(p->text, whole, "lock:");
 		len += (size_t)n - whole;
 		if (len == p->size)
 			len = 0; /* no line of the kernel's is as long */
@@ -210,6 +229,12 @@ static void add_object(
 static void add_file(
 	struct watch_procs *p, const char *dir, int fd, const char *name, const struct stat *st)
 {
+	struct fdinfo i;
+
+	if (p->look_at_locks && S_ISREG(st->st_mode) && st->st_dev != p->devs.nameless) {
+		read_fdinfo(p, dir, name, &i);
+		add_locks(p, i.locks);
+	}
 	if (st->st_dev == p->devs.nameless)
 		add_nameless(p, dir, fd, name);
 	else if (st->st_dev == p->devs.proc)
@@ -227,6 +252,7 @@ static void add_unseen(struct watch_procs *p, const char *dir, const char *name)
 
 	read_fdinfo(p, dir, name, &i);
 	p->sum.in_flight += (unsigned)i.in_flight;
+	add_locks(p, i.locks);
 	if (i.is_socket)
 		return;
 	if (i.polls > 0)
@@ -254,10 +280,19 @@ static int stat_fd(int dir, const char *name, struct stat *st)
 	return 0;
 }
 
+static int64_t spent_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 /* seen: the directory is fd, whose entries lead to the files; else fdinfo, which only counts. */
 static void add_names(struct watch_procs *p, const char *dir, int fd, bool seen)
 {
 	_Alignas(struct dirent64) char buf[NAMES_BUF];
+	int64_t until = spent_us() + LOOK_US;
 	struct stat st;
 	ssize_t n;
 
@@ -269,6 +304,11 @@ static void add_names(struct watch_procs *p, const char *dir, int fd, bool seen)
 			if (d->d_name[0] < '0' || d->d_name[0] > '9')
 				continue;
 			p->sum.kernel += WATCH_FD_COST;
+			until += LOOK_EACH_US;
+			if (spent_us() > until) {
+				p->sum.kernel += OVER_BYTES;
+				return;
+			}
 			if (!seen)
 				add_unseen(p, dir, d->d_name);
 			else if (stat_fd(fd, d->d_name, &st) == 0)

@@ -23,6 +23,7 @@ struct watch_procs {
 	uint64_t pipes;       /* met so far */
 	uint64_t polls;       /* what instances of epoll wait for */
 	uint64_t filters;     /* of a command that loaded none itself, at most */
+	bool look_at_locks;   /* regular files are asked for theirs */
 	bool look_at_filters; /* threads are asked for theirs, too */
 	char *text;           /* room for files */
 	size_t size;

@@ -38,7 +38,7 @@ struct entry {
 	uint64_t hidden;
 	uint64_t quiet_until_us, look_at_us;
 	unsigned looks, blind;
-	bool pending;
+	bool pending, measured; /* waits; was measured in this round */
 };
 
 struct watch_set {
@@ -55,6 +55,7 @@ struct watch_set {
 		vmalloc_base; /* where filters are, and stacks of threads; the least so far */
 	uint64_t mark;        /* highest available since the last round began */
 	uint64_t round_at_us, rest_until_us, next_tick_us;
+	uint64_t again_at_us;     /* in a long round: who has been measured is measured again */
 	uint64_t relief_until_us; /* memory of one that was ended comes back until then */
 	bool in_round, look;
 	bool expected; /* foreign_base is that of the first sandbox */
@@ -308,6 +309,7 @@ static void measure(struct watch_set *s, struct entry *x)
 	if (done == 0)
 		return;
 	x->pending = false;
+	x->measured = true;
 	x->look_at_us = 0;
 	if (done < 0) {
 		/* It ends, and nobody has told us yet; or it made itself invisible. */
@@ -384,6 +386,9 @@ static void round_end(struct watch_set *s)
 
 	s->in_round = false;
 	s->rest_until_us = now + REST_FACTOR * (now - s->round_at_us);
+	if (s->rest_until_us > now + ROUND_US)
+		s->rest_until_us =
+			now + ROUND_US; /* nobody's tricks give the others a long time unseen */
 	if (read_machine(s, &e) < 0)
 		return; /* the next tick meets it again */
 	charge_hidden(s);
@@ -407,6 +412,7 @@ static void round_begin(struct watch_set *s, uint64_t now)
 	s->in_round = true;
 	s->look = false;
 	s->round_at_us = now;
+	s->again_at_us = now + ROUND_US;
 	s->mark = s->available;
 	s->slab_round = s->slab;
 	s->locks = s->slab >= s->slab_base + SLAB_STEP;
@@ -414,7 +420,23 @@ static void round_begin(struct watch_set *s, uint64_t now)
 		watch_locks(x->w, s->locks);
 		watch_filters(x->w, s->vmalloc >= s->vmalloc_base + SLAB_STEP);
 		x->pending = true;
+		x->measured = false;
 	}
+}
+
+/* One sandbox that takes long keeps nobody from the next look at the others. */
+static void round_again(struct watch_set *s, uint64_t now)
+{
+	bool lasts = false;
+
+	if (now < s->again_at_us && s->mark - s->available < step_bytes(s))
+		return;
+	s->mark = s->available;
+	s->again_at_us = now + ROUND_US;
+	for (struct entry *x = s->all; x; x = x->next)
+		lasts |= !x->measured;
+	for (struct entry *x = s->all; lasts && x; x = x->next)
+		x->pending = true;
 }
 
 /* Gives each sandbox that waits a slice, round and round. True: some still wait. */
@@ -471,6 +493,8 @@ int watch_set_tick(struct watch_set *s, watch_event_fn *fn, void *arg)
 		(s->look || s->mark - s->available >= step_bytes(s) ||
 			now >= s->round_at_us + ROUND_US || s->available < s->reserve))
 		round_begin(s, now);
+	else if (s->in_round)
+		round_again(s, now);
 	again = look_again(s, now);
 	if (work(s, now + TICK_US))
 		return 0;

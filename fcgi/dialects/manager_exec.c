@@ -83,6 +83,7 @@ static void end(
 static void answer(struct dialect_call *c, struct run_view *v, const struct result *r)
 {
 	struct buf *b = &c->rs->body;
+	struct result told = *r;
 	struct spool_state st;
 	struct err e = {0};
 	uint64_t next;
@@ -95,11 +96,8 @@ static void answer(struct dialect_call *c, struct run_view *v, const struct resu
 	}
 	spool_look(&v->spool, &st);
 	buf_addc(b, ',');
-	native_put_receipt(b, &(struct result){.verdict = r->verdict,
-				      .exit_code = r->exit_code,
-				      .signal = r->signal,
-				      .output_bytes = r->output_bytes,
-				      .truncated = r->truncated || next < st.written});
+	told.truncated |= next < st.written;
+	native_put_receipt(b, &told);
 	buf_addc(b, '}');
 	dialect_status(c, 200);
 }

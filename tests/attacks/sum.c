@@ -528,7 +528,7 @@ int main(int argc, char **argv)
 		{"orphan-dgrams", orphan_dgram_child}, {"tcp", tcp_child},
 		{"mappings", mappings_child}, {"locks", locks_child}, {"fifos", sum_fifos},
 		{"polls", sum_polls}, {"fdinfo", sum_fdinfo}, {"chains", sum_chains},
-		{"socket-filters", sum_socket_filters}};
+		{"dark", sum_dark}, {"socket-filters", sum_socket_filters}};
 	static const struct {
 		const char *name;
 		void (*fn)(void);

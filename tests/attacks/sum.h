@@ -15,6 +15,7 @@ void sum_fifos(int i);
 void sum_polls(int i);
 void sum_fdinfo(int i);
 void sum_chains(int i);
+void sum_dark(int i);
 void sum_socket_filters(int i);
 
 #endif

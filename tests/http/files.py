@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import io
 import os
+import stat
 import tarfile
 import threading
 import time
@@ -149,6 +150,19 @@ z = io.BytesIO()
 with zipfile.ZipFile(z, "w") as t:
     t.writestr("../../escape", "x")
 eq(request("POST", "/session/%s/upload?path=/repo/bad" % sid, z.getvalue()).status, 422, "a zip that climbs")
+z = io.BytesIO()
+with zipfile.ZipFile(z, "w") as t:
+    i = zipfile.ZipInfo("device")
+    i.external_attr = (stat.S_IFCHR | 0o666) << 16
+    t.writestr(i, "")
+    t.writestr("file", "x")
+eq(request("POST", "/session/%s/upload?path=/repo/up" % sid, z.getvalue()).json, {"path": "/repo/up", "entries": 1, "skipped": 1},
+   "a device in a zip is left out, and counted")
+z = io.BytesIO()
+zipfile.ZipFile(z, "w").close()
+eq(request("POST", "/session/%s/upload?path=/repo/up" % sid, z.getvalue()).json, {"path": "/repo/up", "entries": 0, "skipped": 0},
+   "a zip of nothing")
+eq(request("POST", "/session/%s/upload?path=/repo/up" % sid, z.getvalue() + b"x").status, 422, "and more behind it is none")
 eq(out(sid, "ls -A bad; ls -A /repo | grep -c cgibox"), "0\n", "nothing of those is left")
 
 # --- forms ---

@@ -138,6 +138,8 @@ eq(request("GET", "/session/%s/status" % S).json["live"], True, "it is a session
 # --- exec
 a = post("/%s/exec" % S, {"command": "echo $A_B; echo two >&2; exit 3"})
 eq((a.status, a.json["output"], a.json["exit_code"]), (200, "1 2\ntwo\n", 3), "exec")
+u = post("/%s/exec" % S, {"command": "sleep 0.3; seq 99999 | sort >/dev/null"}).json["usage"]
+ok(u["wall_ms"] >= 300 and u["user_ms"] > 0 and u["memory_peak_bytes"] > 1 << 20 and u["processes"] >= 3, "usage is the command's", u)
 eq(post("/%s/exec" % S, {"command": "pgrep -f 'sleep 300' >/dev/null && echo there"}).json["output"], "there\n",
    "beside its own command")
 eq(problems(post("/%s/exec" % S, {})), (422, [("missing", ["body", "command"])]), "exec of nothing")

@@ -192,6 +192,14 @@ def characters(at):
        "long text of long characters is text all the way", e[:3])
 
 
+def not_there(_):
+    """A sandbox that is not live ends with its last run: nobody may meet its end in place of the verdict."""
+    at = "/session/" + client.create()
+    got = [(a.status, (a.json or {}).get("exit_code")) for a in (run(at, {"argv": ["/bin/no-such-program"]}) for _ in range(60))]
+    eq(sorted(set(got)), [(200, 127)], "a program that is not there, each of 60 times")
+    client.delete(at[len("/session/"):])
+
+
 def inputs(at):
     rid = run(at, {"command": "while read x; do echo got $x; done; echo end", "stdin_open": True,
                    "stdin": "zero\n", "detach": True}).json["id"]
@@ -317,7 +325,7 @@ def together(at):
 
 def main():
     at = session()
-    parts = [results, refusals, streams, characters, inputs, control, expiry, together, live]
+    parts = [results, not_there, refusals, streams, characters, inputs, control, expiry, together, live]
     for part in parts:
         if len(sys.argv) < 2 or part.__name__ in sys.argv[1:]:
             part(at)

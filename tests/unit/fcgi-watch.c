@@ -133,7 +133,7 @@ static void expect_lives(struct service *s, const struct life *l, size_t n)
 static void test_memory(struct service *s)
 {
 	static const char *const modes[] = {"many", "memfd", "nondumpable", "dontneed", "window",
-		"flight", "noleader", "tables", "mappings", "fifos", "polls", "fdinfo"};
+		"flight", "noleader", "tables", "mappings", "fifos", "polls", "fdinfo", "dark"};
 	/* that descriptors wait for seconds is an attack whatever they are: no "flight" */
 	static const struct life lives[] = {{"many", MEMORY_MIB * 3 / 4},
 		{"memfd", MEMORY_MIB * 3 / 4}, {"nondumpable", MEMORY_MIB * 3 / 4},

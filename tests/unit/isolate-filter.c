@@ -324,9 +324,7 @@ static void test_arguments(const struct filter *f)
 	want(call4(f, SYS_socket, AF_INET, 1, 6 | HIGH, 0), ERR(EPROTONOSUPPORT), "socket protocol",
 		6);
 	want(call4(f, SYS_seccomp, 1, 0, 0, 0), ALLOW, "control: a filter", 0);
-	want(call4(f, SYS_seccomp, 1, 1 | 4, 0, 0), ALLOW, "control: a filter for all threads", 5);
 	want(call4(f, SYS_seccomp, 2, 8, 0, 0), ALLOW, "control: a question", 8);
-	want(call4(f, SYS_seccomp, 1, 8, 0, 0), ERR(EINVAL), "a listener", 8);
 	want(call4(f, SYS_seccomp, 1 | HIGH, 0x19 | HIGH, 0, 0), ERR(EINVAL), "a listener", 0x19);
 	want(call4(f, SYS_setsockopt, 3, 6, 31, 0), ERR(ENOPROTOOPT), "TCP_ULP", 31);
 	want(call4(f, SYS_setsockopt, 3, 6 | HIGH, 31 | HIGH, 0), ERR(ENOPROTOOPT), "TCP_ULP",
