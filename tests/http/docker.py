@@ -244,6 +244,26 @@ eq(output(live, "pgrep sleep | wc -l"), ["0\n"], "its processes, too; the sessio
 delete(live)
 eq(until(lambda: not left(), 30), True, "no container is left")
 
+# --- it dies while it copies what a session shares ---
+sid = create()
+run(sid, ["true"], archive=client.b64(client.tar(dict({"f%d" % i: b"x" for i in range(1500)}, v=b"archive\n"))))
+where = "%s/sessions/%s" % (os.environ["CGIBOX_TEST_STATE"], sid)
+for verb, body in (("commit", {}), ("snapshots", {"name": "n"})):
+    output(sid, "echo %s > v" % verb)
+    ok(request("POST", "/session/%s/%s" % (sid, verb), body).status in (201, 204), "%s, with changed files" % verb)
+    if verb == "snapshots":
+        request("POST", "/session/%s/commit" % sid)
+    t = threading.Thread(target=run, args=(sid, ["true"]))
+    t.start()
+    ok(client.wait_for(lambda: os.path.exists(where + "/ws/new"), 60, 0.001), "control: the copy is begun")
+    kill_keeper()
+    t.join()
+    eq(until(lambda: request("GET", "/-/health/").status == 200), True, "another keeper serves")
+    eq(output(sid, "cat v; ls | wc -l"), ["%s\n1501\n" % verb], "the copy is begun anew, and whole")
+    eq(request("GET", "/session/%s/patch" % sid).status, 204, "the baseline is what was committed")
+delete(sid)
+ok(until(lambda: not os.listdir(os.environ["CGIBOX_TEST_STATE"] + "/layers"), 30), "no layer is left")
+
 # --- pid 1 is ended for want of memory ---
 live = create(live=True, memory_bytes=96 << 20)
 eq(output(live, "echo up"), ["up\n"], "a live session")
