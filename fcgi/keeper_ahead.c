@@ -152,6 +152,7 @@ static void drop(struct keeper *k, struct slot *s, bool late)
 	keeper_unwatch(k, &s->conn);
 	container_remove_dir(k, t);
 	seed_remove(k, &s->seed);
+	container_relay_end(t);
 	if (!t->asked) /* else when the Engine has answered: it would make it after that */
 		broker_remove(k, t->id, late);
 	if (k->ahead->emptying)
@@ -216,10 +217,8 @@ static int ask(struct keeper *k, struct slot *s, struct err *e)
 	snprintf(q->box, sizeof q->box, "%s", s->t->id);
 	memcpy(q->image, s->kind.image, sizeof q->image);
 	container_limit(k->conf, &like, q);
-	if (container_bind(q, CONTAINER_DIRS, s->t->id, "", ENGINE_SOCKET_DIR, e) < 0 ||
-		seed_make(k, s->t->id, &s->seed, q, e) < 0)
+	if (container_reach(k, s->t, q, e) < 0 || seed_make(k, s->t->id, &s->seed, q, e) < 0)
 		return -1;
-	q->mounts[0].read_only = 1;
 	return broker_ask(k, q, -1, NULL, container_made, e);
 }
 
@@ -256,9 +255,10 @@ static struct slot *slot_of(struct ahead *p, const char *box)
 	return NULL;
 }
 
-bool ahead_made(struct keeper *k, const struct engine_answer *a)
+bool ahead_made(struct keeper *k, const struct engine_answer *a, int stream)
 {
 	struct slot *s = slot_of(k->ahead, a->box);
+	struct err e = {0};
 
 	if (!s)
 		return false;
@@ -268,6 +268,8 @@ bool ahead_made(struct keeper *k, const struct engine_answer *a)
 		drop(k, s, false); /* nobody will ask for an image that was removed */
 	} else if (a->err.kind != ERR_NONE)
 		fail(k, s, a->err.errnum == ETIMEDOUT || a->err.errnum == EPIPE, &a->err);
+	else if (container_relay(k, s->t, stream, &e) < 0)
+		fail(k, s, false, &e);
 	return true;
 }
 
