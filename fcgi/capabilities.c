@@ -19,7 +19,6 @@ const char *capability_name(enum capability c)
 
 int capability_lacking(enum capability c, struct err *e)
 {
-	return err_set(e, ERR_REQUEST, 0,
-		"%s cannot do this: it lacks the capability \"%s\"",
+	return err_set(e, ERR_REQUEST, 0, "%s cannot do this: it lacks the capability \"%s\"",
 		c >= CAN_TERMINAL ? "engine_runtime = runsc" : "backend = docker", names[c]);
 }

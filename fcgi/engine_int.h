@@ -19,7 +19,7 @@ enum {
 	ENGINE_API_LEAST = 40, /* 1.40, Docker 19.03: private cgroup namespaces, and pids limits */
 	ENGINE_API_KNOWN = 44, /* of a newer Engine this one is asked for */
 	ENGINE_RETRY_MS = 250, /* an Engine that does not answer is looked for again, */
-	ENGINE_RETRY_MAX_MS = 4000, /* more and more rarely */
+	ENGINE_RETRY_MAX_MS = 4000,    /* more and more rarely */
 	ENGINE_ATTACH_HEAD_MAX = 8192, /* bytes, of the answer to an attach */
 };
 

@@ -248,11 +248,13 @@ static int check_runtime(
 	if (engine_streamed(f))
 		return strncmp(f->engine, "unix://", 7)
 			       ? err_set(e, ERR_CONF, 0,
-					 "the runtime %.40s needs engine = unix:///PATH", i->runtime)
+					 "the runtime %.40s needs engine = unix:///PATH",
+					 i->runtime)
 			       : 0;
 	if (strstr(i->runtime, "runsc") || strstr(engine_json_text(r, "path"), "runsc"))
 		return err_set(e, ERR_CONF, 0,
-			"the runtime %.40s is gVisor's: it must be named by engine_runtime, and have "
+			"the runtime %.40s is gVisor's: it must be named by engine_runtime, and "
+			"have "
 			"\"runsc\" in its name, for its containers are spoken with otherwise",
 			i->runtime);
 	return 0;

@@ -126,7 +126,7 @@ static void obey_live(struct relay *r, int peer, const struct proto_request *rq)
 static void obey(struct relay *r, int peer, const struct proto_request *rq, int *fds, unsigned nfds)
 {
 	uint32_t verdict = peer == RELAY_KEEPER && rq->verdict < VERDICT_MAX ? rq->verdict
-									      : VERDICT_KILLED;
+									     : VERDICT_KILLED;
 
 	switch (rq->op) {
 	case PROTO_ATTACH:
@@ -290,7 +290,13 @@ static void send_plan(struct relay *r)
 
 /* --- the loop --- */
 
-enum { P_KEEPER, P_STREAM, P_PEERS, P_INPUTS = P_PEERS + PROTO_PEERS_MAX, P_COUNT = P_INPUTS + PROTO_RUNS_MAX };
+enum {
+	P_KEEPER,
+	P_STREAM,
+	P_PEERS,
+	P_INPUTS = P_PEERS + PROTO_PEERS_MAX,
+	P_COUNT = P_INPUTS + PROTO_RUNS_MAX
+};
 
 static void fill_poll(const struct relay *r, struct pollfd *p)
 {
@@ -304,8 +310,7 @@ static void fill_poll(const struct relay *r, struct pollfd *p)
 	p[P_STREAM] = (struct pollfd){
 		.fd = r->stream, .events = (short)(POLLIN | (n ? POLLOUT : 0))};
 	for (int i = 0; i < PROTO_PEERS_MAX; i++)
-		p[P_PEERS + i] = (struct pollfd){
-			.fd = asks ? r->peer[i].fd : -1, .events = POLLIN};
+		p[P_PEERS + i] = (struct pollfd){.fd = asks ? r->peer[i].fd : -1, .events = POLLIN};
 	for (int i = 0; i < PROTO_RUNS_MAX; i++)
 		p[P_INPUTS + i] = (struct pollfd){
 			.fd = data && relay_run_wants_input(&r->run[i]) ? r->run[i].input : -1,

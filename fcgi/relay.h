@@ -14,7 +14,8 @@
 #include "isolate/err.h"
 
 enum {
-	RELAY_ENDING_MS = 5000, /* for pid 1 to end what it is told to end; then the relay does, by ending */
+	RELAY_ENDING_MS =
+		5000, /* for pid 1 to end what it is told to end; then the relay does, by ending */
 	RELAY_STALL_MS = 30000, /* pid 1 reads nothing for so long: the relay ends */
 };
 

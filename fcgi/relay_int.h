@@ -66,7 +66,8 @@ void relay_reply_fd(struct relay *r, int peer, const struct proto_reply *rp, int
 
 /* relay_run.c */
 /* A new command; fds[i] that are kept become -1. A failure is answered. */
-void relay_run_start(struct relay *r, int peer, const struct proto_request *rq, int *fds, unsigned nfds);
+void relay_run_start(
+	struct relay *r, int peer, const struct proto_request *rq, int *fds, unsigned nfds);
 struct relay_run *relay_run_kept(struct relay *r, uint32_t run); /* NULL: it has ended */
 void relay_run_signal(struct relay *r, int peer, uint32_t run, uint32_t sig);
 void relay_run_end(struct relay *r, struct relay_run *x, uint32_t verdict);

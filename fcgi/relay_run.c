@@ -125,9 +125,9 @@ static void not_executed(struct relay *r, struct relay_run *x, const struct err 
 	struct result res = {
 		.verdict = VERDICT_EXIT, .exit_code = why->errnum == ENOENT ? 127 : 126};
 	char text[sizeof why->msg + 32];
-	int peer = x->peer, n = snprintf(text, sizeof text, "%s: %s\n", why->msg,
-				    why->errnum == ENOENT ? "No such file or directory"
-							  : "Cannot be executed");
+	int peer = x->peer,
+	    n = snprintf(text, sizeof text, "%s: %s\n", why->msg,
+		    why->errnum == ENOENT ? "No such file or directory" : "Cannot be executed");
 
 	spool_write(&x->kept, x->rq.flags & PROTO_MERGE ? SPOOL_OUTPUT : SPOOL_STDERR, text,
 		n < (int)sizeof text ? (size_t)n : sizeof text - 1);
@@ -151,6 +151,7 @@ static int make_input(struct relay_run *x, struct err *e)
 
 	if (pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_set(e, ERR_SETUP, errno, "make a pipe");
+	fcntl(p[0], F_SETPIPE_SZ, STREAM_PIPE); /* refused, it holds more */
 	x->input = p[0];
 	x->writer = p[1];
 	return 0;
@@ -177,8 +178,8 @@ static int take_streams(struct relay_run *x, int *fds, struct err *e)
 	return 0;
 }
 
-static int check(const struct relay_run *x, const struct proto_request *rq, unsigned nfds,
-	struct err *e)
+static int check(
+	const struct relay_run *x, const struct proto_request *rq, unsigned nfds, struct err *e)
 {
 	unsigned want = (rq->flags & PROTO_KEPT) && (rq->flags & PROTO_STDIN_FILE) ? 3 : 2;
 

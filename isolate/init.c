@@ -399,8 +399,8 @@ int main(int argc, char **argv)
 	for (int fd = PLAN_FD_KEEPER; fd <= PLAN_FD_LAST; fd++)
 		fcntl(fd, F_SETFD, FD_CLOEXEC); /* fails for what is absent */
 	prctl(PR_SET_NAME, "init", 0, 0, 0);
-	if (receive_plan(&s, container ? argv[1] : NULL, &rp.err) < 0 || open_signals(&s, &rp.err) < 0 ||
-		settle(&s, &rp.err) < 0) {
+	if (receive_plan(&s, container ? argv[1] : NULL, &rp.err) < 0 ||
+		open_signals(&s, &rp.err) < 0 || settle(&s, &rp.err) < 0) {
 		init_reply(&s, -2, &rp);
 		return 1;
 	}

@@ -15,10 +15,11 @@
 
 enum {
 	STREAM_MAGIC = 0x7363,
-	STREAM_DATA_MAX = 32768,   /* bytes of one frame */
-	STREAM_BUF = 131072,       /* of a buffer on either side */
-	STREAM_WINDOW = 16384,     /* bytes of a run's input that pid 1 holds before it takes more */
-	STREAM_RESERVE = 16384,    /* of a buffer is left for control while data is put in */
+	STREAM_DATA_MAX = 32768, /* bytes of one frame */
+	STREAM_BUF = 131072,     /* of a buffer on either side */
+	STREAM_WINDOW = 16384,   /* bytes of a run's input that pid 1 holds before it takes more */
+	STREAM_PIPE = 4096,      /* of a pipe that only leads to the window */
+	STREAM_RESERVE = 16384,  /* of a buffer is left for control while data is put in */
 };
 
 enum stream_type {
