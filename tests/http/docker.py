@@ -61,7 +61,7 @@ eq(output(sid, "echo a > /tmp/f; echo b > ~/f; echo c > f"), ["", ], "files")
 eq(output(sid, "cat /tmp/f ~/f f"), ["a\nb\nc\n"], "of workspace, home and /tmp stay between requests")
 a = output(sid, "grep -o 'containers/[0-9a-f]*' /proc/self/mountinfo | head -n 1")
 container = a[0].strip().rpartition("/")[2] if isinstance(a, list) else ""
-eq(len(container), 64, "a container says which it is", a)
+eq(len(container), 64, "a container says which it is")
 ok(until(lambda: not there(container)), "a request's container is not there after it", container)
 
 # --- what cannot be done is named ---
