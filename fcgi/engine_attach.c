@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -94,22 +95,32 @@ void attach_give_up(struct job *j)
 	ended(j, &e);
 }
 
-/* Whole: 1, and what it means in *e; 0: more is to come. */
-static int read_head(const char *p, size_t n, struct err *e)
+/* Whether the body of a refusal is there. */
+static bool body_whole(const char *head, const char *body, size_t n)
 {
-	const char *end = memmem(p, n, "\r\n\r\n", 4);
+	const char *at = strcasestr(head, "\r\nContent-Length:");
+	unsigned long want = at && at < body ? strtoul(at + strlen("\r\nContent-Length:"), NULL, 10)
+					     : 0;
+
+	return n >= want;
+}
+
+/* Whole: 1, and what it means in *e; 0: more is to come. */
+static int read_head(const char *p, size_t n, bool all, struct err *e)
+{
+	const char *end = memmem(p, n, "\r\n\r\n", 4), *body = end ? end + 4 : NULL;
 	unsigned status = 0;
 
 	if (!end)
 		return 0;
 	if (sscanf(p, "HTTP/1.%*1[01] %3u", &status) != 1)
 		err_set(e, ERR_SETUP, 0, "the Engine's answer is no HTTP");
-	else if (status == 101 && end + 4 == p + n)
-		*e = (struct err){0};
-	else if (status == 101)
+	else if (status == 101 && body != p + n)
 		err_set(e, ERR_SETUP, 0, "a container speaks before it is started");
-	else /* the reason may still be on its way: the status is what matters */
-		engine_reason(status, end + 4, n - (size_t)(end + 4 - p), "attach a container", e);
+	else if (status != 101 && !all && !body_whole(p, body, (size_t)(p + n - body)))
+		return 0;
+	else if (status != 101)
+		engine_reason(status, body, (size_t)(p + n - body), "attach a container", e);
 	return 1;
 }
 
@@ -121,12 +132,15 @@ void attach_readable(struct job *j)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0)
-		err_set(&e, ERR_BUSY, EPIPE, "the Engine hung up in the middle");
-	else if (buf_add(&j->attach_head, bytes, (size_t)n) < 0)
+	if (n > 0 && buf_add(&j->attach_head, bytes, (size_t)n) < 0)
 		err_set(&e, ERR_SETUP, EMSGSIZE, "the Engine's answer is over %d bytes",
 			ENGINE_ATTACH_HEAD_MAX);
-	else if (!read_head(j->attach_head.p, j->attach_head.len, &e))
+	else if (j->attach_head.len > 0 &&
+		 read_head(j->attach_head.p, j->attach_head.len, n <= 0, &e))
+		;
+	else if (n > 0)
 		return;
+	else
+		err_set(&e, ERR_BUSY, EPIPE, "the Engine hung up in the middle");
 	ended(j, &e);
 }
