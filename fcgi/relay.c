@@ -212,6 +212,7 @@ static void heard_itself(struct relay *r, const struct stream_frame *f)
 	}
 	memcpy(&rp, f->data, sizeof rp);
 	rp.err.msg[sizeof rp.err.msg - 1] = '\0';
+	r->told |= rp.op == PROTO_READY || rp.op == PROTO_FAILED;
 	if (rp.err.kind < ERR_NONE || rp.err.kind >= ERR_KIND_MAX)
 		r->over = true;
 	else if (rp.op == PROTO_READY)
@@ -348,6 +349,16 @@ static void serve(struct relay *r)
 	}
 }
 
+/* An Engine that ends takes the stream along: it may be tried again. */
+static void tell_lost(struct relay *r)
+{
+	struct proto_reply rp = {.op = PROTO_FAILED};
+
+	err_set(&rp.err, ERR_BUSY, EPIPE, "the container's stream ended before it was ready");
+	if (!r->told)
+		relay_reply(r, RELAY_KEEPER, &rp);
+}
+
 /* --- its birth --- */
 
 /* The plan, and a first client; what else a claim brings is of no use there. */
@@ -417,8 +428,10 @@ static _Noreturn void relay_main(int stream, int dir, const char *name)
 	signal(SIGPIPE, SIG_IGN);
 	if (!r)
 		err_set(&e, ERR_SETUP, ENOMEM, "relay");
-	else if (settle(r, stream, dir, name, &e) == 0 && await_claim(r, &e) == 0)
+	else if (settle(r, stream, dir, name, &e) == 0 && await_claim(r, &e) == 0) {
 		serve(r);
+		tell_lost(r);
+	}
 	if (e.kind != ERR_NONE && e.errnum != EPIPE)
 		log_err(LOG_ERROR, &e, "relay of a container");
 	_exit(0);

@@ -47,6 +47,7 @@ struct relay_peer {
 struct relay {
 	int keeper, stream;
 	bool over; /* nothing can be done any more */
+	bool told; /* the keeper knows whether pid 1 is ready */
 	struct engine_frames frames;
 	struct stream_buf from, to;
 	int64_t read_ms; /* when pid 1 last took something of what is in `to`, or that was empty */
