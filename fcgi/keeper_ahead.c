@@ -278,8 +278,10 @@ void ahead_has_ended(struct keeper *k, const struct engine_answer *a)
 	struct slot *s = slot_of(k->ahead, a->box);
 	struct err e = {0};
 
-	if (!s || s->state != SLOT_MAKING || s->t->asked)
-		return; /* its socket tells the rest, or the answer does */
+	/* its socket tells the rest, or the answer does; by way of a relay the Engine tells sooner */
+	if (!s || s->t->asked ||
+		(s->state != SLOT_MAKING && (s->state != SLOT_READY || s->t->relay <= 0)))
+		return;
 	err_set(&e, ERR_SETUP, 0, "it ended before it was ready: exit code %d", a->exit_code);
 	fail(k, s, false, &e);
 }

@@ -94,10 +94,13 @@ static bool plausible(const struct result *res)
 		return res->exit_code == 0 && res->signal == 0;
 	case VERDICT_EXIT:
 		return res->exit_code > 0 && res->exit_code <= 255 && res->signal == 0;
+	case VERDICT_MEMORY: /* of a shell's child, say: a status like any other */
+	case VERDICT_PIDS:
+		if (res->signal == 0)
+			return res->exit_code > 0 && res->exit_code <= 255;
+		/* fall through */
 	case VERDICT_SIGNAL:
 	case VERDICT_KILLED:
-	case VERDICT_MEMORY:
-	case VERDICT_PIDS:
 	case VERDICT_TIMEOUT: /* RLIMIT_CPU */
 		return res->signal >= 1 && res->signal <= 64 && res->exit_code == 128 + res->signal;
 	default:
