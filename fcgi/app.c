@@ -13,6 +13,7 @@
 #include "fcgi/backend.h"
 #include "fcgi/body.h"
 #include "fcgi/dialect.h"
+#include "fcgi/engine.h"
 #include "fcgi/json_out.h"
 #include "fcgi/routes.h"
 #include "fcgi/schema.h"
@@ -56,7 +57,9 @@ struct app *app_new(const struct conf *c, struct err *e)
 	}
 	warm_up_json();
 	a->conf = c;
-	a->ops = c->backend == BACKEND_DOCKER ? &backend_docker : &backend_isolate;
+	a->ops = c->backend != BACKEND_DOCKER ? &backend_isolate
+		 : engine_streamed(c)         ? &backend_docker_stream
+					      : &backend_docker;
 	a->backend = a->ops->new (c, e);
 	if (!a->backend) {
 		free(a);

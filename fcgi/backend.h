@@ -269,6 +269,7 @@ struct backend_ops {
 	unsigned lacks; /* bits of enum capability (capabilities.h) */
 };
 
-extern const struct backend_ops backend_isolate, backend_docker;
+extern const struct backend_ops backend_isolate, backend_docker,
+	backend_docker_stream; /* with containers that take no descriptors: engine_streamed() */
 
 #endif

@@ -552,3 +552,4 @@ static int isolate_image(struct backend *b, enum image_verb verb, const char *re
 const struct backend_ops backend_isolate = KEEPER_OPS(
 	"isolate", LACKS_NOTHING, &backend_isolate_deps);
 const struct backend_ops backend_docker = KEEPER_OPS("docker", LACKS_WITH_DOCKER, NULL);
+const struct backend_ops backend_docker_stream = KEEPER_OPS("docker", LACKS_WITH_STREAM, NULL);

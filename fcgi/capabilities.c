@@ -8,6 +8,8 @@ static const char *const names[CAPABILITIES] = {
 	[CAN_LAYERS] = "layers",
 	[CAN_BLOCK_NETWORKS] = "block_networks",
 	[CAN_DEPENDENCIES] = "dependencies",
+	[CAN_TERMINAL] = "terminal",
+	[CAN_PORTS] = "ports",
 };
 
 const char *capability_name(enum capability c)
@@ -17,6 +19,6 @@ const char *capability_name(enum capability c)
 
 int capability_lacking(enum capability c, struct err *e)
 {
-	return err_set(e, ERR_REQUEST, 0,
-		"backend = docker cannot do this: it lacks the capability \"%s\"", names[c]);
+	return err_set(e, ERR_REQUEST, 0, "%s cannot do this: it lacks the capability \"%s\"",
+		c >= CAN_TERMINAL ? "engine_runtime = runsc" : "backend = docker", names[c]);
 }

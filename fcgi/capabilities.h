@@ -15,11 +15,18 @@ enum capability {
 	CAN_LAYERS,         /* fork, snapshots, restore, commit */
 	CAN_DEPENDENCIES,   /* requirements that are installed for code */
 	CAN_BLOCK_NETWORKS, /* network_blocked: private networks are out of reach */
+	/* and with containers that take no descriptors (engine_runtime = runsc) */
+	CAN_TERMINAL, /* runs with a terminal */
+	CAN_PORTS,    /* requests to ports inside */
 	CAPABILITIES
 };
 
 /* Bits of those that are lacking. */
-enum { LACKS_NOTHING = 0, LACKS_WITH_DOCKER = (1 << CAPABILITIES) - 1 };
+enum {
+	LACKS_NOTHING = 0,
+	LACKS_WITH_DOCKER = (1 << CAN_TERMINAL) - 1,
+	LACKS_WITH_STREAM = (1 << CAPABILITIES) - 1,
+};
 
 /* The name of a capability. Pure. */
 const char *capability_name(enum capability c);

@@ -12,7 +12,9 @@
 #ifndef CGIBOX_ENGINE_H
 #define CGIBOX_ENGINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/types.h>
 
 #include "fcgi/backend.h"
@@ -38,6 +40,8 @@ enum {
  */
 #define ENGINE_INIT      "/.cgibox/init"
 #define ENGINE_INIT_MODE "container"
+/* The same with ENGINE_STREAM: its standard input and output are the answer's descriptor. */
+#define ENGINE_STREAM_MODE "stream"
 
 /* Where the private directory of a box, with its socket, is to be bound: a target like others. */
 #define ENGINE_SOCKET_DIR "/.cgibox/run"
@@ -94,7 +98,8 @@ enum engine_op {
 enum {
 	ENGINE_CREATE_ONLY = 1 << 0,
 	ENGINE_NETWORK = 1 << 1,
-	ENGINE_FLAGS = ENGINE_CREATE_ONLY | ENGINE_NETWORK,
+	ENGINE_STREAM = 1 << 2, /* nothing of a socket's can be given to it; not with CREATE_ONLY */
+	ENGINE_FLAGS = ENGINE_CREATE_ONLY | ENGINE_NETWORK | ENGINE_STREAM,
 };
 
 enum engine_mount_kind { ENGINE_BIND = 1, ENGINE_TMPFS };
@@ -169,6 +174,13 @@ struct engine_answer {
 	uint64_t bytes, memory_bytes, cpu_us;
 	struct engine_info info;
 };
+
+/* Whether containers are made with ENGINE_STREAM: engine_runtime is gVisor's, "runsc" or a name with that in
+ * it. gVisor passes neither a socket of this machine's nor descriptors. Pure. */
+static inline bool engine_streamed(const struct conf *c)
+{
+	return strstr(c->engine_runtime, "runsc") != NULL;
+}
 
 /* Keeper's side; engine.c. */
 

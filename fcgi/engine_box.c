@@ -64,6 +64,20 @@ static void not_created(struct job *j)
 		job_refused(j);
 }
 
+static void start(struct job *j)
+{
+	j->failed = not_started;
+	ask_box(j, "start a container", "POST", "/start", job_answer);
+}
+
+static void attached(struct job *j, const struct err *e)
+{
+	if (e->kind)
+		undo(j, e);
+	else
+		start(j);
+}
+
 static void created(struct job *j)
 {
 	OWN_JSON *o = engine_json(j->x.answer.p, j->x.answer.len);
@@ -80,8 +94,11 @@ static void created(struct job *j)
 		job_answer(j);
 		return;
 	}
-	j->failed = not_started;
-	ask_box(j, "start a container", "POST", "/start", job_answer);
+	j->attached = attached;
+	if (j->q.flags & ENGINE_STREAM)
+		attach_begin(j);
+	else
+		start(j);
 }
 
 void container_make(struct job *j)

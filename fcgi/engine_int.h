@@ -1,7 +1,7 @@
 /*
  * Shared by the broker's own files only: engine_serve.c (the keeper's questions), engine_open.c (whether
  * the Engine is there, and what it tells unasked), engine_box.c (containers), engine_sweep.c,
- * engine_image.c and engine_pull.c.
+ * engine_attach.c, engine_image.c and engine_pull.c.
  */
 #ifndef CGIBOX_ENGINE_INT_H
 #define CGIBOX_ENGINE_INT_H
@@ -19,7 +19,8 @@ enum {
 	ENGINE_API_LEAST = 40, /* 1.40, Docker 19.03: private cgroup namespaces, and pids limits */
 	ENGINE_API_KNOWN = 44, /* of a newer Engine this one is asked for */
 	ENGINE_RETRY_MS = 250, /* an Engine that does not answer is looked for again, */
-	ENGINE_RETRY_MAX_MS = 4000, /* more and more rarely */
+	ENGINE_RETRY_MAX_MS = 4000,    /* more and more rarely */
+	ENGINE_ATTACH_HEAD_MAX = 8192, /* bytes, of the answer to an attach */
 };
 
 struct engine;
@@ -41,6 +42,11 @@ struct job {
 	const char *what;              /* "create a container", for messages */
 	struct err reason;             /* why something is undone */
 	struct pull *pull;
+	/* of ENGINE_MAKE with ENGINE_STREAM: the connection until it is a stream, -1 = none */
+	int attach;
+	struct buf attach_head;
+	int64_t attach_until_ms;
+	void (*attached)(struct job *j, const struct err *e); /* j->out has it, or e says why not */
 	/* of ENGINE_SWEEP: containers to remove, "ID BOX"; the first nstuck could not be */
 	char **list;
 	size_t nlist, at, nstuck;
@@ -114,6 +120,14 @@ void container_kill(struct job *j);
 void container_remove(struct job *j);
 void container_stats(struct job *j);
 void container_ended(struct job *j); /* of our own: how the container in j->a ended */
+
+/* engine_attach.c */
+void attach_begin(struct job *j);
+void attach_clear(struct job *j);
+int attach_waits_for(const struct job *j); /* the descriptor to become readable, or -1 */
+void attach_readable(struct job *j);
+bool attach_late(const struct job *j, int64_t now_ms);
+void attach_give_up(struct job *j);
 
 /* engine_sweep.c */
 /* Removes the container of j->q.box, whatever its name; answers. */

@@ -237,18 +237,25 @@ static void read_info(struct engine_info *i, struct json_object *o)
 
 /* i->runtime, named by sandbox.conf or the Engine's own choice. */
 static int check_runtime(
-	const struct engine_info *i, struct json_object *o, bool named, struct err *e)
+	const struct engine_info *i, struct json_object *o, const struct conf *f, struct err *e)
 {
 	struct json_object *r = engine_json_at(engine_json_at(o, "Runtimes"), i->runtime);
 
-	if (named && !r)
+	if (*f->engine_runtime && !r)
 		return err_set(e, ERR_CONF, 0,
 			"engine_runtime: the Engine has no \"%.40s\", but: %.80s", i->runtime,
 			i->runtimes);
+	if (engine_streamed(f))
+		return strncmp(f->engine, "unix://", 7)
+			       ? err_set(e, ERR_CONF, 0,
+					 "the runtime %.40s needs engine = unix:///PATH",
+					 i->runtime)
+			       : 0;
 	if (strstr(i->runtime, "runsc") || strstr(engine_json_text(r, "path"), "runsc"))
 		return err_set(e, ERR_CONF, 0,
-			"the runtime %.40s (gVisor) is not supported: sockets of this machine give "
-			"its containers no descriptors; set engine_runtime = runc",
+			"the runtime %.40s is gVisor's: it must be named by engine_runtime, and "
+			"have "
+			"\"runsc\" in its name, for its containers are spoken with otherwise",
 			i->runtime);
 	return 0;
 }
@@ -265,7 +272,7 @@ static int check_info(struct engine *g, struct json_object *o, struct err *e)
 		return err_set(e, ERR_CONF, 0,
 			"podman is not supported: it takes neither a filter as text nor the owner "
 			"of a tmpfs; engine must be Docker's");
-	if (check_runtime(i, o, *g->conf->engine_runtime != '\0', e) < 0)
+	if (check_runtime(i, o, g->conf, e) < 0)
 		return -1;
 	if (i->lacks & ENGINE_LACKS_SECCOMP)
 		return err_set(e, ERR_CONF, 0, "the Engine has no seccomp: its kernel lacks it");

@@ -25,7 +25,7 @@ struct job *job_new(struct engine *g, const struct engine_question *q, int fd)
 	j->engine = g;
 	j->q = *q;
 	j->fd = fd;
-	j->out = j->x.upload = -1;
+	j->out = j->attach = j->x.upload = -1;
 	j->x.owner = j;
 	j->x.done = exchange_done;
 	j->a.op = q->op;
@@ -46,6 +46,7 @@ void job_drop(struct job *j)
 	own_close(&j->fd);
 	own_close(&j->out);
 	pull_clear(j);
+	attach_clear(j);
 	sweep_clear(j);
 	free(j);
 }
@@ -213,9 +214,11 @@ static unsigned gather(struct engine *g, struct curl_waitfd *fds)
 	fds[0] = (struct curl_waitfd){.fd = g->sock, .events = CURL_WAIT_POLLIN};
 	TAILQ_FOREACH(j, &g->running, link)
 	{
-		int out = pull_waits_for(j);
+		int out = pull_waits_for(j), in = attach_waits_for(j);
 
-		if (n < ENGINE_ASKED_MAX && (j->x.paused || out >= 0))
+		if (n < ENGINE_ASKED_MAX && in >= 0)
+			fds[n++] = (struct curl_waitfd){.fd = in, .events = CURL_WAIT_POLLIN};
+		else if (n < ENGINE_ASKED_MAX && (j->x.paused || out >= 0))
 			fds[n++] = (struct curl_waitfd){.fd = out >= 0 ? out : j->x.upload,
 				.events = out >= 0 ? CURL_WAIT_POLLOUT : CURL_WAIT_POLLIN};
 	}
@@ -238,7 +241,11 @@ static void resume(struct engine *g, const struct curl_waitfd *fds, unsigned n)
 		int out = pull_waits_for(j);
 
 		next = TAILQ_NEXT(j, link);
-		if (j->x.paused && ready(fds, n, j->x.upload))
+		if (attach_waits_for(j) >= 0 && ready(fds, n, attach_waits_for(j)))
+			attach_readable(j);
+		else if (attach_late(j, clock_ms()))
+			attach_give_up(j);
+		else if (j->x.paused && ready(fds, n, j->x.upload))
 			engine_http_resume(&j->x);
 		else if (pull_late(j, clock_ms()))
 			job_drop(j);

@@ -111,6 +111,8 @@ static int limits_check(const struct engine_question *q, struct err *e)
 		return bad(e, "number of bytes");
 	if (q->cpu_percent > 102400 || q->processes > 1 << 22 || q->files_open > 1 << 30)
 		return bad(e, "limit");
+	if ((q->flags & ENGINE_STREAM) && (q->flags & ENGINE_CREATE_ONLY))
+		return bad(e, "flag");
 	return q->flags & ~(uint32_t)ENGINE_FLAGS ? bad(e, "flag") : 0;
 }
 
@@ -322,26 +324,29 @@ static struct json_object *host_config(
 	return host;
 }
 
-static void put_process(struct json_object *o, const struct engine_settings *s)
+static void put_process(
+	struct json_object *o, const struct engine_settings *s, const struct engine_question *q)
 {
-	static const char *const entry[] = {ENGINE_INIT, ENGINE_INIT_MODE}, *const none[] = {
-										    "NONE"};
+	static const char *const entry[] = {ENGINE_INIT, ENGINE_INIT_MODE},
+				 *const streamed[] = {ENGINE_INIT, ENGINE_STREAM_MODE},
+				 *const none[] = {"NONE"};
+	bool stream = q->flags & ENGINE_STREAM;
 	struct json_object *health = json_object_new_object();
 	char user[32];
 
-	put(o, "Entrypoint", list_of(entry, 2));
+	put(o, "Entrypoint", list_of(stream ? streamed : entry, 2));
 	put(o, "Cmd", json_object_new_array()); /* not the image's */
 	snprintf(user, sizeof user, "%u:%u", s->uid, s->gid);
 	put(o, "User", text(user));
 	put(o, "WorkingDir", text("/"));
 	put(health, "Test", list_of(none, 1)); /* an image's own would be run by the Engine */
 	put(o, "Healthcheck", health);
-	for (int i = 0; i < 5; i++) {
-		static const char *const off[] = {
-			"Tty", "OpenStdin", "AttachStdin", "AttachStdout", "AttachStderr"};
-
-		put(o, off[i], json_object_new_boolean(false));
-	}
+	put(o, "Tty", json_object_new_boolean(false));
+	put(o, "OpenStdin", json_object_new_boolean(stream));
+	put(o, "StdinOnce", json_object_new_boolean(stream)); /* its end is pid 1's */
+	put(o, "AttachStdin", json_object_new_boolean(stream));
+	put(o, "AttachStdout", json_object_new_boolean(stream));
+	put(o, "AttachStderr", json_object_new_boolean(stream));
 	put(o, "StopSignal", text("SIGKILL"));
 }
 
@@ -371,7 +376,7 @@ int engine_spec_write(const struct engine_settings *s, const struct engine_quest
 		return err_set(e, ERR_REQUEST, 0, "\"%.100s\" is no image reference", q->image);
 	o = json_object_new_object();
 	put(o, "Image", text(image.p));
-	put_process(o, s);
+	put_process(o, s, q);
 	put_labels(o, s, q);
 	put(o, "HostConfig", host_config(s, q));
 	body = json_object_to_json_string_ext(

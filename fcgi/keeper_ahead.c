@@ -152,6 +152,7 @@ static void drop(struct keeper *k, struct slot *s, bool late)
 	keeper_unwatch(k, &s->conn);
 	container_remove_dir(k, t);
 	seed_remove(k, &s->seed);
+	container_relay_end(t);
 	if (!t->asked) /* else when the Engine has answered: it would make it after that */
 		broker_remove(k, t->id, late);
 	if (k->ahead->emptying)
@@ -216,10 +217,8 @@ static int ask(struct keeper *k, struct slot *s, struct err *e)
 	snprintf(q->box, sizeof q->box, "%s", s->t->id);
 	memcpy(q->image, s->kind.image, sizeof q->image);
 	container_limit(k->conf, &like, q);
-	if (container_bind(q, CONTAINER_DIRS, s->t->id, "", ENGINE_SOCKET_DIR, e) < 0 ||
-		seed_make(k, s->t->id, &s->seed, q, e) < 0)
+	if (container_reach(k, s->t, q, e) < 0 || seed_make(k, s->t->id, &s->seed, q, e) < 0)
 		return -1;
-	q->mounts[0].read_only = 1;
 	return broker_ask(k, q, -1, NULL, container_made, e);
 }
 
@@ -256,9 +255,10 @@ static struct slot *slot_of(struct ahead *p, const char *box)
 	return NULL;
 }
 
-bool ahead_made(struct keeper *k, const struct engine_answer *a)
+bool ahead_made(struct keeper *k, const struct engine_answer *a, int stream)
 {
 	struct slot *s = slot_of(k->ahead, a->box);
+	struct err e = {0};
 
 	if (!s)
 		return false;
@@ -268,6 +268,8 @@ bool ahead_made(struct keeper *k, const struct engine_answer *a)
 		drop(k, s, false); /* nobody will ask for an image that was removed */
 	} else if (a->err.kind != ERR_NONE)
 		fail(k, s, a->err.errnum == ETIMEDOUT || a->err.errnum == EPIPE, &a->err);
+	else if (container_relay(k, s->t, stream, &e) < 0)
+		fail(k, s, false, &e);
 	return true;
 }
 
@@ -276,8 +278,10 @@ void ahead_has_ended(struct keeper *k, const struct engine_answer *a)
 	struct slot *s = slot_of(k->ahead, a->box);
 	struct err e = {0};
 
-	if (!s || s->state != SLOT_MAKING || s->t->asked)
-		return; /* its socket tells the rest, or the answer does */
+	/* its socket tells the rest, or the answer does; by way of a relay the Engine tells sooner */
+	if (!s || s->t->asked ||
+		(s->state != SLOT_MAKING && (s->state != SLOT_READY || s->t->relay <= 0)))
+		return;
 	err_set(&e, ERR_SETUP, 0, "it ended before it was ready: exit code %d", a->exit_code);
 	fail(k, s, false, &e);
 }

@@ -31,7 +31,7 @@ void ahead_choose(struct keeper *k, struct call *c);
 struct container *ahead_take(struct keeper *k, struct call *c, int *conn);
 
 /* What the broker says. false: it is none of these. */
-bool ahead_made(struct keeper *k, const struct engine_answer *a);
+bool ahead_made(struct keeper *k, const struct engine_answer *a, int stream);
 void ahead_has_ended(struct keeper *k, const struct engine_answer *a);
 
 /*

@@ -9,11 +9,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 
 #include "fcgi/keeper_ahead.h"
 #include "fcgi/keeper_container_int.h"
 #include "fcgi/keeper_engine.h"
 #include "fcgi/keeper_int.h"
+#include "fcgi/relay.h"
 #include "fcgi/statesock.h"
 #include "images/rmtree.h"
 #include "isolate/beneath.h"
@@ -85,6 +87,29 @@ int container_listen(struct keeper *k, struct container *t,
 	return fd < 0 ? -1 : keeper_watch(k, &t->listen, fd, e);
 }
 
+int container_relay(struct keeper *k, struct container *t, int stream, struct err *e)
+{
+	OWN_FD dir = -1;
+
+	if (!engine_streamed(k->conf))
+		return 0;
+	if (stream < 0)
+		return err_set(e, ERR_BUG, 0, "the engine broker gave no stream");
+	dir = open_dir(k, t, false, e);
+	t->relay = dir < 0 ? -1 : relay_start(stream, dir, SOCKET, e);
+	return t->relay < 0 ? -1 : 0;
+}
+
+void container_relay_end(struct container *t)
+{
+	if (t->relay <= 0)
+		return;
+	kill(t->relay, SIGKILL);
+	while (waitpid(t->relay, NULL, 0) < 0 && errno == EINTR)
+		;
+	t->relay = 0;
+}
+
 void container_remove_dir(struct keeper *k, const struct container *t)
 {
 	char path[sizeof DIRS + SESSION_ID_LEN + 2];
@@ -118,6 +143,19 @@ int container_bind(struct engine_question *q, const char *dir, const char *id, c
 	if (n < 0 || (size_t)n >= sizeof m->source || strlen(target) >= sizeof m->target)
 		return err_set(e, ERR_LIMIT, 0, "mounts of a container");
 	strcpy(m->target, target);
+	return 0;
+}
+
+int container_reach(
+	struct keeper *k, const struct container *t, struct engine_question *q, struct err *e)
+{
+	if (engine_streamed(k->conf)) {
+		q->flags |= ENGINE_STREAM;
+		return 0;
+	}
+	if (container_bind(q, DIRS, t->id, "", ENGINE_SOCKET_DIR, e) < 0)
+		return -1;
+	q->mounts[q->nmounts - 1].read_only = 1;
 	return 0;
 }
 
@@ -197,11 +235,10 @@ static int describe(struct keeper *k, const struct container *t, const struct ca
 		return err_set(e, ERR_SETUP, 0, "the session's image has no good name");
 	strcpy(q->image, c->record.image);
 	container_limit(k->conf, &c->record, q);
-	if (container_bind(q, DIRS, t->id, "", ENGINE_SOCKET_DIR, e) < 0 ||
-		bind_root(k, c, k->conf->run_home, q, e) < 0 || bind_root(k, c, "/tmp", q, e) < 0 ||
-		bind_workspace(k, c, q, e) < 0 || container_volumes(k, c, q, e) < 0)
+	if (container_reach(k, t, q, e) < 0 || bind_root(k, c, k->conf->run_home, q, e) < 0 ||
+		bind_root(k, c, "/tmp", q, e) < 0 || bind_workspace(k, c, q, e) < 0 ||
+		container_volumes(k, c, q, e) < 0)
 		return -1;
-	q->mounts[0].read_only = 1;
 	return 0;
 }
 
@@ -266,8 +303,7 @@ void container_made(struct keeper *k, struct call *c, const struct engine_answer
 	struct err e = a->err;
 
 	(void)c;
-	(void)fd;
-	if (!b && ahead_made(k, a))
+	if (!b && ahead_made(k, a, *fd))
 		return;
 	if (!b) { /* it was ended meanwhile; what there is of it is not wanted */
 		broker_remove(k, a->box, unknown);
@@ -278,7 +314,9 @@ void container_made(struct keeper *k, struct call *c, const struct engine_answer
 	if (b->container->failed || b->container->removing)
 		broker_remove(
 			k, a->box, unknown); /* an Engine that did not answer may have made it */
-	if (!b->container->failed || b->state != BOX_STARTING)
+	if (b->state != BOX_STARTING)
+		return;
+	if (!b->container->failed && container_relay(k, b->container, *fd, &e) == 0)
 		return;
 	if (a->err.kind == ERR_NOTFOUND) /* not the session, which that would be taken for */
 		err_set(&e, ERR_REQUEST, 0, "the session's image was removed from the Engine");
@@ -340,7 +378,9 @@ bool container_stop(struct keeper *k, struct box *b)
 	container_stop_listening(k, t);
 	if (b->sandbox.pidfd >= 0) {
 		sys_pidfd_send_signal(b->sandbox.pidfd, SIGKILL); /* it ends with its socket, too */
-		return box_watch_exit(k, b);
+		/* A relay's end is not that of the processes: the container's removal is. */
+		if (!t->relay || b->lost_ms)
+			return box_watch_exit(k, b);
 	}
 	if (t->failed)
 		return false;
@@ -365,6 +405,7 @@ void container_free(struct keeper *k, struct box *b)
 
 	container_stop_listening(k, t);
 	container_remove_dir(k, t);
+	container_relay_end(t);
 	own_close(&t->client);
 	if (!t->removing && !t->asked && b->sandbox.pidfd >= 0)
 		broker_remove(k, t->id, false);

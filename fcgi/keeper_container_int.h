@@ -17,6 +17,7 @@ struct container {
 	bool failed;                 /* it was not made */
 	bool removing;               /* when it is removed, the box has ended */
 	bool ended;                  /* the Engine has said so */
+	pid_t relay;                 /* its relay, engine_streamed(); 0 = none */
 	uint64_t
 		oom_ms; /* when the kernel last ended a process of it for want of memory; 0 = never */
 };
@@ -27,6 +28,17 @@ int container_listen(struct keeper *k, struct container *t,
 /* Nobody connects any more. */
 void container_stop_listening(struct keeper *k, struct container *t);
 void container_remove_dir(struct keeper *k, const struct container *t);
+
+/*
+ * What q->op is to make is a container of t, whose pid 1 connects to the socket of container_listen(): the
+ * mount of that, or that a relay connects for it.
+ */
+int container_reach(
+	struct keeper *k, const struct container *t, struct engine_question *q, struct err *e);
+/* t was made, and stream (borrowed) is what the Engine gave: starts its relay, where it has one. */
+int container_relay(struct keeper *k, struct container *t, int stream, struct err *e);
+/* No relay of it is left. */
+void container_relay_end(struct container *t);
 
 /* Adds STATE/dir/id/sub (sub may be ""), writable, at target. */
 int container_bind(struct engine_question *q, const char *dir, const char *id, const char *sub,

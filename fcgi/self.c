@@ -413,3 +413,10 @@ int self_lock_broker(const char *readable, int port, struct err *e)
 		return err_in(e, "lock the engine broker");
 	return 0;
 }
+
+int self_lock_relay(struct err *e)
+{
+	if (lock_process(NULL, e) < 0 || lock_into(NULL, 0, e) < 0 || lock_calls(NULL, e) < 0)
+		return err_in(e, "lock the relay");
+	return 0;
+}

@@ -29,4 +29,7 @@ int self_lock_directory(const char *path, struct err *e);
  */
 int self_lock_broker(const char *readable, int port, struct err *e);
 
+/* As self_lock(), for a relay (relay.h): it opens and makes no file at all. */
+int self_lock_relay(struct err *e);
+
 #endif

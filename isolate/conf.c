@@ -95,7 +95,8 @@ static const struct key keys[] = {
 	STR(engine_cert_file, "", "our certificate for the Engine"),
 	STR(engine_key_file, "", "the key of engine_cert_file; mode 0600"),
 	STR(engine_runtime, "",
-		"runtime of containers: runc, not gVisor's; empty = the Engine's default"),
+		"runtime of containers, as the Engine names it: runc, or gVisor's, whose name must "
+		"have runsc in it; empty = the Engine's default"),
 	STR(engine_network, "",
 		"the Engine's network for sessions that ask for one; empty = they get a 422"),
 	INT(engine_prepared_max, 0, 64, "4",

@@ -15,6 +15,7 @@
 #include "isolate/init_net.h"
 #include "isolate/init_park.h"
 #include "isolate/init_parts.h"
+#include "isolate/init_stream.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
 #include "isolate/sys.h"
@@ -109,6 +110,10 @@ void init_reply(const struct init_state *s, int peer, const struct proto_reply *
 {
 	int fd = peer == -2 ? s->keeper : peer < 0 ? -1 : s->peer[peer];
 
+	if (s->stream) {
+		init_stream_reply(s->stream, r);
+		return;
+	}
 	/* A peer that is gone or does not read loses its answer; nobody else may wait for it. */
 	if (fd >= 0 && send(fd, r, sizeof *r, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return;
@@ -127,6 +132,10 @@ static int send_ready(struct init_state *s)
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 	struct cmsghdr *c;
 
+	if (s->stream) {
+		init_stream_reply(s->stream, &rp);
+		return 0;
+	}
 	while (n < NELEM(s->watch) && s->watch[n] >= 0)
 		n++;
 	if (n == 0)
@@ -146,9 +155,11 @@ static int send_ready(struct init_state *s)
 }
 
 /* What the starter gave: the plan, and a claim's later. In a container there is no starter. */
-static int receive_plan(struct init_state *s, bool container, struct err *e)
+static int receive_plan(struct init_state *s, const char *mode, struct err *e)
 {
-	if (container && init_container_claim(s, e) < 0)
+	if (mode && !strcmp(mode, PLAN_STREAM_MODE))
+		return init_stream_claim(s, e);
+	if (mode && init_container_claim(s, e) < 0)
 		return -1;
 	if (fcntl(PLAN_FD_CLIENT, F_GETFD) >= 0)
 		s->peer[0] = PLAN_FD_CLIENT;
@@ -396,13 +407,16 @@ int main(int argc, char **argv)
 	for (int fd = PLAN_FD_KEEPER; fd <= PLAN_FD_LAST; fd++)
 		fcntl(fd, F_SETFD, FD_CLOEXEC); /* fails for what is absent */
 	prctl(PR_SET_NAME, "init", 0, 0, 0);
-	if (receive_plan(&s, container, &rp.err) < 0 || open_signals(&s, &rp.err) < 0 ||
-		settle(&s, &rp.err) < 0) {
+	if (receive_plan(&s, container ? argv[1] : NULL, &rp.err) < 0 ||
+		open_signals(&s, &rp.err) < 0 || settle(&s, &rp.err) < 0) {
 		init_reply(&s, -2, &rp);
 		return 1;
 	}
 	if (send_ready(&s) < 0)
 		return 1;
-	serve(&s);
+	if (s.stream)
+		init_stream_serve(&s);
+	else
+		serve(&s);
 	return 0;
 }

@@ -16,6 +16,7 @@
 #include "isolate/spool.h"
 
 struct init_parts;
+struct init_stream;
 
 /* Builds the mounts of the plan and pivots into them, so that no path of the host is left. parts: of
  * before, or none and made here; the caller closes them. *null becomes the new /dev/null, opened for
@@ -89,6 +90,7 @@ struct init_follow {
 struct init_state {
 	const struct plan *plan;
 	int keeper, signals;
+	struct init_stream *stream; /* instead of keeper and peers; NULL: init_stream.h */
 	int watch[4]; /* sysvipc tables and a socket for the watchdog, until READY; see init.c */
 	int oom;      /* init_container_victim() */
 	int null; /* the sandbox's /dev/null, opened where no tenant's link or mode is in the way */

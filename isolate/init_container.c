@@ -23,7 +23,8 @@ static const struct {
 
 bool init_container(int argc, char *const *argv)
 {
-	return argc == 2 && !strcmp(argv[1], PLAN_CONTAINER_MODE);
+	return argc == 2 &&
+	       (!strcmp(argv[1], PLAN_CONTAINER_MODE) || !strcmp(argv[1], PLAN_STREAM_MODE));
 }
 
 /* Gives the descriptor one of the numbers that commands never have. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -38,9 +39,12 @@ static int child_limit(struct start *s, int what, uint64_t value, const char *na
 
 	if (MUTATED(name))
 		return 0;
-	if (getrlimit(what, &old) == 0 && old.rlim_max < value)
+	if (getrlimit(what, &old) < 0)
+		old = (struct rlimit){RLIM_INFINITY, RLIM_INFINITY};
+	if (old.rlim_max < value)
 		r.rlim_cur = r.rlim_max = old.rlim_max;
-	if (setrlimit(what, &r) < 0)
+	/* as it is already: gVisor shows limits that it refuses to set */
+	if ((r.rlim_cur != old.rlim_cur || r.rlim_max != old.rlim_max) && setrlimit(what, &r) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "set %s", name);
 	return 0;
 }
@@ -111,7 +115,8 @@ static int child_descriptors(struct start *s)
 	if (s->report != CHILD_FD_REPORT && dup3(s->report, CHILD_FD_REPORT, O_CLOEXEC) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "place the pipe to pid 1");
 	s->report = CHILD_FD_REPORT;
-	if (!MUTATED("payload-close") && sys_close_range(CHILD_FD_REPORT + 1, ~0U, 0) < 0)
+	/* no number is over INT_MAX; gVisor takes no more */
+	if (!MUTATED("payload-close") && sys_close_range(CHILD_FD_REPORT + 1, INT_MAX, 0) < 0)
 		return err_set(&s->err, ERR_SETUP, errno, "close descriptors");
 	return 0;
 }

@@ -75,8 +75,10 @@ enum plan_network {
 #define PLAN_NET_GATEWAY   "203.0.113.254"
 #define PLAN_NET_INTERFACE "pasta0" /* the tap device that pasta makes in the router */
 
-/* The argument of a pid 1 that an Engine starts, and the socket in its container that it connects to. */
+/* The argument of a pid 1 that an Engine starts, and the socket in its container that it connects to; or
+ * of one that has none (init_stream.h). */
 #define PLAN_CONTAINER_MODE   "container"
+#define PLAN_STREAM_MODE      "stream"
 #define PLAN_CONTAINER_SOCKET "/.cgibox/run/keeper"
 
 /* An IPv4 network that is out of reach. */

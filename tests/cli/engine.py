@@ -157,7 +157,7 @@ def hostile(b, image):
     for what, words in (("bind=../../etc:/x", "source"), ("bind=sessions/../../etc:/x", "source"), ("bind=/etc:/x", "source"),
                         ("bind=images:/x", "source"), ("bind=sessions/a:/proc", "target"), ("bind=sessions/a:/sys/x", "target"),
                         ("bind=sessions/a:/.cgibox/init", "target"), ("bind=sessions/a:/", "target"), ("bind=sessions/a:x", "target"),
-                        ("bind=sessions/a:/a/../proc", "target"), ("tmpfs=/t:0", "tmpfs"), ("nmounts=17", "mounts"), ("flags=4", "flag"),
+                        ("bind=sessions/a:/a/../proc", "target"), ("tmpfs=/t:0", "tmpfs"), ("nmounts=17", "mounts"), ("flags=8", "flag"), ("flags=5", "flag"),
                         ("session=x/y", "session"), ("pids=4194305", "limit"), ("cpu=102401", "limit")):
         refused(b.do("make %s image=%s %s" % (box, image, what)), E.BUG, words, "refused: " + what)
     refused(b.do("make %s image=%s bind=sessions/link:/x" % (box, image)), E.BUG, "sessions/link", "a symbolic link as a source")
@@ -440,6 +440,14 @@ def fakes():
     once("disk is full", E.BUSY, "disk", {"/containers/create": (500, b'{"message":"write /x: no space left on device"}')}, "make box=x image=y")
     once("must run on this machine", E.CONF, "elsewhere",
          {"/containers/create": (400, b'{"message":"invalid mount config for type \\"bind\\": bind source path does not exist: /x"}')}, "make box=x image=y")
+    stream = lambda answer: {"/containers/create": (201, json.dumps({"Id": "a" * 64}).encode()), "/containers/cgibox-x/attach": answer}
+    attach = "make box=x image=y flags=4"
+    once("no HTTP", E.SETUP, "attach without http", stream(raw(b"SSH-2.0\r\n\r\n")), attach)
+    once("hung up", E.BUSY, "attach cut short", stream(raw(b"HTTP/1.1 101 UPGRADED\r\nUpgr")), attach)
+    once("before it is started", E.SETUP, "attach with bytes behind", stream(raw(b"HTTP/1.1 101 UPGRADED\r\n\r\nhello")), attach)
+    once("over 8192 bytes", E.SETUP, "attach with a long head", stream(raw(b"HTTP/1.1 101 UPGRADED\r\nX: " + b"x" * 20000)), attach)
+    once("too slow.*engine_timeout_s", E.BUSY, "slow attach", stream(slow), attach, engine_timeout_s=1)
+    once("hello", E.SETUP, "refused attach", stream((500, b'{"message":"hello"}')), attach)
     a, b, f = with_table("longevent", {"/events": long_event})
     eq(a["kind"], 0, "an event without end: it answers")
     refused(b.wait("STATE", kind=E.SETUP), E.SETUP, "over 65536 bytes", "then is given up")

@@ -214,8 +214,16 @@ def inputs(at):
     eq((a.status, a.json.get("written")), (409, 0), "a run that has ended takes none")
     rid = run(at, {"command": "sleep 300", "stdin_open": True, "detach": True}).json["id"]
     a = request("POST", "%s/runs/%s/stdin" % (at, rid), b"x" * 300000)
-    ok(a.status == 409 and 32768 < a.json["written"] <= 65536, "one that does not read: told how much it took", a)
+    ok(a.status == 409 and 32768 < a.json["written"] <= 98304, "one that does not read: told how much it took", a)
     request("DELETE", "%s/runs/%s" % (at, rid))
+
+
+def terminal(at):
+    if not request("GET", "/system/").json["capabilities"]["terminal"]:
+        a = run(at, {"command": "true", "pty": {"rows": 30, "cols": 90}})
+        ok(a.status == 422 and "terminal" in a.body.decode() and "capability" in a.body.decode(),
+           "no terminal: refused with the capability's name", a)
+        return
     rid = run(at, {"command": "stty size; read x; stty size; echo got $x", "pty": {"rows": 30, "cols": 90},
                    "detach": True}).json["id"]
     p = "%s/runs/%s" % (at, rid)
@@ -325,7 +333,7 @@ def together(at):
 
 def main():
     at = session()
-    parts = [results, not_there, refusals, streams, characters, inputs, control, expiry, together, live]
+    parts = [results, not_there, refusals, streams, characters, inputs, terminal, control, expiry, together, live]
     for part in parts:
         if len(sys.argv) < 2 or part.__name__ in sys.argv[1:]:
             part(at)

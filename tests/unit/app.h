@@ -287,7 +287,8 @@ const struct backend_ops backend_isolate = {.name = "test",
 	.files = be_files,
 	.seed = be_seed,
 	.system = be_system};
-const struct backend_ops backend_docker = {.name = "none"};
+const struct backend_ops backend_docker = {.name = "none"},
+			 backend_docker_stream = {.name = "none"};
 
 /* A request from memory. */
 

@@ -191,7 +191,8 @@ static void test_edges(void)
 	q = question(), q.field = (good), got += !refused(&q), q.field = (bad_value),              \
 	got += refused(&q)
 	EDGE(nmounts, 0, ENGINE_MOUNTS_MAX + 1);
-	EDGE(flags, ENGINE_FLAGS, 4);
+	EDGE(flags, ENGINE_FLAGS & ~ENGINE_CREATE_ONLY, ENGINE_FLAGS + 1);
+	EDGE(flags, ENGINE_FLAGS & ~ENGINE_STREAM, ENGINE_FLAGS);
 	EDGE(cpu_percent, 102400, 102401);
 	EDGE(processes, 1 << 22, (1 << 22) + 1);
 	EDGE(memory_bytes, (uint64_t)1 << 50, ((uint64_t)1 << 50) + 1);
@@ -204,7 +205,7 @@ static void test_edges(void)
 	EDGE(number, 1, 0);
 	EDGE(op, ENGINE_MAKE, ENGINE_ASK_MAX);
 #undef EDGE
-	ok(got == 26, "every bound, on both sides (%u of 26)", got);
+	ok(got == 28, "every bound, on both sides (%u of 28)", got);
 	q = question();
 	memset(q.box, 'a', ENGINE_BOX_MAX);
 	ok(!refused(&q), "the longest id of a box");
