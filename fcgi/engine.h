@@ -23,9 +23,9 @@
 
 enum {
 	ENGINE_MAGIC = 0x63676531,
-	ENGINE_ASKED_MAX = 256, /* questions in progress, over it ERR_BUSY */
-	ENGINE_BOX_MAX = 40,    /* bytes of a box id: [a-z0-9-], our own (a UUID, say) */
-	ENGINE_MOUNTS_MAX = 24, /* of a session: its own, and VOLUMES_MAX of volume_name.h */
+	ENGINE_ASKED_MAX = 256,  /* questions in progress, over it ERR_BUSY */
+	ENGINE_BOX_MAX = 40,     /* bytes of a box id: [a-z0-9-], our own (a UUID, say) */
+	ENGINE_MOUNTS_MAX = 24,  /* of a session: its own, and VOLUMES_MAX of volume_name.h */
 	ENGINE_SOURCE_MAX = 255, /* bytes, relative to STATE */
 	ENGINE_TARGET_MAX = 127, /* bytes, absolute path inside */
 	ENGINE_PATHS_MAX = 4096,
