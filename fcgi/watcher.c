@@ -35,7 +35,7 @@ struct order {
 	struct watch_limits lim;
 };
 
-enum { ORDER_FDS_MAX = 4 };
+enum { ORDER_FDS_MAX = 4, ORDERS_AT_ONCE = 64 };
 
 struct watcher {
 	struct watcher_conf conf;
@@ -147,7 +147,8 @@ static void obey(struct watcher *w, const struct order *o, int *fds, unsigned n)
 	}
 }
 
-static void receive(struct watcher *w)
+/* False: there was none. */
+static bool receive(struct watcher *w)
 {
 	int fds[ORDER_FDS_MAX] = {-1, -1, -1, -1};
 	struct order o;
@@ -157,10 +158,11 @@ static void receive(struct watcher *w)
 	if (got == 0)
 		_exit(0);
 	if (got < 0)
-		return;
+		return false;
 	obey(w, &o, fds, n);
 	for (unsigned i = 0; i < n; i++)
 		own_close(&fds[i]);
+	return true;
 }
 
 /* Whoever writes takes from what is free; who it was is for the keeper to find out. */
@@ -198,8 +200,11 @@ static _Noreturn void watch(struct watcher *w)
 
 		if (wait >= 0)
 			look_at_disk(w);
-		if (poll(&p, 1, wait) > 0)
-			receive(w);
+		if (poll(&p, 1, wait) <= 0)
+			continue;
+		/* Several, or a busy machine's looks would let orders pile up until the keeper cannot give any. */
+		for (int i = 0; i < ORDERS_AT_ONCE && receive(w); i++)
+			;
 	}
 }
 
