@@ -479,7 +479,7 @@ static int piece(struct watch *w, uint64_t limit, struct err *e)
 		w->phase = n > 0 && w->round++ < ROUNDS_MAX ? PHASE_PROCESSES : PHASE_REST;
 		return n < 0 ? -1 : 0;
 	case PHASE_PROCESSES:
-		if (w->p.sum.kernel > limit)
+		if (w->p.sum.kernel >= WATCH_OVER_BYTES)
 			return 1; /* enough is known, and the rest may take long */
 		if (w->at < w->n)
 			return one_process(w, e);

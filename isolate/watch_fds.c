@@ -19,8 +19,6 @@
 
 enum { NAMES_BUF = 32768, PATH_BUF = 64 };
 
-#define OVER_BYTES (1ULL << 40) /* more than any limit */
-
 /* Processor time that a process's descriptors may take, in all and each. A file with 10,000 locks takes
  * milliseconds each time that it is open: the others' turn must come. */
 enum { LOOK_US = 100000, LOOK_EACH_US = 40 };
@@ -93,7 +91,7 @@ int watch_devs_find(struct watch_devs *d, int proc, struct err *e)
 static void add_polls(struct watch_procs *p, uint64_t n)
 {
 	if (p->polls <= WATCH_POLLS_MAX && p->polls + n > WATCH_POLLS_MAX)
-		p->sum.kernel += OVER_BYTES;
+		p->sum.kernel += WATCH_OVER_BYTES;
 	p->polls += n;
 	p->sum.kernel += n * WATCH_POLL_COST;
 }
@@ -105,7 +103,7 @@ static void add_polls(struct watch_procs *p, uint64_t n)
 static void add_locks(struct watch_procs *p, uint64_t n)
 {
 	if (p->sum.locks <= WATCH_LOCKS_MAX && p->sum.locks + n > WATCH_LOCKS_MAX)
-		p->sum.kernel += OVER_BYTES;
+		p->sum.kernel += WATCH_OVER_BYTES;
 	p->sum.locks += (unsigned)n;
 	p->sum.kernel += n * WATCH_LOCK_COST;
 }
@@ -306,7 +304,7 @@ static void add_names(struct watch_procs *p, const char *dir, int fd, bool seen)
 			p->sum.kernel += WATCH_FD_COST;
 			until += LOOK_EACH_US;
 			if (spent_us() > until) {
-				p->sum.kernel += OVER_BYTES;
+				p->sum.kernel += WATCH_OVER_BYTES;
 				return;
 			}
 			if (!seen)

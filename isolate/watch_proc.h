@@ -31,6 +31,8 @@ struct watch_procs {
 
 enum { WATCH_TEXT_BYTES = 64 << 10 };
 
+#define WATCH_OVER_BYTES (1ULL << 40) /* more than any limit: what is known is enough */
+
 /*
  * Adds process pid to p->sum; *anon is its share of sum.anon and dir (32 bytes) the name of the
  * directory below the procfs where its memory is seen. A process that has just ended adds nothing.
