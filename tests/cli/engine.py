@@ -157,7 +157,7 @@ def hostile(b, image):
     for what, words in (("bind=../../etc:/x", "source"), ("bind=sessions/../../etc:/x", "source"), ("bind=/etc:/x", "source"),
                         ("bind=images:/x", "source"), ("bind=sessions/a:/proc", "target"), ("bind=sessions/a:/sys/x", "target"),
                         ("bind=sessions/a:/.cgibox/init", "target"), ("bind=sessions/a:/", "target"), ("bind=sessions/a:x", "target"),
-                        ("bind=sessions/a:/a/../proc", "target"), ("tmpfs=/t:0", "tmpfs"), ("nmounts=17", "mounts"), ("flags=8", "flag"), ("flags=5", "flag"),
+                        ("bind=sessions/a:/a/../proc", "target"), ("tmpfs=/t:0", "tmpfs"), ("nmounts=25", "mounts"), ("flags=8", "flag"), ("flags=5", "flag"),
                         ("session=x/y", "session"), ("pids=4194305", "limit"), ("cpu=102401", "limit")):
         refused(b.do("make %s image=%s %s" % (box, image, what)), E.BUG, words, "refused: " + what)
     refused(b.do("make %s image=%s bind=sessions/link:/x" % (box, image)), E.BUG, "sessions/link", "a symbolic link as a source")
