@@ -119,7 +119,7 @@ for how, act in (("SIGKILL", lambda p: p.kill()), ("a second SIGINT", lambda p: 
 p = start("sh", "-c", "setsid sleep %s & echo go; exit 3" % mark)
 ends(p, 3, "the end of the command is the end of the run")
 wait_gone(mark, "and of its daemons")
-p = subprocess.Popen(["sh", "-c", " ".join(b.command) + " --die-with-parent sleep %s & echo go; sleep 1000" % mark],
+p = subprocess.Popen(["sh", "-c", " ".join(b.command) + " --die-with-parent sleep %s & echo go; exec sleep 1000" % mark],
                      stdout=subprocess.PIPE)
 p.stdout.readline()
 end = time.monotonic() + 60

@@ -155,7 +155,7 @@ static void test_fdinfo(void)
 			!watch_text_mount("24 20 0:2", 9, 0, 2, &id) &&
 			!watch_text_mount("", 0, 0, 0, &id),
 		"another device; cut short");
-	ok(watch_text_lines("pos:\t0\ntfd: 1\ntfd: 2\n x tfd:\ntf", 33, "tfd:") == 2 &&
+	ok(watch_text_lines("pos:\t0\ntfd: 1\ntfd: 2\n x tfd:\ntf", 31, "tfd:") == 2 &&
 			watch_text_lines("", 0, "tfd:") == 0,
 		"lines that begin with a word");
 }
