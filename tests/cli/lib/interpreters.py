@@ -164,7 +164,8 @@ def hang_up(s, path, body):
 
 
 def kill_workers(s):
-    """All workers, and nothing else of the service."""
-    for pid, (_, name) in service.processes_of(s.uid).items():
-        if name == "cgibox-worker":
+    """All workers, and nothing else of the service, nor anything of another that has the same user."""
+    names = service.processes_of(s.uid)
+    for pid in sum(s.roles().values(), []):
+        if names.get(pid, (0, ""))[1] == "cgibox-worker":
             os.kill(pid, signal.SIGKILL)
