@@ -167,7 +167,7 @@ a = post("/%s/entrypoint" % S, {"entrypoint": ["printf", "%s|%s|$X\n"], "command
 eq((a.status, a.json["status"], a.json["entrypoint"], a.json["command"]),
    (200, "updated", ["printf", "%s|%s|$X\n"], ["it's", "$D"]), "is changed")
 until("and has been started anew, words kept whole", lambda: logs(S), ["it's|$D|$X"])
-until("the command has ended", lambda: [state(S)[k] for k in ("status", "exit_code", "verdict")], ["exited", 0, "ok"])
+until("the command has ended", lambda: [state(S).get(k) for k in ("status", "exit_code", "verdict")], ["exited", 0, "ok"])
 ok(re.match(TIME, state(S)["finished_at"]), "at a time", state(S))
 eq(post("/%s/exec" % S, {"command": "echo still"}).json["output"], "still\n", "exec works after it")
 eq(problems(post("/%s/entrypoint" % S, {"command": 1}))[0], 422, "a bad command")
