@@ -95,23 +95,29 @@ void conn_orphan(struct front *f, struct conn *c)
  * What it is about has to be known only where not everybody who waits will have a worker at once. Its bytes
  * stay where they are, for the worker.
  */
-static void look(struct conn *c)
+static enum errand look(struct conn *c)
 {
+	enum errand errand = ERRAND_ANY;
 	uint8_t peek[ERRAND_PEEK];
 	ssize_t n;
 
 	if (c->looked)
-		return;
+		return errand;
 	n = recv(c->fd, peek, sizeof peek, MSG_PEEK | MSG_DONTWAIT);
 	/* More than that is never looked at. */
-	c->looked = n > 0 && (errand_of(peek, (size_t)n, &c->errand) || n == sizeof peek);
+	c->looked = n > 0 && (errand_of(peek, (size_t)n, &errand) || n == sizeof peek);
+	return errand;
 }
 
-/* More of it has come while it waits. */
+/* More of it has come while it waits. Where that changes nothing it keeps its place. */
 static void look_again(struct front *f, struct conn *c)
 {
+	enum errand errand = look(c);
+
+	if (errand == c->errand)
+		return;
 	conn_leave_queue(f, c);
-	look(c);
+	c->errand = errand;
 	enter_queue(f, c);
 }
 
@@ -134,7 +140,7 @@ static void conn_listen(struct front *f, struct conn *c, uint32_t events)
 		f->waiting--;
 		c->phase = PHASE_QUEUED;
 		c->looked = f->held - f->streaming + f->queued < f->queue[ERRAND_ANY].limit;
-		look(c);
+		c->errand = look(c);
 		enter_queue(f, c);
 		c->queued_us = stats_now_us();
 	}

@@ -49,8 +49,7 @@ TAILQ_HEAD(conns, conn);
 struct queue {
 	struct conns list; /* in the order of their coming */
 	unsigned n;
-	unsigned
-		limit; /* none of it is given to a worker while so many are busy and do not stream */
+	unsigned limit; /* nobody in it gets a worker while so many are busy that do not stream */
 };
 
 struct front {
@@ -100,7 +99,7 @@ void conn_orphan(struct front *f, struct conn *c);
 /* What a worker says of it. */
 void conn_proceed(struct front *f, struct conn *c, enum phase phase);
 
-/* Takes the first of a queue; it is given to a worker next. */
+/* Takes it out of its queue: for a worker, for another queue, or because it has ended. */
 void conn_leave_queue(struct front *f, struct conn *c);
 
 /* Takes a connection out of its list. It is freed by conn_bury(). */
