@@ -43,9 +43,9 @@ static uint64_t caps_permitted(const struct __user_cap_data_struct data[2])
 }
 
 /* The bounding set ends where the kernel's list of capabilities does: EINVAL. */
-static int drop_bounding(struct err *e)
+int creds_bound(struct err *e)
 {
-	for (int cap = 0; cap < CAPS_MAX; cap++) {
+	for (int cap = 0; !MUTATED("caps-bounding") && cap < CAPS_MAX; cap++) {
 		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0)
 			continue;
 		return errno == EINVAL && cap > 0
@@ -82,7 +82,7 @@ static int prove(uint64_t mask, struct err *e)
 	return 0;
 }
 
-int creds_keep(uint64_t mask, struct err *e)
+int creds_settle(uint64_t mask, struct err *e)
 {
 	const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
 				   SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
@@ -91,13 +91,16 @@ int creds_keep(uint64_t mask, struct err *e)
 	if (!MUTATED("caps-ambient") &&
 		prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "clear the ambient capabilities");
-	if (!MUTATED("caps-bounding") && drop_bounding(e) < 0)
-		return -1;
 	if (!MUTATED("caps-securebits") && prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "lock the securebits");
 	if (!MUTATED("caps-drop") && caps_set(mask, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "drop capabilities");
 	return prove(mask, e);
+}
+
+int creds_keep(uint64_t mask, struct err *e)
+{
+	return creds_bound(e) < 0 ? -1 : creds_settle(mask, e);
 }
 
 int creds_none(struct err *e)

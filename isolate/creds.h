@@ -14,6 +14,13 @@
 int creds_keep(uint64_t mask, struct err *e);
 
 /*
+ * Its two halves, for who can do the first ahead of time: empties the bounding set, which takes nothing from the
+ * caller itself but forty calls; then does the rest and proves the whole.
+ */
+int creds_bound(struct err *e);
+int creds_settle(uint64_t mask, struct err *e);
+
+/*
  * The same for who has no capability to do it with, because whoever started it took all: makes the
  * inheritable ones none, and proves that nothing is left. The securebits stay; ERR_BUG.
  */

@@ -375,7 +375,23 @@ int filter_build(enum filter_kind kind, struct filter *out, struct err *e)
 				      : build(false, false, out, e);
 }
 
-int filter_build_payload(bool core_handler, struct filter *out, struct err *e)
+int filter_build_whole(bool core_handler, struct filter *out, struct err *e)
 {
 	return build(true, core_handler, out, e);
+}
+
+int filter_build_payload(bool core_handler, struct filter *out, struct err *e)
+{
+	struct filter whole;
+	int ret = filter_build_whole(core_handler, &whole, e);
+
+	if (ret < 0 || !whole.calls) {
+		*out = whole;
+		return ret;
+	}
+	ret = filter_shrink(&whole, seccomp_arch_native(), NEWEST_KNOWN_CALL + 1, out, e);
+	filter_free(&whole);
+	if (ret < 0)
+		filter_free(out);
+	return ret;
 }

@@ -7,6 +7,7 @@
 
 #include <linux/filter.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "isolate/err.h"
 
@@ -40,6 +41,16 @@ int filter_build(enum filter_kind kind, struct filter *out, struct err *e);
 int filter_emulate_root(const struct filter *payload, struct filter *out, struct err *e);
 /* FILTER_PAYLOAD for a machine where crashes start a program, or not. */
 int filter_build_payload(bool core_handler, struct filter *out, struct err *e);
+
+/* The same as libseccomp writes it, before filter_shrink(); for tests. */
+int filter_build_whole(bool core_handler, struct filter *out, struct err *e);
+
+/*
+ * A program of FILTER_PAYLOAD that says the same of every call of architecture arch whose number is below `calls`,
+ * as the checks before raw->calls have seen to, and is shorter. Pure. The caller frees out, also after a
+ * failure: ERR_BUG for what libseccomp does not write, ERR_SETUP without memory.
+ */
+int filter_shrink(const struct filter *raw, uint32_t arch, unsigned calls, struct filter *out, struct err *e);
 
 /* Whether crashes start a program of the host here (core(5)), as it is now. */
 bool filter_core_handler(void);

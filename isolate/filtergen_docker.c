@@ -79,7 +79,7 @@ int main(void)
 	printf("{\"names\":[\"clone3\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":%d,\"args\":[]}",
 		ENOSYS);
 	/* Whether crashes start a program of the host is pid 1's to find out. */
-	if (filter_build_payload(false, &f, &e) < 0) {
+	if (filter_build_whole(false, &f, &e) < 0) {
 		fprintf(stderr, "filtergen_docker: %s\n", e.msg);
 		return 1;
 	}

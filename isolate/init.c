@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "isolate/creds.h"
 #include "isolate/init_container.h"
 #include "isolate/init_guard.h"
 #include "isolate/init_net.h"
@@ -31,29 +32,6 @@ static int choose_cpus(const struct plan *p, struct err *e)
 	return 0;
 }
 
-/*
- * What the watchdog cannot open from outside, because it shows the namespaces of who opens it: three
- * tables, and a socket that lists sockets. Not the host's sockets, where the network is the host's.
- */
-static int open_watch(struct init_state *s, struct err *e)
-{
-	static const char *const tables[] = {
-		"/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg"};
-
-	for (size_t i = 0; i < NELEM(tables); i++) {
-		s->watch[i] = open(tables[i], O_RDONLY | O_CLOEXEC);
-		if (s->watch[i] < 0)
-			return err_set(e, ERR_SETUP, errno, "open %s", tables[i]);
-	}
-	if (s->plan->network == PLAN_NET_HOST)
-		return 0;
-	s->watch[NELEM(tables)] = socket(
-		AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 4 /* NETLINK_SOCK_DIAG */);
-	return s->watch[NELEM(tables)] < 0
-		       ? err_set(e, ERR_SETUP, errno, "make a socket that lists sockets")
-		       : 0;
-}
-
 static int set_hostname(const struct plan *p, struct err *e)
 {
 	const char *host = plan_str(p, p->hostname);
@@ -69,20 +47,18 @@ static int build(struct init_state *s, struct init_parts *parts, struct err *e)
 	bool parked = s->plan->parked;
 	struct init_net net;
 
-	if (init_net_begin(&net, s->plan, s->keeper, e) < 0 ||
+	if (init_net_begin(&net, s->plan, s->keeper, e) < 0 || creds_bound(e) < 0 ||
 		(parked && init_park(s, &net, parts, e) < 0))
 		return -1;
 	/* Commands cannot run before all of this is in; pasta starts while the root is built, and
 	 * makes namespaces of its own before the quotas forbid that. */
 	if (set_hostname(s->plan, e) < 0 || choose_cpus(s->plan, e) < 0 ||
-		init_root_build(s->plan, parts, &s->null, e) < 0 ||
-		(!parked && (init_net_end(&net, s->keeper, e) < 0 ||
-				    init_parts_quotas(s->plan, parts, e) < 0)))
+		init_root_build(s->plan, parts, &s->null, e) < 0)
 		return -1;
-	/* Last, because every detached mount counts as a mount namespace. */
-	if (init_parts_no_mounts(parts, e) < 0)
-		return -1;
-	return open_watch(s, e);
+	if (parked)
+		return 0;
+	return init_net_end(&net, s->keeper, e) < 0 ? -1
+						    : init_parts_limit(s->plan, parts, s->watch, e);
 }
 
 static int settle(struct init_state *s, struct err *e)

@@ -11,11 +11,11 @@
 #include <sys/time.h>
 
 #include "isolate/err.h"
+#include "isolate/init_parts.h"
 #include "isolate/plan.h"
 #include "isolate/proto.h"
 #include "isolate/spool.h"
 
-struct init_parts;
 struct init_stream;
 
 /* Builds the mounts of the plan and pivots into them, so that no path of the host is left. parts: of
@@ -91,7 +91,7 @@ struct init_state {
 	const struct plan *plan;
 	int keeper, signals;
 	struct init_stream *stream; /* instead of keeper and peers; NULL: init_stream.h */
-	int watch[4]; /* sysvipc tables and a socket for the watchdog, until READY; see init.c */
+	int watch[INIT_WATCH_FDS]; /* for the watchdog, until READY; init_parts.h */
 	int oom;      /* init_container_victim() */
 	int null; /* the sandbox's /dev/null, opened where no tenant's link or mode is in the way */
 	int peer[PROTO_PEERS_MAX]; /* -1: free */

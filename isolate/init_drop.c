@@ -77,7 +77,7 @@ static int load_filter(const struct plan *p, struct err *e)
 
 int init_drop_rights(const struct plan *p, struct err *e)
 {
-	if (restrict_landlock(e) < 0 || (p->container ? creds_none(e) : creds_keep(0, e)) < 0)
+	if (restrict_landlock(e) < 0 || (p->container ? creds_none(e) : creds_settle(0, e)) < 0)
 		return -1;
 	if (!MUTATED("no-new-privs") && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_set(e, ERR_SETUP, errno, "set no_new_privs");

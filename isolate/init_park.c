@@ -104,7 +104,8 @@ int init_park(struct init_state *s, struct init_net *net, struct init_parts *par
 	OWN_FD place_fd = init_root_wait_place(have, e);
 
 	if (place_fd < 0 || init_parts_build(have, place_fd, parts, e) < 0 ||
-		init_net_end(net, s->keeper, e) < 0 || init_parts_quotas(have, parts, e) < 0)
+		init_net_end(net, s->keeper, e) < 0 ||
+		init_parts_limit(have, parts, s->watch, e) < 0)
 		return -1;
 	init_reply(s, -2, &parked);
 	want = init_park_claim(s->keeper, e);

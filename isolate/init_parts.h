@@ -28,12 +28,16 @@ int init_parts_finish(const struct init_parts *parts, struct err *e);
 /* -1 when another mount of the finished root covers one of them. */
 int init_parts_check(const struct init_parts *parts, int root, struct err *e);
 
-/* Sets what is limited by way of /proc/sys: of the network namespace, which the caller is in by now, and
- * every quota of the user namespace but that of mount namespaces. */
-int init_parts_quotas(const struct plan *p, const struct init_parts *parts, struct err *e);
+enum { INIT_WATCH_FDS = 4 }; /* tables of System V objects, and a socket */
 
-/* From now on nobody makes a mount namespace, nor a detached mount, which counts as one. */
-int init_parts_no_mounts(const struct init_parts *parts, struct err *e);
+/*
+ * Sets what is limited by way of /proc/sys, of the network namespace, which the caller is in by now, and of the
+ * user namespace; and opens what the watchdog cannot open from outside, because it shows the
+ * namespaces of who opens it: three tables, and a socket that lists sockets. Not the host's sockets, where the
+ * network is the host's.
+ */
+int init_parts_limit(const struct plan *p, const struct init_parts *parts, int watch[INIT_WATCH_FDS],
+	struct err *e);
 
 void init_parts_close(struct init_parts *parts);
 

@@ -391,6 +391,8 @@ static void run_ended(struct init_state *s, struct init_run *r, int status, cons
 	init_usage_since(r->cpu_before_us, &res);
 	init_usage_tell(&r->before, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
+	if (r->flags & PROTO_LAST) /* while who waited for the answer wakes up */
+		_exit(0);
 }
 
 bool init_run_reap(struct init_state *s)
@@ -432,6 +434,8 @@ static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdic
 	init_usage_since(r->cpu_before_us, &res);
 	init_usage_tell(&r->before, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
+	if (r->flags & PROTO_LAST) /* while who waited for the answer wakes up */
+		_exit(0);
 }
 
 void init_run_kill_all(struct init_state *s, uint32_t verdict, const struct init_run *cause)

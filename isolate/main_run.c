@@ -17,7 +17,7 @@
 #include "isolate/main.h"
 #include "isolate/main_disk.h"
 #include "isolate/main_group.h"
-#include "isolate/main_mounts.h"
+#include "isolate/launch_mounts.h"
 #include "isolate/main_net.h"
 #include "isolate/main_watch.h"
 #include "isolate/own.h"
@@ -38,7 +38,7 @@ struct run {
 	struct sandbox s;
 	struct stdio_plan io;
 	int sock, signals;
-	int mounts;                      /* of main_mounts.h; -1: the end waits for them */
+	int mounts;                      /* of launch_mounts.h; -1: the end waits for them */
 	bool ready;                      /* pid 1 has said so */
 	bool asked;                      /* we wait for that, too */
 	uint64_t ask_at_ms, ready_by_ms; /* monotonic; when asked is set, and when it is too late */
@@ -348,7 +348,7 @@ static void settle(struct run *r, const struct proto_reply *rp)
 static int start_command(struct run *r, const struct buf *env, const char *dir, struct err *e)
 {
 	struct client_exec x = {.run = RUN_ID,
-		.flags = PROTO_STDIO,
+		.flags = PROTO_STDIO | PROTO_LAST,
 		.dir = dir,
 		.argv = r->argv,
 		.env = env->p,
@@ -466,14 +466,14 @@ static int with_launcher(struct run *r, const struct image *im, struct launch *w
 		if (ret == 0) {
 			upper_sweep(d);
 			/* what lies on a disk is used again, or removed, by us */
-			r->mounts = d->on_disk ? -1 : run_mounts_hold(r->s.pid);
+			r->mounts = d->on_disk ? -1 : mounts_hold(r->s.pid);
 			ret = meanwhile(r, &l, w, &net, &e);
 		}
 	}
 	ret = ret < 0 ? fail(r, &e) : run_in(r, env, dir);
 	run_watch_close(&r->watch);
 	sandbox_stop(&r->s);
-	run_mounts_leave(&r->mounts);
+	mounts_leave(&r->mounts);
 	run_net_close(&net);
 	run_group_close(&rg);
 	w->cgroup = NULL; /* these were borrowed from here */

@@ -134,7 +134,6 @@ bench_programs = $(addprefix $B/libexec/bench-,$(bench_names))
 bench_box      = $B/tests/bench/box.o
 JANSSON       := $(shell $(PKG_CONFIG) --exists jansson 2>/dev/null && echo yes)
 $B/tests/bench/body.o: STD += $(if $(JANSSON),-DWITH_JANSSON)
-$B/tests/bench/box.o: STD += $(if $(shell grep -s sandbox_park isolate/launch.h),-DWITH_PARK)
 $B/libexec/bench-launch: $B/tests/bench/launch.o $(bench_box) $(LI)
 $B/libexec/bench-park: $B/tests/bench/park.o $(bench_box) $(LI)
 $B/libexec/bench-load: $B/tests/bench/load.o

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "isolate/client.h"
+#include "isolate/launch_mounts.h"
 #include "isolate/own.h"
 
 enum { READY_MS = 60000 };
@@ -55,57 +56,51 @@ static int open_pair(struct box *b, struct err *e)
 	return pair[1];
 }
 
-int box_start(const struct box_maker *m, bool host_network, struct box *b, struct err *e)
+int box_begin(const struct box_maker *m, bool host_network, struct box *b, struct err *e)
 {
-	*b = (struct box){SANDBOX_NONE, -1};
+	*b = BOX_NONE;
 	OWN_FD theirs = open_pair(b, e);
 	struct launch w = describe(m, host_network, theirs);
 
 	if (theirs < 0 || sandbox_start(&m->launcher, &w, &b->sandbox, e) < 0)
 		return -1;
+	b->mounts = mounts_hold(b->sandbox.pid);
+	return 0;
+}
+
+int box_start(const struct box_maker *m, bool host_network, struct box *b, struct err *e)
+{
+	if (box_begin(m, host_network, b, e) < 0)
+		return -1;
 	return sandbox_wait_ready(&b->sandbox, READY_MS, e);
 }
 
-#ifdef WITH_PARK
 int box_park(const struct box_maker *m, struct box *b, struct err *e)
 {
 	struct launch w = describe(m, false, -1);
 	int ns[SANDBOX_NS];
 
-	*b = (struct box){SANDBOX_NONE, -1};
+	*b = BOX_NONE;
 	if (sandbox_park(&m->launcher, &w, &b->sandbox, e) < 0)
 		return -1;
+	b->mounts = mounts_hold(b->sandbox.pid);
 	return sandbox_next(&b->sandbox, READY_MS, ns, e) == SANDBOX_PARKED ? 0 : -1;
 }
 
-int box_start_parked(const struct box_maker *m, struct box *b, struct err *e)
+int box_begin_parked(const struct box_maker *m, struct box *b, struct err *e)
 {
 	OWN_FD theirs = open_pair(b, e);
 	struct launch w = describe(m, false, theirs);
 
-	if (theirs < 0 || sandbox_claim(&m->launcher, &w, &b->sandbox, e) < 0)
-		return -1;
-	return sandbox_wait_ready(&b->sandbox, READY_MS, e);
-}
-#else
-int box_park(const struct box_maker *m, struct box *b, struct err *e)
-{
-	(void)m;
-	*b = (struct box){SANDBOX_NONE, -1};
-	return err_set(e, ERR_NOTFOUND, 0, "this version prepares nothing");
+	return theirs < 0 ? -1 : sandbox_claim(&m->launcher, &w, &b->sandbox, e);
 }
 
-int box_start_parked(const struct box_maker *m, struct box *b, struct err *e)
-{
-	return box_park(m, b, e);
-}
-#endif
-
-int box_exec(struct box *b, const char *const *argv, struct err *e)
+static int run(struct box *b, const char *const *argv, uint32_t flags, struct err *e)
 {
 	static const char env[] = "PATH=/usr/bin:/bin\0LC_ALL=C.UTF-8";
 	OWN_FD spool = memfd_create("spool", MFD_CLOEXEC);
-	struct client_exec x = {.dir = "/",
+	struct client_exec x = {.flags = flags,
+		.dir = "/",
 		.argv = argv,
 		.env = env,
 		.env_bytes = sizeof env,
@@ -122,8 +117,26 @@ int box_exec(struct box *b, const char *const *argv, struct err *e)
 	return 0;
 }
 
+int box_exec(struct box *b, const char *const *argv, struct err *e)
+{
+	return run(b, argv, 0, e);
+}
+
+/* The answer says that pid 1 was ready; where there is none it said before why not. */
+int box_exec_last(struct box *b, const char *const *argv, struct err *e)
+{
+	struct err why;
+
+	if (run(b, argv, PROTO_LAST, e) == 0)
+		return 0;
+	if (e->kind == ERR_BUSY && sandbox_wait_ready(&b->sandbox, READY_MS, &why) < 0)
+		*e = why;
+	return -1;
+}
+
 void box_stop(struct box *b)
 {
 	sandbox_stop(&b->sandbox);
+	mounts_leave(&b->mounts);
 	own_close(&b->client);
 }

@@ -120,7 +120,7 @@ static int run_once(
 	const struct bench *b, struct variant *v, double *us, double *verdict_us, struct err *e)
 {
 	const char *const *argv = (const char *const *)v->argv;
-	struct box box = {.sandbox = SANDBOX_NONE, .client = -1};
+	struct box box = BOX_NONE;
 	double start = now_us();
 	int ret = 0;
 
@@ -130,13 +130,14 @@ static int run_once(
 		ret = box_exec(&v->box, argv, e);
 	} else {
 		ret = v->kind == PREPARED ? box_park(&b->maker, &box, e)
-					  : box_start(&b->maker, v->kind == COLD_HOSTNET, &box, e);
+		      : v->kind == PARKED ? box_start(&b->maker, false, &box, e)
+					  : box_begin(&b->maker, v->kind == COLD_HOSTNET, &box, e);
 		if (v->kind == PARKED || v->kind == PREPARED)
 			start = now_us();
 		if (ret == 0 && v->kind == PREPARED)
-			ret = box_start_parked(&b->maker, &box, e);
+			ret = box_begin_parked(&b->maker, &box, e);
 		if (ret == 0)
-			ret = box_exec(&box, argv, e);
+			ret = box_exec_last(&box, argv, e);
 		*verdict_us = now_us() - start;
 		box_stop(&box);
 	}

@@ -1,4 +1,4 @@
-#include "isolate/main_mounts.h"
+#include "isolate/launch_mounts.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #include "isolate/fdmsg.h"
 #include "isolate/own.h"
 
-int run_mounts_hold(pid_t pid)
+int mounts_hold(pid_t pid)
 {
 	char path[40];
 
@@ -20,7 +20,7 @@ int run_mounts_hold(pid_t pid)
  * collector of unix(7) sockets closes, which is a worker of its own. Here the message waits in
  * the very socket that it carries. The end of the other socket starts the collector.
  */
-void run_mounts_leave(int *ns)
+void mounts_leave(int *ns)
 {
 	OWN_FD mounts = *ns, trigger = -1, holder = -1;
 	int pair[2];
