@@ -391,7 +391,8 @@ static void run_ended(struct init_state *s, struct init_run *r, int status, cons
 	init_usage_since(r->cpu_before_us, &res);
 	init_usage_tell(&r->before, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
-	if (r->flags & PROTO_LAST) /* while who waited for the answer wakes up */
+	/* while who waited for the answer wakes up */
+	if (r->flags & PROTO_LAST && !MUTATED("last-run"))
 		_exit(0);
 }
 
@@ -434,7 +435,8 @@ static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdic
 	init_usage_since(r->cpu_before_us, &res);
 	init_usage_tell(&r->before, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
-	if (r->flags & PROTO_LAST) /* while who waited for the answer wakes up */
+	/* while who waited for the answer wakes up */
+	if (r->flags & PROTO_LAST && !MUTATED("last-run"))
 		_exit(0);
 }
 

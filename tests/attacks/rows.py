@@ -322,7 +322,7 @@ ROWS = [
     Row("wall time", "stay", ["kill-timeout"], args=(), run=None),
     # lifetime
     Row("a killed caller leaves nothing", "stay", ["ctl-end", "pdeathsig"], run=killed("kill")),
-    Row("an ended command leaves nothing", "stay", ["kill-stop", "ctl-end"], run=killed("end")),
+    Row("an ended command leaves nothing", "stay", ["kill-stop", "ctl-end", "last-run"], run=killed("end")),
     Row("output kept of a command of the service", "flood", ["output-cap"], run=of_service(much_output),
         when=ROOT, why_not="the spool is seen through /proc/PID of pid 1"),
     Row("a killed service leaves nothing", "stay", ["lifeline", "pdeathsig-service"], run=of_service(dead_supervisor),
