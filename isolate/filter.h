@@ -50,7 +50,8 @@ int filter_build_whole(bool core_handler, struct filter *out, struct err *e);
  * as the checks before raw->calls have seen to, and is shorter. Pure. The caller frees out, also after a
  * failure: ERR_BUG for what libseccomp does not write, ERR_SETUP without memory.
  */
-int filter_shrink(const struct filter *raw, uint32_t arch, unsigned calls, struct filter *out, struct err *e);
+int filter_shrink(
+	const struct filter *raw, uint32_t arch, unsigned calls, struct filter *out, struct err *e);
 
 /* Whether crashes start a program of the host here (core(5)), as it is now. */
 bool filter_core_handler(void);

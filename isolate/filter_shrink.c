@@ -106,7 +106,7 @@ static bool one_bit(uint32_t k)
 /* The mask, where v loads a word and goes to *t if one bit of it is set, else to *f; 0: it does not. */
 static uint32_t tests_bit(const struct graph *g, int v, int *t, int *f)
 {
-	const struct node *and = &g->v[g->v[v].t], *eq = &g->v[and->t];
+	const struct node *and = &g->v[g->v[v].t], *eq = &g->v[ and->t];
 
 	if (g->v[v].code != LD || and->code != AND || eq->code != JEQ || eq->k != and->k ||
 		!one_bit(and->k) || !begins(g, eq->t) || !begins(g, eq->f))
@@ -174,17 +174,18 @@ static int outcome_of(const struct graph *g, int v, uint32_t nr)
 	for (;; v = past_nothing(g, v)) {
 		const struct node *n = &g->v[v];
 
-		if (n->code == RET || (n->code == LD && n->k >= offsetof(struct seccomp_data, args)))
+		if (n->code == RET ||
+			(n->code == LD && n->k >= offsetof(struct seccomp_data, args)))
 			return v;
 		if (n->code == LD)
 			a = n->k == offsetof(struct seccomp_data, nr) ? nr : g->arch;
 		else if (n->code == AND)
 			a &= n->k;
-		v = n->code == LD || n->code == AND   ? n->t
-		    : n->code == JEQ ? (a == n->k ? n->t : n->f)
-		    : n->code == JGT ? (a > n->k ? n->t : n->f)
-		    : n->code == JGE ? (a >= n->k ? n->t : n->f)
-				     : (a & n->k ? n->t : n->f);
+		v = n->code == LD || n->code == AND ? n->t
+		    : n->code == JEQ                ? (a == n->k ? n->t : n->f)
+		    : n->code == JGT                ? (a > n->k ? n->t : n->f)
+		    : n->code == JGE                ? (a >= n->k ? n->t : n->f)
+						    : (a & n->k ? n->t : n->f);
 	}
 }
 
@@ -347,7 +348,8 @@ static void write_program(struct graph *g, const struct filter *raw)
 	g->out->len = (unsigned short)end;
 }
 
-int filter_shrink(const struct filter *raw, uint32_t arch, unsigned calls, struct filter *out, struct err *e)
+int filter_shrink(
+	const struct filter *raw, uint32_t arch, unsigned calls, struct filter *out, struct err *e)
 {
 	OWN_MEM struct graph *g = calloc(1, sizeof *g);
 

@@ -91,8 +91,8 @@ struct init_state {
 	const struct plan *plan;
 	int keeper, signals;
 	struct init_stream *stream; /* instead of keeper and peers; NULL: init_stream.h */
-	int watch[INIT_WATCH_FDS]; /* for the watchdog, until READY; init_parts.h */
-	int oom;      /* init_container_victim() */
+	int watch[INIT_WATCH_FDS];  /* for the watchdog, until READY; init_parts.h */
+	int oom;                    /* init_container_victim() */
 	int null; /* the sandbox's /dev/null, opened where no tenant's link or mode is in the way */
 	int peer[PROTO_PEERS_MAX]; /* -1: free */
 	bool finishing[PROTO_PEERS_MAX];

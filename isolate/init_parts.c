@@ -244,7 +244,8 @@ static int write_quota(int dir, const char *name, const char *value, struct err 
  */
 static int limit_namespaces(int sys, struct err *e)
 {
-	if (!MUTATED("quota-namespaces") && write_quota(sys, "user/max_user_namespaces", "0", e) < 0)
+	if (!MUTATED("quota-namespaces") &&
+		write_quota(sys, "user/max_user_namespaces", "0", e) < 0)
 		return -1;
 	/* The uid's own 128 are shared by all sandboxes of this host. */
 	if (!MUTATED("quota-inotify") &&
@@ -327,8 +328,7 @@ static int build_proc(const struct plan *p, int root, struct init_parts *parts, 
 	return 0;
 }
 
-static int open_watch(
-	const struct plan *p, int proc, int watch[INIT_WATCH_FDS], struct err *e)
+static int open_watch(const struct plan *p, int proc, int watch[INIT_WATCH_FDS], struct err *e)
 {
 	static const char *const tables[INIT_WATCH_FDS - 1] = {
 		"sysvipc/shm", "sysvipc/sem", "sysvipc/msg"};
@@ -345,8 +345,8 @@ static int open_watch(
 	return watch[n] < 0 ? err_set(e, ERR_SETUP, errno, "make a socket that lists sockets") : 0;
 }
 
-int init_parts_limit(
-	const struct plan *p, const struct init_parts *parts, int watch[INIT_WATCH_FDS], struct err *e)
+int init_parts_limit(const struct plan *p, const struct init_parts *parts,
+	int watch[INIT_WATCH_FDS], struct err *e)
 {
 	if (p->network != PLAN_NET_HOST && limit_tcp(parts->sys, e) < 0)
 		return -1;

@@ -36,8 +36,8 @@ enum { INIT_WATCH_FDS = 4 }; /* tables of System V objects, and a socket */
  * namespaces of who opens it: three tables, and a socket that lists sockets. Not the host's sockets, where the
  * network is the host's.
  */
-int init_parts_limit(const struct plan *p, const struct init_parts *parts, int watch[INIT_WATCH_FDS],
-	struct err *e);
+int init_parts_limit(const struct plan *p, const struct init_parts *parts,
+	int watch[INIT_WATCH_FDS], struct err *e);
 
 void init_parts_close(struct init_parts *parts);
 

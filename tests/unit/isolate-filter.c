@@ -640,9 +640,11 @@ static void test_not_shrunk(void)
 		"an instruction that it does not know is refused: %s", e.msg);
 	filter_free(&out);
 	bad[1] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0);
-	ok(filter_shrink(&raw, seccomp_arch_native(), 10, &out, &e) == 0, "control: one that it knows");
+	ok(filter_shrink(&raw, seccomp_arch_native(), 10, &out, &e) == 0,
+		"control: one that it knows");
 	for (int nr = 0; nr < 10; nr++)
-		want(call(&out, nr, 0, 0), nr == 5 ? 0 : ALLOW, "control: says the same of", (unsigned)nr);
+		want(call(&out, nr, 0, 0), nr == 5 ? 0 : ALLOW, "control: says the same of",
+			(unsigned)nr);
 	filter_free(&out);
 }
 
