@@ -160,7 +160,7 @@ r = results(box[-1], "after a fork bomb")
 eq(r[0]["output"], "after\n", "the session works on")
 r = results(run(sid, "echo x" + " " * 100000 + "y"), "long command")
 eq(r[0]["output"], "x y\n", "a command of 100,000 bytes")
-r = results(run(sid, ["echo %d" % i for i in range(256)]), "256 commands")
+r = results(run(sid, ["echo %d" % i for i in range(256)], timeout_s=600), "256 commands")
 eq([x["output"] for x in r], ["%d\n" % i for i in range(256)], "in order")
 
 # --- network ---

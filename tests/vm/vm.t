@@ -2,7 +2,7 @@
 # usage: tests/vm/vm.t [--tree DIR] [COMMAND]...
 #
 # Boots Debian 12's own kernel and checks what the design counts on there, then runs each COMMAND
-# (one line of sh) in a copy of DIR, each in a machine of its own: its status is the result.
+# (one line of sh) in a copy of DIR, each in a machine of its own, side by side: its status is the result.
 # Without --tree the tree is what tests/vm/pack makes; VM_MAKE="B=.. CC=.." goes to it. VM_TIMEOUT
 # is for one command, in seconds.
 set -u -o pipefail
@@ -32,7 +32,8 @@ ok() {
 	fi
 }
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+pids=()
+trap '[ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null; rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
 # What must be there, and what must be missing: a fallback that this kernel does not need would
@@ -114,15 +115,27 @@ if [ $# -gt 0 ] && [ -z "$tree" ]; then
 	"$here/pack" "$tree" ${VM_MAKE-}
 	ok $? "the tree for the guest is packed"
 fi
+# Machines run side by side where there is memory for them (2 GiB each): each mostly waits. What they say comes in
+# order.
+side_by_side=$(awk '$1 == "MemAvailable:" { print $2 > 10 * 1024 * 1024 }' /proc/meminfo)
+names=()
+# boot NAME ARGUMENTS of tests/vm/run...
+boot() {
+	names+=("$1")
+	"$here/run" --tree "$tree" "${@:2}" >"$work/said-${#names[@]}" 2>&1 &
+	pids+=($!)
+	[ "$side_by_side" = 1 ] || wait $!
+}
 for command; do
-	"$here/run" --tree "$tree" --timeout "${VM_TIMEOUT:-1200}" -- sh -c "$command" | sed -u 's/^/    /'
-	ok "${PIPESTATUS[0]}" "on kernel 6.1: $command"
+	boot "$command" --timeout "${VM_TIMEOUT:-1200}" -- sh -c "$command"
 done
-if [ -n "$tree" ]; then
-	"$here/run" --tree "$tree" --timeout 900 \
-		--append 'sysctl.kernel.core_pattern="|/usr/bin/touch /var/tmp/handled-%e"' \
-		-- tests/vm/core.sh | sed -u 's/^/    /'
-	ok "${PIPESTATUS[0]}" "on kernel 6.1: tests/vm/core.sh"
-fi
+[ -z "$tree" ] || boot tests/vm/core.sh --timeout 900 \
+	--append 'sysctl.kernel.core_pattern="|/usr/bin/touch /var/tmp/handled-%e"' -- tests/vm/core.sh
+for i in "${!names[@]}"; do
+	wait "${pids[$i]}"
+	status=$?
+	sed 's/^/    /' "$work/said-$((i + 1))"
+	ok $status "on kernel 6.1: ${names[$i]}"
+done
 echo "1..$count"
 exit $failed
