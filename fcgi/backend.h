@@ -73,6 +73,7 @@ struct command_spec {
 	int64_t timeout_ms;  /* > 0 */
 	int64_t output_max_bytes;
 	int output_fd; /* borrowed, O_RDWR and empty: receives the merged output */
+	bool last; /* of this call: unless others use the sandbox too, it may end with the command */
 };
 
 /* What session_open() tells about the session. */

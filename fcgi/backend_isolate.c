@@ -32,6 +32,7 @@ struct session_call {
 	size_t env_bytes;
 	uint32_t next_run;
 	bool live; /* other commands run beside ours */
+	bool own;  /* pid 1 is a process of this machine, not an Engine's */
 };
 
 static struct backend *isolate_new(const struct conf *c, struct err *e)
@@ -220,6 +221,7 @@ static struct session_call *isolate_open(
 		return NULL;
 	}
 	c->live = rp.live;
+	c->own = b->conf->backend == BACKEND_ISOLATE;
 	info->extract_patch = rp.extract_patch;
 	info->has_baseline = rp.has_baseline;
 	return c;
@@ -268,7 +270,10 @@ static int isolate_exec(
 	const char *argv[] = {s->command, NULL};
 	char dir[4096];
 	struct client_exec x = {.run = ++c->next_run,
-		.flags = PROTO_SHELL | (c->live ? PROTO_TREE : 0),
+		/* Its end, which the session's next call waits for, then begins now, not when the keeper hears of us. */
+		.flags = PROTO_SHELL | (c->live                    ? PROTO_TREE
+					       : s->last && c->own ? PROTO_LAST
+								   : 0),
 		.dir = dir,
 		.argv = argv,
 		.env = c->env,

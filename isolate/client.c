@@ -117,6 +117,9 @@ int client_receive(int sock, struct proto_reply *rp, struct err *e)
 {
 	ssize_t n = recv(sock, rp, sizeof *rp, 0);
 
+	/* pid 1 has ended with an order of ours unread: that is told first, once, and then what it sent before */
+	if (n < 0 && errno == ECONNRESET)
+		n = recv(sock, rp, sizeof *rp, 0);
 	if (n < 0 && errno == EINTR)
 		return err_set(e, ERR_BUSY, EINTR, "wait for the sandbox");
 	if (n != (ssize_t)sizeof *rp)

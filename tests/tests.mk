@@ -129,12 +129,12 @@ fuzz: fuzzers
 # measure lie beside libexec/bench, which `cgibox bench` executes. Python decides and reports.
 #	make bench [QUICK=1] [BENCH_PASSES=7] [BENCH="launch http ..."]	writes docs/bench.md unless QUICK
 #	cgibox bench --help
-bench_names    = launch park body unpack load plain.fcgi true tree warm
+bench_names    = launch bare park body unpack load plain.fcgi true tree warm
 bench_programs = $(addprefix $B/libexec/bench-,$(bench_names))
 bench_box      = $B/tests/bench/box.o
 JANSSON       := $(shell $(PKG_CONFIG) --exists jansson 2>/dev/null && echo yes)
 $B/tests/bench/body.o: STD += $(if $(JANSSON),-DWITH_JANSSON)
-$B/libexec/bench-launch: $B/tests/bench/launch.o $(bench_box) $(LI)
+$B/libexec/bench-launch: $B/tests/bench/launch.o $B/tests/bench/bare.o $(bench_box) $(LI)
 $B/libexec/bench-park: $B/tests/bench/park.o $(bench_box) $(LI)
 $B/libexec/bench-load: $B/tests/bench/load.o
 $B/libexec/bench-launch $B/libexec/bench-park $B/libexec/bench-load:
@@ -155,10 +155,12 @@ $B/libexec/bench-plain.fcgi: $B/fcgi/main.o $B/tests/bench/backend_plain.o $(LF)
 $B/libexec/bench-warm: $B/tests/bench/warm.o $(LF) $(LM) $(LI)
 	@mkdir -p $(@D)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
-# A `true` that no libc starts slowly.
+# Programs that no libc starts slowly: a `true`, and the least that pid 1 can be.
 $B/libexec/bench-true: tests/bench/true.c
+$B/libexec/bench-bare: tests/bench/bare_init.c
+$B/libexec/bench-true $B/libexec/bench-bare:
 	@mkdir -p $(@D)
-	$(INIT_CC) -std=gnu11 $(WARN) -Os -static -s -o $@ $<
+	$(INIT_CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -Os -static -s -o $@ $<
 $B/libexec/bench-tree: $B/treectl
 	@mkdir -p $(@D)
 	cp $< $@

@@ -153,7 +153,7 @@ static void store_receipts(struct run *run)
 		run->c->ops->receipts(run->call, fd, (unsigned)(b->len / sizeof(struct receipt)));
 }
 
-static int run_command(struct run *run, struct json_object *command, struct err *e)
+static int run_command(struct run *run, struct json_object *command, bool last, struct err *e)
 {
 	/* A spool for each: what a straggler writes later cannot reach another's output. */
 	OWN_FD fd = memfd_create("output", MFD_CLOEXEC);
@@ -163,6 +163,7 @@ static int run_command(struct run *run, struct json_object *command, struct err 
 		.timeout_ms = run->r.timeout_s * 1000,
 		.output_max_bytes = run->c->conf->output_max_bytes,
 		.output_fd = fd,
+		.last = last,
 	};
 	struct result res = {0};
 
@@ -188,7 +189,8 @@ static int run_commands(struct run *run, struct err *e)
 	for (size_t i = 0; i < n && !run->over; i++) {
 		if (i)
 			buf_addc(b, ',');
-		if (run_command(run, json_object_array_get_idx(run->r.commands, i), e) < 0)
+		if (run_command(run, json_object_array_get_idx(run->r.commands, i), i + 1 == n, e) <
+			0)
 			return -1;
 	}
 	buf_addc(b, ']');

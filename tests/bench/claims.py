@@ -18,6 +18,7 @@ def claims():
         base = p + "-spawn"
         out += [Claim("library launch, %s, fresh network, x posix_spawn" % what, ratio, (p + "-cold", base), *cold),
                 Claim("the same, prepared network, x posix_spawn", ratio, (p + "-prepared", base), *prepared),
+                Claim("the least that such a sandbox takes, %s, x posix_spawn" % what, ratio, (p + "-bare", base), None, None),
                 Claim("bwrap with our filter, %s, x posix_spawn" % what, ratio, (p + "-bwrap-filter", base), None, None)]
     out += [Claim("`cgibox run --rootfs`, time over the bare process, x bwrap's", over, ("d-run", "d-bwrap", "d-spawn"), 0.7, 0.5),
             Claim("POST `true`, 8 at once, x FastAPI", ratio, ("rate-ours-8", "rate-fastapi-8"), 2.5, 4, True),

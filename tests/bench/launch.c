@@ -6,6 +6,7 @@
  * A line is NAME, KIND, EVERY (1: in each round, n: in each n-th) and arguments, with tabs between.
  * Kinds: spawn       posix_spawn with two pipes, read to their end
  *        filter      the same with descriptor 9 open on our seccomp program
+ *        bare        the least that a sandbox takes (bare.h)
  *        cold        a fresh sandbox over ROOT; cold-hostnet: in the network of the host
  *        prepared    the same, prepared ahead, which is not counted
  *        parked      a sandbox that stands, used once; its start is not counted
@@ -27,16 +28,17 @@
 #include <unistd.h>
 
 #include "isolate/own.h"
+#include "tests/bench/bare.h"
 #include "tests/bench/box.h"
 
 extern char **environ;
 
 enum { VARIANTS_MAX = 40, ARGS_MAX = 64, ROUNDS_MAX = 10000, FILTER_FD = 9, SAID_MAX = 300 };
 
-enum kind { SPAWN, SPAWN_FILTER, COLD, COLD_HOSTNET, PREPARED, PARKED, LIVE, KINDS };
+enum kind { SPAWN, SPAWN_FILTER, BARE, COLD, COLD_HOSTNET, PREPARED, PARKED, LIVE, KINDS };
 
 static const char *const kind_name[KINDS] = {
-	"spawn", "filter", "cold", "cold-hostnet", "prepared", "parked", "live"};
+	"spawn", "filter", "bare", "cold", "cold-hostnet", "prepared", "parked", "live"};
 
 struct variant {
 	char *name, *argv[ARGS_MAX];
@@ -49,6 +51,7 @@ struct variant {
 
 struct bench {
 	struct box_maker maker;
+	struct bare bare;
 	char filter[4096];
 	struct variant v[VARIANTS_MAX];
 	int n, rounds;
@@ -84,30 +87,42 @@ static void drain(int a, int b, char said[SAID_MAX])
 	said[have] = '\0';
 }
 
-static int spawn(const struct bench *b, const struct variant *v, struct err *e)
+/* posix_spawn(3). out, errs: what becomes the program's; returns -1 with e. */
+static pid_t spawn(const struct bench *b, const struct variant *v, int out, int errs, struct err *e)
 {
 	posix_spawn_file_actions_t fa;
-	char said[SAID_MAX];
-	int out[2], errs[2], status, rc;
 	pid_t pid;
+	int rc;
 
-	if (pipe2(out, O_CLOEXEC) < 0 || pipe2(errs, O_CLOEXEC) < 0)
-		return err_set(e, ERR_SETUP, errno, "pipe");
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&fa, out[1], 1);
-	posix_spawn_file_actions_adddup2(&fa, errs[1], 2);
+	posix_spawn_file_actions_adddup2(&fa, out, 1);
+	posix_spawn_file_actions_adddup2(&fa, errs, 2);
 	if (v->kind == SPAWN_FILTER)
 		posix_spawn_file_actions_addopen(&fa, FILTER_FD, b->filter, O_RDONLY, 0);
 	rc = posix_spawnp(&pid, v->argv[0], &fa, NULL, v->argv, environ);
 	posix_spawn_file_actions_destroy(&fa);
+	return rc ? err_set(e, ERR_SETUP, rc, "%s", v->argv[0]) : pid;
+}
+
+/* What is a process of its own: to the end of both outputs and to its own. */
+static int run_process(const struct bench *b, const struct variant *v, struct err *e)
+{
+	char said[SAID_MAX];
+	int out[2], errs[2], status;
+	pid_t pid;
+
+	if (pipe2(out, O_CLOEXEC) < 0 || pipe2(errs, O_CLOEXEC) < 0)
+		return err_set(e, ERR_SETUP, errno, "pipe");
+	pid = v->kind == BARE ? bare_start(&b->bare, v->argv, out[1], errs[1], e)
+			      : spawn(b, v, out[1], errs[1], e);
 	close(out[1]);
 	close(errs[1]);
 	drain(out[0], errs[0], said);
 	close(out[0]);
 	close(errs[0]);
-	if (rc)
-		return err_set(e, ERR_SETUP, rc, "%s", v->argv[0]);
+	if (pid < 0)
+		return -1;
 	waitpid(pid, &status, 0);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
@@ -124,8 +139,8 @@ static int run_once(
 	double start = now_us();
 	int ret = 0;
 
-	if (v->kind == SPAWN || v->kind == SPAWN_FILTER) {
-		ret = spawn(b, v, e);
+	if (v->kind < COLD) {
+		ret = run_process(b, v, e);
 	} else if (v->kind == LIVE) {
 		ret = box_exec(&v->box, argv, e);
 	} else {
@@ -244,6 +259,21 @@ static int write_filter(struct bench *b, const char *dir)
 	return fd >= 0 && write(fd, f->ins, bytes) == (ssize_t)bytes ? 0 : -1;
 }
 
+/* pid 1 of kind "bare" lies beside us. */
+static int open_bare(struct bench *b, struct err *e)
+{
+	static const char name[] = "bench-bare";
+	char path[4096];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof name);
+	char *slash = n > 0 ? memrchr(path, '/', (size_t)n) : NULL;
+
+	if (!slash)
+		return err_set(e, ERR_SETUP, errno, "find ourselves");
+	memcpy(slash + 1, name, sizeof name);
+	return bare_open(
+		&b->bare, path, &b->maker.launcher.filter, b->maker.root, b->maker.staging, e);
+}
+
 int main(int argc, char **argv)
 {
 	struct bench *b = calloc(1, sizeof *b);
@@ -255,7 +285,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench-launch ROOT STAGING ROUNDS <LINES\n");
 		return 64;
 	}
-	if (box_maker_open(&b->maker, argv[1], argv[2], &e) < 0) {
+	if (box_maker_open(&b->maker, argv[1], argv[2], &e) < 0 || open_bare(b, &e) < 0) {
 		fprintf(stderr, "bench-launch: %s\n", err_text(&e, why, sizeof why));
 		return 71;
 	}

@@ -26,6 +26,7 @@ class Section:
         for p, command, host, every in (("s", (STATIC,), (self.place.program("true"),), 1), ("d", (TRUE,), (TRUE,), 1),
                                         ("p", PYTHON, (root + PYTHON[0], *PYTHON[1:]), 5)):
             self.line(p + "-spawn", "posix_spawn, two pipes", "spawn", every, host)
+            self.line(p + "-bare", "the least that such a sandbox takes", "bare", every, command)
             self.line(p + "-cold", "cgibox library, cold, own network", "cold", every, command)
             self.line(p + "-hostnet", "cgibox library, cold, host's network", "cold-hostnet", every, command)
             self.line(p + "-prepared", "cgibox library, prepared ahead, own network", "prepared", every, command)
