@@ -139,15 +139,20 @@ class Section:
 
     def setup(self):
         p, few = self.place, (8,) if self.quick else (1, 8, 64)
-        # Cold: what the claims are about. As it is configured, with parts prepared ahead, is measured beside it.
-        pool = known_keys(p) & {"prepared_max", "pool_networks"}
-        cold = {k: 0 for k in pool}
+        # Cold: what the claims are about. With parts prepared ahead, as it is configured, is measured beside it. Roots are forgotten, as the
+        # peer forgets its own; what it costs to keep what was written outside of the workspace is a row of its own.
+        keys = known_keys(p)
+        pool = keys & {"prepared_max", "pool_networks"}
+        root = {"session_root": "tmpfs"} if "session_root" in keys else {}
+        cold = dict(root, **{k: 0 for k in pool})
         self.put("ours", "cgibox, lighttpd" + ", nothing prepared" * len(pool), lambda: ours(p, "ours", settings=cold), (1, 8, 64) if not self.quick else (1, 8))
         if pool:
-            self.put("pool", "cgibox, lighttpd, as configured: parts prepared", lambda: ours(p, "pool"), (1, 8, 64) if not self.quick else (1, 8))
+            self.put("pool", "cgibox, lighttpd, parts prepared", lambda: ours(p, "pool", settings=root), (1, 8, 64) if not self.quick else (1, 8))
         else:
             self.results.skip("prepared parts", "this version prepares nothing")
         self.put("nginx", "cgibox, nginx" + ", nothing prepared" * len(pool), lambda: ours(p, "nginx", "nginx", settings=cold), few)
+        if root:
+            self.put("disk", "cgibox, lighttpd, nothing prepared, roots kept on disk", lambda: ours(p, "disk", settings={k: 0 for k in pool}), (1, 8))
         self.put("live", "cgibox, lighttpd, live sessions", lambda: ours_live(p), (1, 8), live=True)
         self.put("plain", "our responder without a sandbox, lighttpd", lambda: ours(p, "plain", prefix=p.plain_prefix), (1, 8, 64) if not self.quick else (1, 8))
         if peers.usable("bwrap"):
