@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,6 +154,13 @@ static bool box_stop(struct keeper *k, struct box *b)
 void box_kill(struct keeper *k, struct box *b)
 {
 	box_stop(k, b);
+}
+
+bool box_has_ended(const struct box *b)
+{
+	struct pollfd p = {.fd = b->sandbox.pidfd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
 }
 
 bool box_await_end(struct box *b, struct call *c)
@@ -339,7 +347,8 @@ static void box_said(struct keeper *k, struct source *s)
 		return;
 	}
 	if (b->state != BOX_STARTING) {
-		keeper_unwatch(k, s); /* pid 1 says nothing unasked later: it has ended */
+		box_stop(k,
+			b); /* pid 1 says nothing unasked later: it has ended, as after a last command */
 		return;
 	}
 	got = sandbox_next(&box, 0, ns, &e);

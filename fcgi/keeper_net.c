@@ -25,7 +25,8 @@ static void net_ready(struct keeper *k, struct source *s)
 		box_fail(k, b, &e);
 		return;
 	}
-	log_err(LOG_WARN, &e, "a sandbox has lost its network");
+	if (!box_has_ended(b)) /* the guard of its pasta ends with it */
+		log_err(LOG_WARN, &e, "a sandbox has lost its network");
 	keeper_unwatch(k, s);
 }
 

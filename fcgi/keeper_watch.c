@@ -123,7 +123,8 @@ static void obey(struct keeper *k, const struct watch_event *ev)
 		return;
 	}
 	b = box_of(k, ev->id);
-	if (!b) /* it has ended since */
+	/* it has ended since: known here, or not yet, and then it cannot be looked at either */
+	if (!b || (ev->what == WATCH_BLIND && box_has_ended(b)))
 		return;
 	if (ev->what == WATCH_UNLINKED) {
 		b->disk.unlinked = ev->bytes;

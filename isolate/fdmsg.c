@@ -58,11 +58,12 @@ int fdmsg_receive(int sock, void *p, size_t n, int *fds, unsigned max, unsigned 
 	ssize_t len;
 
 	*nfds = 0;
-	/* ECONNRESET: the other end is gone and has left something of ours unread. It is told once, and before what
-	 * that end had sent. */
 	do
 		len = recvmsg(sock, &m, flags | MSG_CMSG_CLOEXEC);
-	while (len < 0 && (errno == EINTR || errno == ECONNRESET));
+	while (len < 0 && errno == EINTR);
+	/* The other end is gone and has left something of ours unread: told once, and before what that end had sent. */
+	if (len < 0 && errno == ECONNRESET)
+		len = recvmsg(sock, &m, flags | MSG_CMSG_CLOEXEC);
 	if (len < 0)
 		return -1;
 	c = CMSG_FIRSTHDR(&m);

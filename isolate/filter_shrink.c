@@ -55,6 +55,17 @@ static bool is_jump(const struct node *v)
 	return v->code == JEQ || v->code == JGT || v->code == JGE || v->code == JSET;
 }
 
+/* Whether it is one of those that are followed here; of what is loaded, a number, an architecture or an argument. */
+static bool is_known(const struct sock_filter *s)
+{
+	if (s->code == LD)
+		return s->k == offsetof(struct seccomp_data, nr) ||
+		       s->k == offsetof(struct seccomp_data, arch) ||
+		       s->k >= offsetof(struct seccomp_data, args);
+	return s->code == AND || s->code == RET || s->code == JA || s->code == JEQ ||
+	       s->code == JGT || s->code == JGE || s->code == JSET;
+}
+
 static int read_graph(struct graph *g, const struct filter *raw, struct err *e)
 {
 	for (int i = 0; i < g->n; i++)
@@ -62,16 +73,15 @@ static int read_graph(struct graph *g, const struct filter *raw, struct err *e)
 	for (int i = raw->calls; i < raw->len; i++) {
 		const struct sock_filter *s = &raw->ins[i];
 		struct node *v = &g->v[2 * i];
-		int next = 2 * (i + 1);
 
-		*v = (struct node){.code = s->code, .k = s->k, .t = next, .f = next, .at = -1};
-		if (s->code == JA)
-			v->t = 2 * (i + 1 + (int)s->k);
-		else if (is_jump(v)) {
-			v->t = 2 * (i + 1 + s->jt);
-			v->f = 2 * (i + 1 + s->jf);
-		} else if (s->code != LD && s->code != AND && s->code != RET)
+		*v = (struct node){
+			.code = s->code, .k = s->k, .t = 2 * (i + 1), .f = 2 * (i + 1), .at = -1};
+		if (!is_known(s) || (s->code == JA && s->k >= raw->len))
 			return err_set(e, ERR_BUG, 0, "instruction 0x%x of a filter", s->code);
+		v->t += s->code == JA ? 2 * (int)s->k : is_jump(v) ? 2 * s->jt : 0;
+		v->f += is_jump(v) ? 2 * s->jf : 0;
+		if (s->code != RET && (v->t >= g->n || v->f >= g->n))
+			return err_set(e, ERR_BUG, 0, "a filter without an end");
 	}
 	return 0;
 }
@@ -122,14 +132,14 @@ static void join_bits(struct graph *g, int v)
 	int t, f, t2, f2, at = g->v[v].t;
 	uint32_t bits = tests_bit(g, v, &t, &f), more;
 
-	if (!bits)
+	if (!bits || g->v[at + 1].code)
 		return;
 	while (g->v[f].code == LD && g->v[f].k == g->v[v].k && (more = tests_bit(g, f, &t2, &f2)) &&
 		t2 == t) {
 		bits |= more;
 		f = f2;
 	}
-	g->v[v].t = at + 1; /* nobody else comes by there */
+	g->v[v].t = at + 1;
 	g->v[at + 1] = (struct node){.code = JSET, .k = bits, .t = t, .f = f, .at = -1};
 }
 
@@ -222,7 +232,9 @@ static int leaf_of(const struct graph *g, int outcome)
 
 static void put(struct graph *g, int at, unsigned short code, uint32_t k, int t, int f)
 {
-	g->too_far |= t < 0 || f < 0 || t > JUMP_MAX || f > JUMP_MAX;
+	g->too_far |= t < 0 || f < 0 || t > JUMP_MAX || f > JUMP_MAX || at >= NODES_MAX;
+	if (at >= NODES_MAX)
+		return;
 	g->out->ins[at] = (struct sock_filter){code, (uint8_t)t, (uint8_t)f, k};
 }
 

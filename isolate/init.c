@@ -51,7 +51,7 @@ static int build(struct init_state *s, struct init_parts *parts, struct err *e)
 		(parked && init_park(s, &net, parts, e) < 0))
 		return -1;
 	/* Commands cannot run before all of this is in; pasta starts while the root is built, and
-	 * makes namespaces of its own before the quotas forbid that. */
+	 * makes namespaces of its own before there are quotas. */
 	if (set_hostname(s->plan, e) < 0 || choose_cpus(s->plan, e) < 0 ||
 		init_root_build(s->plan, parts, &s->null, e) < 0)
 		return -1;
@@ -302,7 +302,7 @@ static nfds_t fill_poll(const struct init_state *s, struct pollfd *p)
 	return POLL_PEERS + (nfds_t)peers;
 }
 
-/* Serves until the keeper's end of the socket closes: then pid 1 ends, and with it everything. */
+/* Serves until the keeper's end of the socket closes, or a last command ends: then pid 1 ends, and with it everything. */
 static void serve(struct init_state *s)
 {
 	struct pollfd p[POLL_MAX];

@@ -356,6 +356,13 @@ static bool out_of_cpu_time(const struct plan *p, const struct result *r)
 				(r->signal == SIGKILL && used >= limit));
 }
 
+/* It has been answered: our end runs while who waits for it wakes up. */
+static void end_if_last(const struct init_run *r)
+{
+	if (r->flags & PROTO_LAST && !MUTATED("last-run"))
+		_exit(0);
+}
+
 static void run_ended(struct init_state *s, struct init_run *r, int status, const struct rusage *u)
 {
 	struct result res = {
@@ -391,9 +398,7 @@ static void run_ended(struct init_state *s, struct init_run *r, int status, cons
 	init_usage_since(r->cpu_before_us, &res);
 	init_usage_tell(&r->before, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
-	/* while who waited for the answer wakes up */
-	if (r->flags & PROTO_LAST && !MUTATED("last-run"))
-		_exit(0);
+	end_if_last(r);
 }
 
 bool init_run_reap(struct init_state *s)
@@ -435,9 +440,7 @@ static void run_killed(struct init_state *s, struct init_run *r, uint32_t verdic
 	init_usage_since(r->cpu_before_us, &res);
 	init_usage_tell(&r->before, &res);
 	run_answer(s, r, PROTO_DONE, NULL, &res);
-	/* while who waited for the answer wakes up */
-	if (r->flags & PROTO_LAST && !MUTATED("last-run"))
-		_exit(0);
+	end_if_last(r);
 }
 
 void init_run_kill_all(struct init_state *s, uint32_t verdict, const struct init_run *cause)

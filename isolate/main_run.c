@@ -14,10 +14,10 @@
 
 #include "isolate/client.h"
 #include "isolate/files.h"
+#include "isolate/launch_mounts.h"
 #include "isolate/main.h"
 #include "isolate/main_disk.h"
 #include "isolate/main_group.h"
-#include "isolate/launch_mounts.h"
 #include "isolate/main_net.h"
 #include "isolate/main_watch.h"
 #include "isolate/own.h"

@@ -152,12 +152,12 @@ def dead_supervisor(s):
     return ("BREACH", "%d processes live on" % len(left)) if left else ("HELD", "")
 
 
-def killed(how):
-    """A sandbox full of processes that will not die; then what started it ends. Who is left?"""
+def killed(how, mechanisms):
+    """A sandbox full of processes that will not die; then what started it ends. Who is left? mechanisms: so many hold it."""
     def run(lab, **kw):
         from lab import gone
         mark = "mark-%d-%d" % (os.getpid(), id(kw))
-        holds = len(kw.get("mutate") or ()) < 2  # of two mechanisms
+        holds = len(kw.get("mutate") or ()) < mechanisms
         p = lab.popen(["/atk/atk", "stay", mark] + (["once"] if how == "end" else []), **kw)
         line = p.stdout.readline()
         if how == "kill":
@@ -321,8 +321,8 @@ ROWS = [
         run=ended_by("spin", 20, 4)),
     Row("wall time", "stay", ["kill-timeout"], args=(), run=None),
     # lifetime
-    Row("a killed caller leaves nothing", "stay", ["ctl-end", "pdeathsig"], run=killed("kill")),
-    Row("an ended command leaves nothing", "stay", ["kill-stop", "ctl-end", "last-run"], run=killed("end")),
+    Row("a killed caller leaves nothing", "stay", ["ctl-end", "pdeathsig"], run=killed("kill", 2)),
+    Row("an ended command leaves nothing", "stay", ["kill-stop", "ctl-end", "last-run"], run=killed("end", 3)),
     Row("output kept of a command of the service", "flood", ["output-cap"], run=of_service(much_output),
         when=ROOT, why_not="the spool is seen through /proc/PID of pid 1"),
     Row("a killed service leaves nothing", "stay", ["lifeline", "pdeathsig-service"], run=of_service(dead_supervisor),

@@ -30,8 +30,10 @@ int bare_open(struct bare *b, const char *program, const struct filter *f, const
 		sendfile(init, from, NULL, (size_t)st.st_size) != st.st_size ||
 		fchmod(init, 0111) < 0 || write(filter, f->ins, bytes) != (ssize_t)bytes)
 		return err_set(e, ERR_SETUP, errno, "%s", program);
-	*b = (struct bare){take_fd(&init), take_fd(&filter), root, staging};
-	return 0;
+	/* not 3, which is the filter's place in pid 1 */
+	*b = (struct bare){fcntl(init, F_DUPFD_CLOEXEC, FILTER_FD + 1),
+		fcntl(filter, F_DUPFD_CLOEXEC, FILTER_FD + 1), root, staging};
+	return b->init_fd < 0 || b->filter_fd < 0 ? err_set(e, ERR_SETUP, errno, "%s", program) : 0;
 }
 
 struct birth {

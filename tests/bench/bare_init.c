@@ -78,7 +78,9 @@ static void enter_landlock(void)
 		unsigned long long access;
 		int parent;
 	} root = {1ULL << 13, open("/", O_PATH | O_CLOEXEC)};
-	int set = (int)syscall(LANDLOCK_CREATE, &rules, sizeof rules, 0);
+	long abi = syscall(LANDLOCK_CREATE, NULL, 0, 1);
+	int set = (int)syscall(
+		LANDLOCK_CREATE, &rules, abi < 6 ? sizeof rules.fs : sizeof rules, 0);
 
 	need(set >= 0 && syscall(LANDLOCK_ADD, set, 1, &root, 0) == 0 &&
 			prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&

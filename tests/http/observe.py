@@ -296,6 +296,45 @@ eq(value(after, "runs_total", verdict="interrupted") - value(before, "runs_total
 less = [k for k, v in before.items() if k[0].endswith(("_total", "_count", "_sum", "_bucket")) and after.get(k, 0) < v]
 eq(less, [], "no counter lost anything")
 
+# --- a sandbox that has ended is nobody's to end ------------------------------------------------------
+def ancestor(pid, comm):
+    """The nearest process of that name above it, or None."""
+    all_of_them = client.processes()
+    while pid in all_of_them and all_of_them[pid][2] != comm:
+        pid = all_of_them[pid][0]
+    return pid if pid in all_of_them else None
+
+
+def sleeps(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return int([x for x in f if x.startswith("voluntary_ctxt_switches")][0].split()[1])
+
+
+# The last command of a call ends pid 1, before the worker has rendered its output and hung up: here a worker that is stopped
+# meanwhile, beside a watchdog that only then hears of the sandbox, and finds nothing to measure.
+watchdogs = [p for p, v in client.processes().items() if v[2] == "cgibox-watch" and STATE in client.cmdline(p)]
+if watchdogs and not SELF_STARTING and client.BACKEND == "isolate":
+    before, answers, short = metrics(), [], "1.%d" % os.getpid()
+    for p in watchdogs:
+        os.kill(p, signal.SIGSTOP)
+    t = threading.Thread(target=lambda: answers.append(run(one, "sleep " + short)))
+    t.start()
+    wait_for(lambda: client.sleepers(short), 60)
+    init, busy = ancestor(client.sleepers(short)[0], "init"), workers()
+    for p in busy:
+        os.kill(p, signal.SIGSTOP)
+    ok(init and wait_for(lambda: init not in client.processes(), 60), "pid 1 ends with the last command", init)
+    was = {p: sleeps(p) for p in watchdogs}
+    for p in watchdogs:
+        os.kill(p, signal.SIGCONT)
+    wait_for(lambda: all(sleeps(p) > n + 1 for p, n in was.items()), 60)
+    for p in busy:
+        os.kill(p, signal.SIGCONT)
+    t.join()
+    eq([x["exit_code"] for x in answers[0].json["results"]], [0], "the command has its own end")
+    after = metrics()
+    eq([k for k in after if k[0] == "cgibox_watchdog_kills_total" and after[k] != before.get(k, 0)], [], "the watchdog ended nobody")
+
 # --- errors are found by the id ------------------------------------------------------------------
 service_log = os.path.join(STATE, "web/service.log")
 if os.path.exists(service_log):

@@ -24,65 +24,16 @@
 #include <unistd.h>
 
 #include "isolate/own.h"
+#include "tests/unit/bpf.h"
 #include "tests/unit/tap.h"
 
 #define HIGH      (0xdeadbeefULL << 32)
 #define ALLOW     SECCOMP_RET_ALLOW
 #define KILL      SECCOMP_RET_KILL_PROCESS
 #define ERR(n)    (SECCOMP_RET_ERRNO | (n))
-#define NEVER     0xffffffffU /* the program ran out of its instructions */
 #define X32_BIT   0x40000000U
 #define NEW_TIME  0x80
 #define NEWEST_OK 462
-
-/* The subset of classic BPF that the kernel accepts for seccomp: loads of 32 bits, one register. */
-static uint32_t run(const struct filter *f, const struct seccomp_data *d)
-{
-	uint32_t a = 0, mem[BPF_MEMWORDS] = {0};
-
-	for (unsigned pc = 0; pc < f->len; pc++) {
-		const struct sock_filter *i = &f->ins[pc];
-		bool jump = false;
-
-		switch (i->code) {
-		case BPF_LD | BPF_W | BPF_ABS:
-			if (i->k % 4 || i->k > sizeof *d - 4)
-				return NEVER;
-			memcpy(&a, (const char *)d + i->k, 4);
-			continue;
-		case BPF_LD | BPF_MEM:
-			a = mem[i->k % BPF_MEMWORDS];
-			continue;
-		case BPF_ST:
-			mem[i->k % BPF_MEMWORDS] = a;
-			continue;
-		case BPF_ALU | BPF_AND | BPF_K:
-			a &= i->k;
-			continue;
-		case BPF_RET | BPF_K:
-			return i->k;
-		case BPF_JMP | BPF_JA:
-			pc += i->k;
-			continue;
-		case BPF_JMP | BPF_JEQ | BPF_K:
-			jump = a == i->k;
-			break;
-		case BPF_JMP | BPF_JGT | BPF_K:
-			jump = a > i->k;
-			break;
-		case BPF_JMP | BPF_JGE | BPF_K:
-			jump = a >= i->k;
-			break;
-		case BPF_JMP | BPF_JSET | BPF_K:
-			jump = a & i->k;
-			break;
-		default:
-			return NEVER;
-		}
-		pc += jump ? i->jt : i->jf;
-	}
-	return NEVER;
-}
 
 static uint32_t call4(
 	const struct filter *f, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
@@ -90,7 +41,7 @@ static uint32_t call4(
 	struct seccomp_data d = {
 		.nr = (int)nr, .arch = seccomp_arch_native(), .args = {a0, a1, a2, a3}};
 
-	return run(f, &d);
+	return bpf_run(f, &d);
 }
 
 static uint32_t call(const struct filter *f, long nr, uint64_t a0, uint64_t a1)
@@ -114,7 +65,7 @@ static void test_foreign(const struct filter *f)
 		for (size_t n = 0; archs[i] != seccomp_arch_native() && n < NELEM(numbers); n++) {
 			struct seccomp_data d = {.nr = numbers[n], .arch = archs[i]};
 
-			want(run(f, &d), KILL, "a foreign architecture is killed", archs[i]);
+			want(bpf_run(f, &d), KILL, "a foreign architecture is killed", archs[i]);
 		}
 #ifdef __x86_64__
 	want(call(f, X32_BIT | SYS_getpid, 0, 0), ERR(ENOSYS), "x32", SYS_getpid);
@@ -575,79 +526,6 @@ static void test_made(const struct filter *f)
 	filter_free(&emulated);
 }
 
-/* Halves of arguments: what the program compares with, and what is beside it. */
-static size_t collect(const struct filter *f, uint32_t *v)
-{
-	size_t n = 0;
-
-	for (unsigned i = 0; i < f->len; i++)
-		for (uint32_t d = 0; d < 3; d++)
-			v[n++] = f->ins[i].k - 1 + d;
-	return n;
-}
-
-static uint32_t pick(const uint32_t *v, size_t n, uint64_t *state)
-{
-	*state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
-	return *state >> 62 ? v[(*state >> 33) % n] : (uint32_t)(*state >> 29) & 0x3f;
-}
-
-/* The one that is loaded says of every call what the longer one says that libseccomp wrote. */
-static void test_shrunk(bool handler)
-{
-	static uint32_t v[3 * BPF_MAXINSNS];
-	struct filter whole, f;
-	struct err e = {0};
-	uint64_t state = 1;
-	unsigned differ = 0, denied = 0, allowed = 0;
-	size_t n;
-
-	ok(filter_build_whole(handler, &whole, &e) == 0 &&
-			filter_build_payload(handler, &f, &e) == 0,
-		"a program, whole and shrunk");
-	ok(f.len < whole.len * 3 / 4, "%u instructions instead of %u", f.len, whole.len);
-	n = collect(&whole, v);
-	for (int nr = -2; nr < 1100; nr++)
-		for (int i = 0; i < 4000; i++) {
-			struct seccomp_data d = {.nr = nr, .arch = seccomp_arch_native()};
-			uint32_t is;
-
-			for (int a = 0; a < 6; a++)
-				d.args[a] = (uint64_t)pick(v, n, &state) |
-					    (i % 4 ? 0 : (uint64_t)pick(v, n, &state) << 32);
-			is = run(&whole, &d);
-			differ += run(&f, &d) != is;
-			denied += is != ALLOW;
-			allowed += is == ALLOW;
-		}
-	ok(!differ, "%u of %u calls are answered otherwise", differ, denied + allowed);
-	ok(denied > 1000000 && allowed > 1000000, "control: %u of them are denied", denied);
-	filter_free(&whole);
-	filter_free(&f);
-}
-
-/* What libseccomp does not write. */
-static void test_not_shrunk(void)
-{
-	struct sock_filter bad[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-		BPF_STMT(BPF_ALU | BPF_XOR | BPF_K, 1),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 5, 0, 1), BPF_STMT(BPF_RET | BPF_K, 0),
-		BPF_STMT(BPF_RET | BPF_K, ALLOW)};
-	struct filter raw = {.ins = bad, .len = NELEM(bad)}, out;
-	struct err e = {0};
-
-	ok(filter_shrink(&raw, seccomp_arch_native(), 10, &out, &e) < 0 && e.kind == ERR_BUG,
-		"an instruction that it does not know is refused: %s", e.msg);
-	filter_free(&out);
-	bad[1] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0);
-	ok(filter_shrink(&raw, seccomp_arch_native(), 10, &out, &e) == 0,
-		"control: one that it knows");
-	for (int nr = 0; nr < 10; nr++)
-		want(call(&out, nr, 0, 0), nr == 5 ? 0 : ALLOW, "control: says the same of",
-			(unsigned)nr);
-	filter_free(&out);
-}
-
 int main(void)
 {
 	struct filter f;
@@ -666,9 +544,6 @@ int main(void)
 	test_emulation(&f);
 	test_made(&f);
 	filter_free(&f);
-	test_shrunk(false);
-	test_shrunk(true);
-	test_not_shrunk();
 	test_jail();
 	test_patterns(); /* last: it leaves our namespaces */
 	return done();

@@ -33,7 +33,19 @@ ok() {
 }
 work=$(mktemp -d)
 pids=()
-trap '[ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null; rm -rf "$work"' EXIT
+# What a machine has said that is not done tells where it hangs.
+# shellcheck disable=SC2317 # called by the trap
+ended() {
+	[ ${#pids[@]} = 0 ] || {
+		kill "${pids[@]}" 2>/dev/null
+		for i in "${!pids[@]}"; do
+			echo "# cut short: ${names[$i]}"
+			sed 's/^/    /' "$work/said-$((i + 1))"
+		done
+	}
+	rm -rf "$work"
+}
+trap ended EXIT
 trap 'exit 1' HUP INT TERM
 
 # What must be there, and what must be missing: a fallback that this kernel does not need would
@@ -129,11 +141,12 @@ boot() {
 for command; do
 	boot "$command" --timeout "${VM_TIMEOUT:-1200}" -- sh -c "$command"
 done
-[ -z "$tree" ] || boot tests/vm/core.sh --timeout 900 \
+[ -z "$tree" ] || boot tests/vm/core.sh --timeout 1800 \
 	--append 'sysctl.kernel.core_pattern="|/usr/bin/touch /var/tmp/handled-%e"' -- tests/vm/core.sh
 for i in "${!names[@]}"; do
 	wait "${pids[$i]}"
 	status=$?
+	unset "pids[$i]"
 	sed 's/^/    /' "$work/said-$((i + 1))"
 	ok $status "on kernel 6.1: ${names[$i]}"
 done
