@@ -347,8 +347,8 @@ static void box_said(struct keeper *k, struct source *s)
 		return;
 	}
 	if (b->state != BOX_STARTING) {
-		box_stop(k,
-			b); /* pid 1 says nothing unasked later: it has ended, as after a last command */
+		/* pid 1 says nothing unasked later: it has ended, as after a last command */
+		box_stop(k, b);
 		return;
 	}
 	got = sandbox_next(&box, 0, ns, &e);

@@ -348,9 +348,9 @@ void box_kill(struct keeper *k, struct box *b);
 int box_connected(struct keeper *k, struct box *b, struct err *e);
 bool box_watch_exit(struct keeper *k, struct box *b);
 void box_ended(struct keeper *k, struct box *b);
+bool box_has_ended(const struct box *b); /* pid 1 has, whether or not anything was done about it */
 /* Ends it, in order if there are runs; c comes back by call_stopped(). False: it has ended. */
 bool box_finish(struct keeper *k, struct box *b, struct call *c);
-bool box_has_ended(const struct box *b); /* pid 1 has, whether or not anything was done about it */
 bool box_await_end(struct box *b, struct call *c); /* the same for one that is being ended */
 void box_idle(struct keeper *k, struct box *b);    /* a call or a run of it has ended */
 int box_deadline(struct keeper *k);                /* stops those that idle; ms to the next */

@@ -14,17 +14,17 @@
 int creds_keep(uint64_t mask, struct err *e);
 
 /*
- * Its two halves, for who can do the first ahead of time: empties the bounding set, which takes nothing from the
- * caller itself but forty calls; then does the rest and proves the whole.
- */
-int creds_bound(struct err *e);
-int creds_settle(uint64_t mask, struct err *e);
-
-/*
  * The same for who has no capability to do it with, because whoever started it took all: makes the
  * inheritable ones none, and proves that nothing is left. The securebits stay; ERR_BUG.
  */
 int creds_none(struct err *e);
+
+/*
+ * The two halves of creds_keep(), for who can do the first ahead of time: empties the bounding set, which takes nothing from the
+ * caller itself but forty calls; then does the rest and proves the whole.
+ */
+int creds_bound(struct err *e);
+int creds_settle(uint64_t mask, struct err *e);
 
 /*
  * Makes those capabilities of the mask that are permitted survive exec as ambient ones, for the one

@@ -116,14 +116,14 @@ static bool one_bit(uint32_t k)
 /* The mask, where v loads a word and goes to *t if one bit of it is set, else to *f; 0: it does not. */
 static uint32_t tests_bit(const struct graph *g, int v, int *t, int *f)
 {
-	const struct node *and = &g->v[g->v[v].t], *eq = &g->v[ and->t];
+	const struct node *mask = &g->v[g->v[v].t], *eq = &g->v[mask->t];
 
-	if (g->v[v].code != LD || and->code != AND || eq->code != JEQ || eq->k != and->k ||
-		!one_bit(and->k) || !begins(g, eq->t) || !begins(g, eq->f))
+	if (g->v[v].code != LD || mask->code != AND || eq->code != JEQ || eq->k != mask->k ||
+		!one_bit(mask->k) || !begins(g, eq->t) || !begins(g, eq->f))
 		return 0;
 	*t = eq->t;
 	*f = eq->f;
-	return and->k;
+	return mask->k;
 }
 
 /* Bits of one word that lead to the same end are tested at once. */
