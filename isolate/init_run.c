@@ -265,6 +265,7 @@ void init_run_start(
 	r->start_us = (uint64_t)clock_us();
 	init_usage_read(&r->before);
 	r->deadline_us = rq->timeout_ms ? r->start_us + rq->timeout_ms * 1000 : 0;
+	st.deadline_us = r->deadline_us;
 	init_container_victim(s, true);
 	r->pid = prepare_io(r, &st, rq, s->null, fds, hold) < 0
 			 ? -1
@@ -278,6 +279,8 @@ void init_run_start(
 		r->peer = -1; /* who asked may go: the verdict is recorded */
 		init_reply(s, peer, &started);
 	}
+	if (r->pid > 0 && st.late)
+		init_run_deadlines(s);
 }
 
 struct init_run *init_run_kept(struct init_state *s, uint32_t run)

@@ -15,8 +15,10 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "isolate/beneath.h"
+#include "isolate/clock.h"
 #include "isolate/files.h"
 #include "isolate/mutate.h"
 #include "isolate/own.h"
@@ -26,8 +28,10 @@ enum {
 	STACK_BYTES = 32768,
 	PATH_ENTRY_MAX = 4096,
 	CHILD_FD_REPORT = 3, /* in the child: the one descriptor over stderr */
-	START_STEP_MS = 20,  /* a child that has not executed by then is continued, */
-	START_STEPS = 100,   /* and killed after so many */
+	START_STEP_MS =
+		20, /* a child that has not executed by then is continued if it was stopped, */
+	START_STEPS = 100,    /* and killed the next time after so many */
+	START_MAX_MS = 30000, /* a start takes as long as the machine is busy, but not for ever */
 	SIGPENDING_MAX = 4096,
 	MSGQUEUE_MAX = 819200, /* bytes; the kernel's default */
 	MEMLOCK_MAX = 8 << 20, /* bytes; the kernel's default */
@@ -239,28 +243,48 @@ static int child_main(void *arg)
 	child_failed(s);
 }
 
+/* By whoever sent the signal. What is seen stays to be seen: it is a state, not an event. */
+static bool is_stopped(int pid)
+{
+	siginfo_t i = {.si_pid = 0};
+
+	return waitid(P_PID, (id_t)pid, &i, WSTOPPED | WNOHANG | WNOWAIT) == 0 && i.si_pid == pid;
+}
+
 /*
  * Waits until the child has executed, failed, or ended: for the end of its copy of the pipe, not for what it
  * says. Where it shares our memory it has let go of it by then; one that has just said why it failed is still on
  * the stack that the next one gets. A tenant's process may stop the child before that (no mask holds SIGSTOP),
- * again and again: then the command ends by SIGKILL without having run.
+ * again and again: then the command ends by SIGKILL without having run. Or it may hold it up, by a lease on the
+ * program (fcntl(2)), as a busy machine does: that lasts until the command's deadline, or START_MAX_MS.
  */
 static void wait_exec(struct start *s, int pid, int pipe)
 {
+	uint64_t until = (uint64_t)clock_us() + START_MAX_MS * UINT64_C(1000);
 	struct pollfd p = {.fd = pipe, .events = POLLIN};
 	struct err why;
+	int stops = 0;
 	ssize_t n;
 
-	for (int i = 0;; i++) {
-		if (poll(&p, 1, START_STEP_MS) <= 0) {
-			kill(pid, i < START_STEPS ? SIGCONT : SIGKILL);
-			continue;
+	if (s->deadline_us && s->deadline_us < until)
+		until = s->deadline_us;
+	for (;;) {
+		if (poll(&p, 1, START_STEP_MS) > 0) {
+			n = read(pipe, &why, sizeof why);
+			if (n == (ssize_t)sizeof why)
+				s->err = why;
+			if (n <= 0)
+				return;
+		} else if ((uint64_t)clock_us() >= until) {
+			s->late = until == s->deadline_us;
+			if (!s->late)
+				err_set(&s->err, ERR_BUSY, ETIMEDOUT,
+					"start a process: not executed within %d s",
+					START_MAX_MS / 1000);
+			kill(pid, SIGKILL);
+		} else if (is_stopped(pid)) {
+			kill(pid, stops++ < START_STEPS ? SIGCONT : SIGKILL);
 		}
-		n = read(pipe, &why, sizeof why);
-		if (n == (ssize_t)sizeof why)
-			s->err = why;
-		if (n <= 0)
-			return;
 	}
 }
 

@@ -13,14 +13,17 @@ struct start {
 	const char *dir;
 	int fd[3]; /* borrowed: its standard streams */
 	bool shell, ctty;
-	int report; /* to write err to */
-	bool join;  /* the control group; else it was born there, or there is none */
+	uint64_t deadline_us; /* of the command, monotonic; 0: none */
+	bool late;            /* out: it was killed at its deadline, before it executed */
+	int report;           /* to write err to */
+	bool join;            /* the control group; else it was born there, or there is none */
 	struct err err;
 };
 
 /*
  * Maps the blob of rq and starts what it says with what the caller has put into s: plan, fd, shell,
- * ctty. Returns the pid once the child has executed, or -1 with s->err.
+ * ctty, deadline_us. Returns the pid once the child has executed, or was killed before (late: at its deadline;
+ * else it was stopped again and again), or -1 with s->err.
  */
 int init_spawn(struct start *s, const struct proto_request *rq, int blob);
 
