@@ -226,7 +226,8 @@ struct keeper {
 	int epoll, lock;
 	struct source listen, lifeline, watcher;
 	uint64_t last_watch_id;
-	uint64_t disk_step; /* what the watchdog tells; see keeper_watch.c */
+	uint64_t disk_step;   /* what the watchdog tells; see keeper_watch.c */
+	bool state_in_memory; /* STATE, of which sandboxes show parts, is on a tmpfs */
 	unsigned nmeasuring;
 	bool on_demand, stop;
 	struct call_list calls;

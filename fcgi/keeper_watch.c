@@ -5,9 +5,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <math.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 
 #include "fcgi/keeper_container.h"
@@ -179,8 +181,10 @@ int watch_start(struct keeper *k, struct err *e)
 	const struct conf *f = k->conf;
 	uint64_t bytes = step_for((uint64_t)f->session_disk_max_bytes), inodes = DISK_STEP_INODES;
 	struct watcher_conf c;
+	struct statfs state;
 	int fd;
 
+	k->state_in_memory = fstatfs(k->dirs.state, &state) < 0 || state.f_type == TMPFS_MAGIC;
 	k->disk_step = bytes;
 	if (f->session_disk_max_inodes)
 		inodes = least(inodes, (uint64_t)f->session_disk_max_inodes / 8 + 1);
@@ -221,6 +225,8 @@ int watch_add(struct keeper *k, struct box *b, struct err *e)
 		.memory_max_bytes = memory_limit(k, b),
 		.socket_max_bytes = (uint64_t)k->conf->socket_memory_max_bytes,
 		.root_memory = root_in_memory(k),
+		/* a volume's place may be moved, as may those of other parts of STATE */
+		.late = !b->starter->record.nvolumes && !k->state_in_memory,
 	};
 
 	b->watch_id = ++k->last_watch_id;

@@ -19,28 +19,28 @@
 enum {
 	SOCK_FD = 3,
 	STATE_FD = 4,
-	FD_PROC = 0, /* places in ADD's message */
 	DISK_ROUND_US = 5000000,
 	WATCHER_NICE = -10,
 };
 
 _Static_assert((int)WATCH_FDS == (int)SANDBOX_WATCH_FDS, "one order of descriptors");
 
-enum op { OP_ADD = 1, OP_SYSV, OP_REMOVE, OP_STEP };
+enum op { OP_ADD = 1, OP_REMOVE, OP_STEP };
 
-/* ADD carries /proc/PID and the socket, SYSV before it the three tables: four descriptors fit one. */
+/* What comes with ADD: /proc/PID, the three tables of System V, and perhaps the socket. */
+enum { FD_PROC, FD_SHM, FD_SEM, FD_MSG, FD_DIAG, ORDER_FDS_MAX };
+
 struct order {
-	uint32_t op, diag; /* diag: a socket comes with ADD */
+	uint32_t op, diag; /* diag: with FD_DIAG */
 	uint64_t id;       /* of STEP: bytes */
 	struct watch_limits lim;
 };
 
-enum { ORDER_FDS_MAX = 4, ORDERS_AT_ONCE = 64 };
+enum { ORDERS_AT_ONCE = 64 };
 
 struct watcher {
 	struct watcher_conf conf;
 	struct watch_set *set;
-	int sysv[ORDER_FDS_MAX];
 	uint64_t bytes, inodes; /* most that was free since the last message */
 	uint64_t disk_at_us;
 	uint64_t disk_looked_us;
@@ -70,18 +70,19 @@ static int order_send(int sock, const struct order *o, const int *fds, unsigned 
 int watcher_add(
 	int sock, uint64_t id, const struct watch_limits *lim, struct sandbox *box, struct err *e)
 {
-	struct order o = {.op = OP_SYSV, .id = id, .lim = *lim};
+	const int *w = box->watch_fd;
+	struct order o = {.op = OP_ADD, .diag = w[WATCH_FD_DIAG] >= 0, .id = id, .lim = *lim};
 	OWN_FD dir = watch_proc_dir(box->pid, e);
-	int fds[2] = {dir, box->watch_fd[WATCH_FD_DIAG]}, ret;
+	const int fds[] = {[FD_PROC] = dir,
+		[FD_SHM] = w[WATCH_FD_SHM],
+		[FD_SEM] = w[WATCH_FD_SEM],
+		[FD_MSG] = w[WATCH_FD_MSG],
+		[FD_DIAG] = w[WATCH_FD_DIAG]};
+	int ret;
 
 	if (dir < 0)
 		return -1;
-	ret = order_send(sock, &o, &box->watch_fd[WATCH_FD_SHM], 3, e);
-	if (ret == 0) {
-		o.op = OP_ADD;
-		o.diag = fds[1] >= 0;
-		ret = order_send(sock, &o, fds, o.diag ? 2 : 1, e);
-	}
+	ret = order_send(sock, &o, fds, o.diag ? ORDER_FDS_MAX : FD_DIAG, e);
 	for (int i = 0; i < WATCH_FDS; i++)
 		own_close(&box->watch_fd[i]);
 	return ret;
@@ -111,11 +112,13 @@ static void report(void *arg, const struct watch_event *ev)
 
 static void add(struct watcher *w, const struct order *o, int *fds)
 {
-	int all[WATCH_FDS] = {o->diag ? fds[1] : -1, w->sysv[0], w->sysv[1], w->sysv[2]};
+	int all[WATCH_FDS] = {[WATCH_FD_DIAG] = fds[FD_DIAG],
+		[WATCH_FD_SHM] = fds[FD_SHM],
+		[WATCH_FD_SEM] = fds[FD_SEM],
+		[WATCH_FD_MSG] = fds[FD_MSG]};
 	struct watch_event ev = {.what = WATCH_BLIND, .id = o->id};
 	struct err e = {0};
 
-	w->sysv[0] = w->sysv[1] = w->sysv[2] = -1;
 	/* A sandbox that ended meanwhile cannot be opened, and is not there to be ended either. */
 	if (watch_set_add(w->set, o->id, &o->lim, fds[FD_PROC], all, &e) < 0) {
 		log_err(LOG_INFO, &e, "watch sandbox %llu", (unsigned long long)o->id);
@@ -126,17 +129,12 @@ static void add(struct watcher *w, const struct order *o, int *fds)
 static void obey(struct watcher *w, const struct order *o, int *fds, unsigned n)
 {
 	switch (o->op) {
-	case OP_SYSV:
-		for (int i = 0; i < 3; i++) {
-			own_close(&w->sysv[i]);
-			w->sysv[i] = (unsigned)i < n ? take_fd(&fds[i]) : -1;
-		}
-		break;
 	case OP_ADD:
-		if (n != (o->diag ? 2 : 1))
+		if (n != (o->diag ? ORDER_FDS_MAX : FD_DIAG))
 			break;
 		add(w, o, fds);
-		fds[0] = fds[1] = -1;
+		for (int i = 0; i < ORDER_FDS_MAX; i++)
+			fds[i] = -1;
 		break;
 	case OP_REMOVE:
 		watch_set_remove(w->set, o->id);
@@ -150,7 +148,7 @@ static void obey(struct watcher *w, const struct order *o, int *fds, unsigned n)
 /* False: there was none. */
 static bool receive(struct watcher *w)
 {
-	int fds[ORDER_FDS_MAX] = {-1, -1, -1, -1};
+	int fds[ORDER_FDS_MAX] = {-1, -1, -1, -1, -1};
 	struct order o;
 	unsigned n;
 	int got = fdmsg_receive(SOCK_FD, &o, sizeof o, fds, ORDER_FDS_MAX, &n, MSG_DONTWAIT);
@@ -211,7 +209,7 @@ static _Noreturn void watch(struct watcher *w)
 /* In the new process: keeps standard error, the socket and the state directory, nothing else. */
 static _Noreturn void watcher_main(const struct watcher_conf *c, int sock, int state, pid_t keeper)
 {
-	struct watcher w = {.conf = *c, .sysv = {-1, -1, -1, -1}};
+	struct watcher w = {.conf = *c};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int a = fcntl(sock, F_DUPFD_CLOEXEC, STATE_FD + 1);
 	int b = fcntl(state, F_DUPFD_CLOEXEC, STATE_FD + 1);

@@ -32,7 +32,8 @@ struct entry {
 	struct entry *next;
 	uint64_t id;
 	struct watch_limits lim;
-	struct watch *w;
+	struct watch *w;              /* NULL: nobody has looked yet */
+	int proc_dir, fds[WATCH_FDS]; /* to open it with then */
 	struct watch_sum sum;
 	uint64_t foreign_base; /* Shmem that is not ours, when this one had nothing to hide in */
 	uint64_t hidden;
@@ -50,7 +51,7 @@ struct watch_set {
 	uint64_t available, shmem; /* as last read */
 	uint64_t slab, slab_base;  /* the kernel's own; as it was when no sandbox had many locks */
 	uint64_t slab_round;       /* when the round began */
-	bool locks;                /* this round counts them */
+	bool locks, filters;       /* this round counts them */
 	uint64_t vmalloc,
 		vmalloc_base; /* where filters are, and stacks of threads; the least so far */
 	uint64_t mark;        /* highest available since the last round began */
@@ -175,6 +176,9 @@ struct watch_set *watch_set_new(unsigned interval_ms, uint64_t reserve_bytes, st
 static void entry_free(struct entry *x)
 {
 	watch_close(x->w);
+	own_close(&x->proc_dir);
+	for (int i = 0; i < WATCH_FDS; i++)
+		own_close(&x->fds[i]);
 	free(x);
 }
 
@@ -212,23 +216,57 @@ void watch_set_expect(struct watch_set *s)
 	s->foreign_base = foreign(s);
 }
 
+static void look_for(const struct watch_set *s, struct entry *x)
+{
+	watch_locks(x->w, s->locks);
+	watch_filters(x->w, s->filters);
+}
+
+static int entry_open(const struct watch_set *s, struct entry *x, struct err *e)
+{
+	x->w = watch_open(take_fd(&x->proc_dir), x->fds, x->lim.root_memory, e);
+	if (!x->w)
+		return -1;
+	look_for(s, x);
+	return 0;
+}
+
+/* Takes over what watch_set_add() does. */
+static struct entry *entry_new(int proc_dir, int fds[WATCH_FDS], struct err *e)
+{
+	struct entry *x = calloc(1, sizeof *x);
+
+	for (int i = 0; i < WATCH_FDS; i++) {
+		if (x)
+			x->fds[i] = fds[i];
+		else
+			own_close(&fds[i]);
+		fds[i] = -1;
+	}
+	if (x)
+		x->proc_dir = proc_dir;
+	else
+		own_close(&proc_dir);
+	if (!x)
+		err_set(e, ERR_SETUP, ENOMEM, "watch a sandbox");
+	return x;
+}
+
 int watch_set_add(struct watch_set *s, uint64_t id, const struct watch_limits *lim, int proc_dir,
 	int fds[WATCH_FDS], struct err *e)
 {
-	struct watch *w = watch_open(proc_dir, fds, lim->root_memory, e);
-	struct entry *x = w ? calloc(1, sizeof *x) : NULL;
+	struct entry *x = entry_new(proc_dir, fds, e);
 
-	if (!x) {
-		watch_close(w);
-		return w ? err_set(e, ERR_SETUP, ENOMEM, "watch a sandbox") : -1;
-	}
-	if (!s->expected && begin_afresh(s, e) < 0) {
-		watch_close(w);
-		free(x);
+	if (!x)
+		return -1;
+	x->id = id;
+	x->lim = *lim;
+	if ((!lim->late && entry_open(s, x, e) < 0) || (!s->expected && begin_afresh(s, e) < 0)) {
+		entry_free(x);
 		return -1;
 	}
 	s->expected = false;
-	*x = (struct entry){.id = id, .lim = *lim, .w = w, .foreign_base = s->foreign_base};
+	x->foreign_base = s->foreign_base;
 	x->next = s->all;
 	s->all = x;
 	return 0;
@@ -303,6 +341,13 @@ static void measure(struct watch_set *s, struct entry *x)
 	struct err e = {0};
 	int done;
 
+	if (!x->w && entry_open(s, x, &e) < 0) { /* it has ended, or cannot be watched */
+		x->pending = false;
+		x->measured = true;
+		if (watch_now_us() >= x->quiet_until_us)
+			tell(s, x, WATCH_BLIND, 0, 0);
+		return;
+	}
 	before = x->sum.unlinked;
 	limit = limit > x->hidden ? limit - x->hidden : 0;
 	done = watch_step(x->w, limit, SLICE_US, &x->sum, &e);
@@ -334,6 +379,8 @@ static void charge_hidden(struct watch_set *s)
 	for (struct entry *x = s->all; x; x = x->next) {
 		uint64_t grown = now > x->foreign_base ? (now - x->foreign_base) / (n ? n : 1) : 0;
 
+		if (!x->measured) /* it came during the round: nobody knows what it hides */
+			continue;
 		if (!x->sum.hides) {
 			x->foreign_base = now;
 			x->hidden = 0;
@@ -416,9 +463,10 @@ static void round_begin(struct watch_set *s, uint64_t now)
 	s->mark = s->available;
 	s->slab_round = s->slab;
 	s->locks = s->slab >= s->slab_base + SLAB_STEP;
+	s->filters = s->vmalloc >= s->vmalloc_base + SLAB_STEP;
 	for (struct entry *x = s->all; x; x = x->next) {
-		watch_locks(x->w, s->locks);
-		watch_filters(x->w, s->vmalloc >= s->vmalloc_base + SLAB_STEP);
+		if (x->w)
+			look_for(s, x);
 		x->pending = true;
 		x->measured = false;
 	}

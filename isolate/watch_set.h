@@ -33,6 +33,8 @@
 struct watch_limits {
 	uint64_t memory_max_bytes, socket_max_bytes;
 	bool root_memory; /* the root's upper layer is a tmpfs: it counts as memory */
+	bool late; /* opened at the first look, which many do not live to see. Not with file systems
+			   * in places that a command may move: those are found by their paths */
 };
 
 enum watch_what {
