@@ -4,7 +4,7 @@
 # Boots Debian 12's own kernel and checks what the design counts on there, then runs each COMMAND
 # (one line of sh) in a copy of DIR, each in a machine of its own, side by side: its status is the result.
 # Without --tree the tree is what tests/vm/pack makes; VM_MAKE="B=.. CC=.." goes to it. VM_TIMEOUT
-# is for one command, in seconds.
+# is for one command, in seconds; VM_CPUS: processors of a machine (1).
 set -u -o pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -129,12 +129,12 @@ if [ $# -gt 0 ] && [ -z "$tree" ]; then
 fi
 # Machines run side by side where there is memory for them (2 GiB each): each mostly waits. What they say comes in
 # order.
-side_by_side=$(awk '$1 == "MemAvailable:" { print $2 > 10 * 1024 * 1024 }' /proc/meminfo)
+side_by_side=$(awk '$1 == "MemAvailable:" { print ($2 > 10 * 1024 * 1024) }' /proc/meminfo)
 names=()
 # boot NAME ARGUMENTS of tests/vm/run...
 boot() {
 	names+=("$1")
-	"$here/run" --tree "$tree" "${@:2}" >"$work/said-${#names[@]}" 2>&1 &
+	"$here/run" --tree "$tree" --cpus "${VM_CPUS:-1}" "${@:2}" >"$work/said-${#names[@]}" 2>&1 &
 	pids+=($!)
 	[ "$side_by_side" = 1 ] || wait $!
 }
