@@ -140,7 +140,11 @@ static void not_executed(struct relay *r, struct relay_run *x, const struct err 
 
 static void failed(struct relay *r, struct relay_run *x, const struct err *why)
 {
-	if (x->kept.head && why->kind == ERR_NOTFOUND)
+	struct result res = {0};
+
+	if (x->forced) /* before it began: by whom is what counts */
+		done(r, x, &res);
+	else if (x->kept.head && why->kind == ERR_NOTFOUND)
 		not_executed(r, x, why);
 	else
 		answer(r, x, PROTO_FAILED, why, NULL);

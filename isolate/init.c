@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "isolate/clock.h"
 #include "isolate/creds.h"
 #include "isolate/init_container.h"
 #include "isolate/init_guard.h"
@@ -302,6 +303,26 @@ static nfds_t fill_poll(const struct init_state *s, struct pollfd *p)
 	return POLL_PEERS + (nfds_t)peers;
 }
 
+bool init_is_wanted(const struct init_state *s)
+{
+	struct pollfd p[1 + PROTO_PEERS_MAX];
+	uint64_t now = (uint64_t)clock_us();
+
+	p[0] = (struct pollfd){
+		.fd = s->stream ? init_stream_input(s->stream) : s->keeper, .events = POLLIN};
+	for (int i = 0; i < PROTO_PEERS_MAX; i++)
+		p[1 + i] = (struct pollfd){.fd = s->peer[i], .events = POLLIN};
+	if (poll(p, NELEM(p), 0) > 0)
+		return true;
+	for (int i = 0; i < PROTO_RUNS_MAX; i++) {
+		const struct init_run *r = &s->run[i];
+
+		if (r->used && r->live && r->deadline_us && r->deadline_us <= now)
+			return true;
+	}
+	return false;
+}
+
 /* Serves until the keeper's end of the socket closes, or a last command ends: then pid 1 ends, and with it everything. */
 static void serve(struct init_state *s)
 {
@@ -329,9 +350,13 @@ static void serve(struct init_state *s)
 			more = drain_signals(s);
 		/* n is of before: who was attached meanwhile is looked at in the next round. */
 		for (int i = 0; POLL_PEERS + (nfds_t)i < n; i++)
-			if (p[POLL_PEERS + i].revents && s->peer[i] >= 0 &&
-				!serve_socket(s, s->peer[i], i))
-				drop_peer(s, i);
+			if (p[POLL_PEERS + i].revents && s->peer[i] >= 0) {
+				s->slow = false;
+				if (!serve_socket(s, s->peer[i], i))
+					drop_peer(s, i);
+				if (s->slow)
+					break; /* the keeper may have waited */
+			}
 	}
 }
 

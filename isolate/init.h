@@ -98,7 +98,11 @@ struct init_state {
 	bool finishing[PROTO_PEERS_MAX];
 	struct init_follow follow[PROTO_PEERS_MAX];
 	struct init_run run[PROTO_RUNS_MAX];
+	bool slow; /* the command that was started last took its time: others may have waited */
 };
+
+/* Whether somebody waits for pid 1: a socket has something to say, or a command is past its deadline. */
+bool init_is_wanted(const struct init_state *s);
 
 /* Starts the command of rq; fds are taken over and closed. A failure is answered, not returned. */
 void init_run_start(

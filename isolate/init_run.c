@@ -238,7 +238,8 @@ static int spawn_when_room(
 void init_run_start(
 	struct init_state *s, int peer, const struct proto_request *rq, int *fds, unsigned nfds)
 {
-	struct start st = {.plan = s->plan,
+	struct start st = {.init = s,
+		.plan = s->plan,
 		.shell = rq->flags & PROTO_SHELL,
 		.ctty = (rq->flags & PROTO_STDIO) && (rq->flags & PROTO_CTTY)};
 	struct init_run none = {.peer = peer,
@@ -271,6 +272,7 @@ void init_run_start(
 			 ? -1
 			 : spawn_when_room(s, &st, rq, fds[0]);
 	init_container_victim(s, false);
+	s->slow = st.slow;
 	for (int i = 0; i < 3; i++)
 		own_close(&hold[i]);
 	if (r->pid < 0) {

@@ -31,7 +31,8 @@ enum {
 	START_STEP_MS =
 		20, /* a child that has not executed by then is continued if it was stopped, */
 	START_STEPS = 100,    /* and killed the next time after so many */
-	START_MAX_MS = 30000, /* a start takes as long as the machine is busy, but not for ever */
+	START_MAX_MS = 30000, /* a start takes as long as the machine is busy, but not for ever, */
+	START_WANTED_MS = 2000, /* and no longer than that when somebody waits for pid 1 */
 	SIGPENDING_MAX = 4096,
 	MSGQUEUE_MAX = 819200, /* bytes; the kernel's default */
 	MEMLOCK_MAX = 8 << 20, /* bytes; the kernel's default */
@@ -251,40 +252,54 @@ static bool is_stopped(int pid)
 	return waitid(P_PID, (id_t)pid, &i, WSTOPPED | WNOHANG | WNOWAIT) == 0 && i.si_pid == pid;
 }
 
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+	return b && b < a ? b : a;
+}
+
+static void give_up(struct start *s, int pid, uint64_t until)
+{
+	s->late = until == s->deadline_us;
+	if (!s->late)
+		err_set(&s->err, ERR_BUSY, ETIMEDOUT,
+			"start a process: it was not executed in time");
+	kill(pid, SIGKILL);
+}
+
 /*
  * Waits until the child has executed, failed, or ended: for the end of its copy of the pipe, not for what it
  * says. Where it shares our memory it has let go of it by then; one that has just said why it failed is still on
  * the stack that the next one gets. A tenant's process may stop the child before that (no mask holds SIGSTOP),
  * again and again: then the command ends by SIGKILL without having run. Or it may hold it up, by a lease on the
- * program (fcntl(2)), as a busy machine does: that lasts until the command's deadline, or START_MAX_MS.
+ * program (fcntl(2)), as a busy machine does: that lasts until the command's deadline, or START_MAX_MS, or
+ * START_WANTED_MS after somebody had an order for us: nothing is obeyed here, and it may be the watchdog's.
  */
 static void wait_exec(struct start *s, int pid, int pipe)
 {
-	uint64_t until = (uint64_t)clock_us() + START_MAX_MS * UINT64_C(1000);
+	uint64_t until = (uint64_t)clock_us() + START_MAX_MS * UINT64_C(1000), now;
 	struct pollfd p = {.fd = pipe, .events = POLLIN};
+	bool wanted = false;
 	struct err why;
 	int stops = 0;
 	ssize_t n;
 
-	if (s->deadline_us && s->deadline_us < until)
-		until = s->deadline_us;
-	for (;;) {
+	until = sooner(until, s->deadline_us);
+	for (;; s->slow = true) {
 		if (poll(&p, 1, START_STEP_MS) > 0) {
 			n = read(pipe, &why, sizeof why);
 			if (n == (ssize_t)sizeof why)
 				s->err = why;
 			if (n <= 0)
 				return;
-		} else if ((uint64_t)clock_us() >= until) {
-			s->late = until == s->deadline_us;
-			if (!s->late)
-				err_set(&s->err, ERR_BUSY, ETIMEDOUT,
-					"start a process: not executed within %d s",
-					START_MAX_MS / 1000);
-			kill(pid, SIGKILL);
-		} else if (is_stopped(pid)) {
-			kill(pid, stops++ < START_STEPS ? SIGCONT : SIGKILL);
+			continue;
 		}
+		now = (uint64_t)clock_us();
+		if (!wanted && (wanted = init_is_wanted(s->init)))
+			until = sooner(until, now + START_WANTED_MS * UINT64_C(1000));
+		if (now >= until)
+			give_up(s, pid, until);
+		else if (is_stopped(pid))
+			kill(pid, stops++ < START_STEPS ? SIGCONT : SIGKILL);
 	}
 }
 

@@ -420,6 +420,11 @@ static bool reap(struct init_state *s)
 	return init_run_reap(s);
 }
 
+int init_stream_input(const struct init_stream *t)
+{
+	return t->in;
+}
+
 void init_stream_serve(struct init_state *s)
 {
 	struct init_stream *t = s->stream;

@@ -19,6 +19,9 @@ int init_stream_claim(struct init_state *s, struct err *e);
 /* What init_reply() is told goes to the relay; of a run when its output has gone there. */
 void init_stream_reply(struct init_stream *t, const struct proto_reply *r);
 
+/* Where the relay's frames come from. */
+int init_stream_input(const struct init_stream *t);
+
 /* Serves until the input ends, or brings what is no frame. */
 void init_stream_serve(struct init_state *s);
 

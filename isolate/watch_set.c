@@ -334,6 +334,19 @@ static void judge(struct watch_set *s, struct entry *x)
 	tell(s, x, WATCH_MEMORY, total, x->lim.memory_max_bytes);
 }
 
+/* It ends, and nobody has told us yet; or it cannot be watched. */
+static void not_opened(struct watch_set *s, struct entry *x)
+{
+	uint64_t now = watch_now_us();
+
+	x->pending = false;
+	x->measured = true;
+	if (++x->blind < BLIND_MAX)
+		x->look_at_us = now + CONFIRM_US;
+	else if (now >= x->quiet_until_us)
+		tell(s, x, WATCH_BLIND, 0, 0);
+}
+
 /* One slice for one sandbox. */
 static void measure(struct watch_set *s, struct entry *x)
 {
@@ -341,11 +354,8 @@ static void measure(struct watch_set *s, struct entry *x)
 	struct err e = {0};
 	int done;
 
-	if (!x->w && entry_open(s, x, &e) < 0) { /* it has ended, or cannot be watched */
-		x->pending = false;
-		x->measured = true;
-		if (watch_now_us() >= x->quiet_until_us)
-			tell(s, x, WATCH_BLIND, 0, 0);
+	if (!x->w && entry_open(s, x, &e) < 0) {
+		not_opened(s, x);
 		return;
 	}
 	before = x->sum.unlinked;
