@@ -148,7 +148,7 @@ $B/libexec/bench-unpack: $B/tests/bench/unpack.o $(LM) $(LI)
 	@mkdir -p $(@D)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ $(call libs,libseccomp $(PKGS_image))
 # Our front without a sandbox: backend_plain.o comes before the library that holds the real one.
-$B/libexec/bench-plain.fcgi: $B/fcgi/main.o $B/tests/bench/backend_plain.o $(LF) $(LM) $(LI)
+$B/libexec/bench-plain.fcgi: $B/fcgi/main.o $B/tests/bench/backend_plain.o $B/tests/bench/bare.o $(LF) $(LM) $(LI)
 	@mkdir -p $(@D)
 	$(CC) $(SANF) $(LDHARD) $(LDFLAGS) -o $@ $^ -lfcgi -lm $(call libs,libseccomp $(PKGS_fcgi))
 # Interpreters that wait, without HTTP.

@@ -93,12 +93,17 @@ class Service:
         self.log.close()
 
 
-def ours(place, name, server="lighttpd", prefix=None, settings=None):
+def ours(place, name, server="lighttpd", prefix=None, settings=None, more=None):
     s = Service(place, name)
     prefix = prefix or place.prefix
     place.run([prefix + "/bin/cgibox", "--state", s.state + "/s", "image", "--quiet", "import", "bench", place.root])
-    env = {"CGIBOX_API_KEY": s.key, **{"CGIBOX_" + k.upper(): str(v) for k, v in (settings or {}).items()}}
+    env = {"CGIBOX_API_KEY": s.key, **{"CGIBOX_" + k.upper(): str(v) for k, v in (settings or {}).items()}, **(more or {})}
     return s.spawn([prefix + "/libexec/cgibox/serve", "--port", str(s.port), "--state", s.state + "/s", "--server", server], env)
+
+
+def least(place):
+    """Our front around the least that a sandbox of ours can be: nothing that isolates as much is faster here."""
+    return ours(place, "least", prefix=place.plain_prefix, more={"CGIBOX_BENCH_LEAST": ":".join((place.program("bare"), place.root, place.make_dir("least")))})
 
 
 def ours_live(place):
@@ -155,6 +160,7 @@ class Section:
             self.put("disk", "cgibox, lighttpd, nothing prepared, roots kept on disk", lambda: ours(p, "disk", settings={k: 0 for k in pool}), (1, 8))
         self.put("live", "cgibox, lighttpd, live sessions", lambda: ours_live(p), (1, 8), live=True)
         self.put("plain", "our responder without a sandbox, lighttpd", lambda: ours(p, "plain", prefix=p.plain_prefix), (1, 8, 64) if not self.quick else (1, 8))
+        self.put("least", "our responder with the least that such a sandbox takes", lambda: least(p), (1, 8))
         if peers.usable("bwrap"):
             self.put("fastapi", "FastAPI, uvicorn, bwrap", lambda: fastapi(p), (1, 8, 64) if not self.quick else (1, 8))
         if "live" in self.services:
