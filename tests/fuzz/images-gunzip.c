@@ -1,9 +1,9 @@
 /*
  * gunzip.h against zlib: both must take the same, and make the same of it. One difference is none: zlib takes
- * no set of Huffman codes with codes to spare, ISA-L does, and RFC 1951 does not say; size and checksum are right
- * then, too. The first byte says how large the pieces are (bits 0 to 5), and whether what follows is a gzip
- * file or a deflate stream, which gets a header and the right trailer, so that a checksum does not stand before
- * everything.
+ * no set of Huffman codes with codes to spare, ISA-L does, and RFC 1951 does not say. zlib's words are the same
+ * for a set with too many; size and checksum of what is taken are right in any case. The first byte says how
+ * large the pieces are (bits 0 to 5), and whether what follows is a gzip file or a deflate stream, which gets a
+ * header and the right trailer, so that a checksum does not stand before everything.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -13,6 +13,8 @@ cd "$(dirname "$(readlink -f "$0")")/../.." || exit 125
 failed=0
 
 echo "# $(uname -sr), $(id -un), $(nproc) processors"
+# A command may take long where everything does.
+export CGIBOX_COMMAND_TIMEOUT_S=300
 export CGIBOX_PROVE='-v --timer' CGIBOX_TEST_CGROUP=1 CGIBOX_BUILD=$PWD/build CGIBOX_TEST_SERVE=$PWD/build/install/libexec/cgibox/serve
 
 run_cli() {

@@ -141,7 +141,7 @@ boot() {
 for command; do
 	boot "$command" --timeout "${VM_TIMEOUT:-1200}" -- sh -c "$command"
 done
-[ -z "$tree" ] || boot tests/vm/core.sh --timeout 1800 \
+[ -z "$tree" ] || boot tests/vm/core.sh --timeout "${VM_TIMEOUT:-1800}" \
 	--append 'sysctl.kernel.core_pattern="|/usr/bin/touch /var/tmp/handled-%e"' -- tests/vm/core.sh
 for i in "${!names[@]}"; do
 	wait "${pids[$i]}"
