@@ -53,7 +53,7 @@ enum proto_exec_flags {
 	PROTO_STDIN_FILE = 1 << 7, /* KEPT: stdin is the last descriptor */
 	PROTO_TREE =
 		1 << 8, /* a time limit, or the end of the socket, ends its descendants alone */
-	PROTO_LAST = 1 << 9, /* the only command left: pid 1 ends, and all with it, when it has answered DONE */
+	PROTO_LAST = 1 << 9, /* the only command left: pid 1, and all, ends after its DONE */
 };
 
 struct proto_request {
