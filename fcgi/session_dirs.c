@@ -14,16 +14,20 @@
 #include "images/rmtree.h"
 #include "isolate/log.h"
 #include "isolate/own.h"
+#include "isolate/spread.h"
 
 #define DOCTOR_PREFIX ".doctor-" /* probe_site_path() */
 
 int session_dirs_make(int at, const char *name, struct err *e)
 {
+	bool made = mkdirat(at, name, 0700) == 0;
 	int fd;
 
-	if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
+	if (!made && errno != EEXIST)
 		return err_set(e, ERR_SETUP, errno, "make the directory %s", name);
 	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && made)
+		spread_entries(fd);
 	return fd >= 0 ? fd : err_set(e, ERR_SETUP, errno, "open the directory %s", name);
 }
 

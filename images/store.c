@@ -14,6 +14,7 @@
 
 #include "images/layout.h"
 #include "isolate/own.h"
+#include "isolate/spread.h"
 
 enum { ID_PREFIX_MIN = 12 };
 
@@ -27,15 +28,28 @@ void store_close(struct store *s)
 	free(s);
 }
 
+static int make_directory(int dir, const char *name, struct err *e)
+{
+	OWN_FD fd = -1;
+
+	if (mkdirat(dir, name, 0700) < 0)
+		return errno == EEXIST ? 0
+				       : err_set(e, ERR_SETUP, errno,
+						 "make \"%s\" in the image store", name);
+	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		spread_entries(fd);
+	return 0;
+}
+
 static int make_directories(int dir, struct err *e)
 {
 	static const char *const names[] = {
 		"blobs", "blobs/sha256", "layers", "images", "refs", "host", "tmp"};
 
 	for (size_t i = 0; i < NELEM(names); i++)
-		if (mkdirat(dir, names[i], 0700) < 0 && errno != EEXIST)
-			return err_set(
-				e, ERR_SETUP, errno, "make \"%s\" in the image store", names[i]);
+		if (make_directory(dir, names[i], e) < 0)
+			return -1;
 	return 0;
 }
 

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -152,6 +154,29 @@ static void test_messages(void)
 	close(s[1]);
 }
 
+static int flags_of(int fd)
+{
+	int flags;
+
+	return ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 ? 0 : flags;
+}
+
+/* As far as the file system under it does that at all, which a directory of ours says. */
+static void test_spread(const struct session_dirs *d)
+{
+	OWN_FD control = -1;
+	int flags, wanted;
+
+	ok(mkdirat(d->state, "control", 0700) == 0 &&
+			(control = openat(d->state, "control", O_RDONLY | O_DIRECTORY)) >= 0,
+		"a directory");
+	flags = flags_of(control) | FS_TOPDIR_FL;
+	wanted = ioctl(control, FS_IOC_SETFLAGS, &flags) < 0 ? 0 : FS_TOPDIR_FL;
+	ok((flags_of(d->sessions) & FS_TOPDIR_FL) == wanted,
+		"sessions are spread over the disk where that can be asked for");
+	ok(unlinkat(d->state, "control", AT_REMOVEDIR) == 0, "removed");
+}
+
 int main(void)
 {
 	char dir[] = "/tmp/cgibox-test-XXXXXX";
@@ -163,6 +188,7 @@ int main(void)
 	test_messages();
 	if (!ok(mkdtemp(dir) && session_dirs_open(&d, dir, &e) == 0, "a state directory"))
 		return done();
+	test_spread(&d);
 	test_life(&d);
 	test_crash(&d);
 	session_dirs_close(&d);
