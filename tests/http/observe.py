@@ -314,13 +314,13 @@ def sleeps(pid):
 # meanwhile, beside a watchdog that only then hears of the sandbox, and finds nothing to measure.
 watchdogs = [p for p, v in client.processes().items() if v[2] == "cgibox-watch" and STATE in client.cmdline(p)]
 if watchdogs and not SELF_STARTING and client.BACKEND == "isolate":
-    before, answers, short = metrics(), [], "1.%d" % os.getpid()
+    before, answers, short = metrics(), [], "10.%d" % os.getpid()  # long enough to be found on a busy machine
     for p in watchdogs:
         os.kill(p, signal.SIGSTOP)
     t = threading.Thread(target=lambda: answers.append(run(one, "sleep " + short)))
     t.start()
-    wait_for(lambda: client.sleepers(short), 60)
-    init, busy = ancestor(client.sleepers(short)[0], "init"), workers()
+    found = wait_for(lambda: client.sleepers(short), 60)
+    init, busy = ancestor(found[0], "init") if found else None, workers()
     for p in busy:
         os.kill(p, signal.SIGSTOP)
     ok(init and wait_for(lambda: init not in client.processes(), 60), "pid 1 ends with the last command", init)
