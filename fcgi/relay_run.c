@@ -138,12 +138,23 @@ static void not_executed(struct relay *r, struct relay_run *x, const struct err 
 	relay_reply(r, peer, &started);
 }
 
+/* One that we have ended before it began. Who asked for a kept one waits for STARTED, and finds the verdict then. */
+static void never_began(struct relay *r, struct relay_run *x)
+{
+	struct proto_reply started = {.op = PROTO_STARTED, .run = x->rq.run};
+	bool kept = x->rq.flags & PROTO_KEPT;
+	struct result res = {0};
+	int peer = x->peer;
+
+	done(r, x, &res);
+	if (kept)
+		relay_reply(r, peer, &started);
+}
+
 static void failed(struct relay *r, struct relay_run *x, const struct err *why)
 {
-	struct result res = {0};
-
-	if (x->forced) /* before it began: by whom is what counts */
-		done(r, x, &res);
+	if (x->forced)
+		never_began(r, x);
 	else if (x->kept.head && why->kind == ERR_NOTFOUND)
 		not_executed(r, x, why);
 	else
@@ -351,12 +362,10 @@ static void mark_forced(struct relay_run *x, uint32_t verdict)
 /* What has not gone to pid 1 ends here. */
 static bool ended_before(struct relay *r, struct relay_run *x, uint32_t verdict)
 {
-	struct result res = {0};
-
 	if (x->state != RUN_WAITS || x->blob_sent > 0)
 		return false;
 	mark_forced(x, verdict);
-	done(r, x, &res);
+	never_began(r, x);
 	return true;
 }
 
