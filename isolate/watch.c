@@ -136,18 +136,22 @@ static int open_all(struct watch *w, int proc_dir, struct err *e)
 	return find_tmpfs(w, e) < 0 ? -1 : watch_devs_find(&w->p.devs, w->p.proc, e);
 }
 
+void watch_take_fds(int *to, int from[WATCH_FDS])
+{
+	for (int i = 0; i < WATCH_FDS; i++) {
+		if (to)
+			to[i] = take_fd(&from[i]);
+		else
+			own_close(&from[i]);
+	}
+}
+
 struct watch *watch_open(int proc_dir, int fds[WATCH_FDS], bool root_memory, struct err *e)
 {
 	struct watch *w = calloc(1, sizeof *w);
 	OWN_FD dir = proc_dir;
 
-	for (int i = 0; i < WATCH_FDS; i++) {
-		if (w)
-			w->fd[i] = fds[i];
-		else
-			own_close(&fds[i]);
-		fds[i] = -1;
-	}
+	watch_take_fds(w ? w->fd : NULL, fds);
 	if (!w) {
 		err_set(e, ERR_SETUP, ENOMEM, "watch a sandbox");
 		return NULL;

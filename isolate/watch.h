@@ -83,6 +83,9 @@ void watch_filters(struct watch *w, bool look);
 /* Whether the next measurements ask each open file for locks. */
 void watch_locks(struct watch *w, bool look);
 
+/* Takes over the descriptors of from, which are -1 then; to NULL: closes them. */
+void watch_take_fds(int *to, int from[WATCH_FDS]);
+
 /*
  * proc_dir: /proc/PID of the sandbox's pid 1, which is ready; fds: WATCH_FD_*. All are taken over,
  * on failure closed. root_memory: the root's upper layer is a tmpfs. NULL with e.

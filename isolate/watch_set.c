@@ -177,8 +177,7 @@ static void entry_free(struct entry *x)
 {
 	watch_close(x->w);
 	own_close(&x->proc_dir);
-	for (int i = 0; i < WATCH_FDS; i++)
-		own_close(&x->fds[i]);
+	watch_take_fds(NULL, x->fds);
 	free(x);
 }
 
@@ -235,19 +234,12 @@ static int entry_open(const struct watch_set *s, struct entry *x, struct err *e)
 static struct entry *entry_new(int proc_dir, int fds[WATCH_FDS], struct err *e)
 {
 	struct entry *x = calloc(1, sizeof *x);
+	OWN_FD dir = proc_dir;
 
-	for (int i = 0; i < WATCH_FDS; i++) {
-		if (x)
-			x->fds[i] = fds[i];
-		else
-			own_close(&fds[i]);
-		fds[i] = -1;
-	}
+	watch_take_fds(x ? x->fds : NULL, fds);
 	if (x)
-		x->proc_dir = proc_dir;
+		x->proc_dir = take_fd(&dir);
 	else
-		own_close(&proc_dir);
-	if (!x)
 		err_set(e, ERR_SETUP, ENOMEM, "watch a sandbox");
 	return x;
 }

@@ -25,7 +25,7 @@ with open("/proc/sys/fs/lease-break-time") as f:
 
 
 class Lease:
-    """Nobody executes the program while it is held. taken: when somebody tried."""
+    """Nobody executes the program while it is held."""
 
     def __init__(self):
         self.fd = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
